@@ -1,0 +1,120 @@
+"""
+The question: may this request take its tokens, its turn in the count and its place in flight, and what is left then?
+
+One request asks every limit of its plan at once, all or none. A limit has one of three kinds, which its `per` and
+`unit` tell:
+
+- a **rate** (`second`, `minute`, `hour`): a bucket that holds `amount` and refills by `amount` a period;
+- a **window** (`day`, `month`, UTC, half-open): a counter of what is settled and what is pending;
+- **in flight** (`concurrent`): a set of request ids.
+
+The Lua scripts in `proxy/store/lua` decide in production; this module is their oracle in tests and decides where no
+Redis is. Both compute in integers: a refill keeps its remainder.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """Whose use a limit counts."""
+
+    TENANT = "tenant"
+    USER = "user"
+    MODEL = "model"
+    """This tenant's use of one model."""
+    USER_MODEL = "user_model"
+
+
+class Unit(StrEnum):
+    """What a limit counts."""
+
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+    CONCURRENT = "concurrent"
+
+
+class Per(StrEnum):
+    """A rate's period, or a window's calendar unit."""
+
+    SECOND = "second"
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """
+    One line of a plan.
+
+    Bounds: 1 <= amount < 2**53, since Lua's numbers are doubles.
+    """
+
+    scope: Scope
+    unit: Unit
+    amount: int
+    per: Per | None
+    """None for `concurrent` alone."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that headers, messages and keys give this limit, such as `user-tokens-minute`."""
+        return "-".join(part for part in (self.scope, self.unit, self.per) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    What one request needs of every limit.
+
+    A limit on tokens is asked for `prompt_tokens + choices * completion`, with the largest `completion` between
+    `min_completion` and `max_completion` that every limit holds; a limit on requests or in flight for one.
+    """
+
+    prompt_tokens: int
+    """Upper bound over all prompts."""
+    choices: int
+    """Completions over all prompts: prompts * n."""
+    max_completion: int
+    """Tokens each choice asks for; 0 where the endpoint completes nothing (embeddings)."""
+    min_completion: int
+    """The clamp never goes below this: min(asked, the model's `min_completion`)."""
+    hold_us: int
+    """How long the request is expected to be in flight, in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    One limit as it stands after a decision, for headers and `GET /v1/quota`.
+
+    Units: `remaining` in the limit's unit, never negative; `reset_after_us` until all of it is there again.
+    """
+
+    limit: Limit
+    remaining: int
+    reset_after_us: int
+    used: int
+    """What is settled and what is pending together; over `limit.amount` where there is debt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The reservation was made: at most `max_completion` tokens a choice are paid for."""
+
+    max_completion: int
+    standings: tuple[Standing, ...]
+    """In the order of the plan's limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was taken."""
+
+    limit: Limit
+    """The limit that refused; of several, the one that takes longest."""
+    retry_after_us: int | None
+    """Until the least this request asks for could be there; None is never."""
+    standings: tuple[Standing, ...]

@@ -1,0 +1,125 @@
+"""
+The one table of errors: every refusal and every fault, and what the client reads.
+
+Faults derive from `ApiError` and name their row; refusals are values (`policies.rejection.Rejected`,
+`policies.quota.Refused`) that become an `ApiError` only where the answer is written. Nothing else in the gateway names
+an HTTP error status.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+
+class Code(StrEnum):
+    """The `code` of an error body; also the `outcome` label of `tollway_requests_total`."""
+
+    INVALID_API_KEY = "invalid_api_key"
+    PERMISSION_DENIED = "permission_denied"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    MODEL_NOT_FOUND = "model_not_found"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    INVALID_REQUEST = "invalid_request"
+    REQUEST_TOO_LARGE = "request_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    TOKENS_EXCEED_PLAN = "tokens_exceed_plan"
+    RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
+    INSUFFICIENT_QUOTA = "insufficient_quota"
+    CONCURRENCY_LIMIT_EXCEEDED = "concurrency_limit_exceeded"
+    QUEUE_FULL = "queue_full"
+    NO_REPLICA = "no_replica"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    STREAM_TRUNCATED = "stream_truncated"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one code means on the wire."""
+
+    status: int
+    type: str
+    """OpenAI's `error.type`."""
+
+
+_INVALID = "invalid_request_error"
+_RATE = "rate_limit_error"
+_SERVER = "server_error"
+
+TABLE: dict[Code, Row] = {
+    Code.INVALID_API_KEY: Row(401, "authentication_error"),
+    Code.PERMISSION_DENIED: Row(403, "permission_error"),
+    Code.MODEL_NOT_ALLOWED: Row(403, "permission_error"),
+    Code.MODEL_NOT_FOUND: Row(404, _INVALID),
+    Code.NOT_FOUND: Row(404, _INVALID),
+    Code.METHOD_NOT_ALLOWED: Row(405, _INVALID),
+    Code.INVALID_REQUEST: Row(400, _INVALID),
+    Code.REQUEST_TOO_LARGE: Row(413, _INVALID),
+    Code.REQUEST_TIMEOUT: Row(408, _INVALID),
+    Code.UNSUPPORTED_MEDIA_TYPE: Row(415, _INVALID),
+    Code.CONTEXT_LENGTH_EXCEEDED: Row(400, _INVALID),
+    Code.TOKENS_EXCEED_PLAN: Row(400, _INVALID),
+    Code.RATE_LIMIT_EXCEEDED: Row(429, _RATE),
+    Code.INSUFFICIENT_QUOTA: Row(429, "insufficient_quota"),
+    Code.CONCURRENCY_LIMIT_EXCEEDED: Row(429, _RATE),
+    Code.QUEUE_FULL: Row(429, _RATE),
+    Code.NO_REPLICA: Row(503, _SERVER),
+    Code.LEDGER_UNAVAILABLE: Row(503, _SERVER),
+    Code.UPSTREAM_ERROR: Row(502, _SERVER),
+    Code.UPSTREAM_TIMEOUT: Row(504, _SERVER),
+    Code.STREAM_TRUNCATED: Row(502, _SERVER),
+    Code.INTERNAL_ERROR: Row(500, _SERVER),
+}
+"""`stream_truncated` is told in-band only: its status never reaches a client."""
+
+
+class ApiError(Exception):
+    """
+    An answer other than success, as OpenAI's clients expect it.
+
+    Units: `retry_after_s` in whole seconds, never below 1; None where trying again does not help or is not known.
+    """
+
+    def __init__(self, code: Code, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status of this error's row."""
+        return TABLE[self.code].status
+
+    def body(self) -> bytes:
+        """Return OpenAI's error envelope as JSON."""
+        error = {"message": self.message, "type": TABLE[self.code].type, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": error})
+
+
+class InvalidToken(ApiError):
+    """No, malformed, expired or forged token; the message never repeats what was sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.INVALID_API_KEY, message)
+
+
+class InvalidRequest(ApiError):
+    """The body or a parameter is not what the endpoint takes."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(Code.INVALID_REQUEST, message, param=param)
+
+
+class LedgerUnavailable(ApiError):
+    """Redis did not answer within its deadline: nothing can be admitted or settled now."""
+
+    def __init__(self, message: str = "The quota store does not answer; try again shortly.") -> None:
+        super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)

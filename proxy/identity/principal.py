@@ -1,0 +1,15 @@
+"""Who is asking, as the signed token and the operator's config say it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified caller. Nothing here ever comes from a header other than the token's."""
+
+    tenant: str
+    user: str
+    plan: str
+    """One of the plans that the operator gave the tenant."""
+    scopes: frozenset[str] = frozenset()
+    """For instance `usage:read` or `admin`."""
