@@ -1,0 +1,152 @@
+"""
+The line to a replica: one request out, one response in, and a tree of what can go wrong.
+
+Decision: httpx's transport is called without its client layer, because that layer costs more than all of the gateway's
+own work and adds nothing here (no redirects, no cookies, no content decoding). Nothing else imports httpx, so that a
+faster transport changes this file alone.
+
+Rules: connections idle longer than vLLM keeps them (5 s) are never used again; leaving a response's block before its
+end closes the connection, which is how vLLM learns that a request is aborted.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import httpx
+
+KEEPALIVE_S = 4.0
+_CONNECTIONS_MAX = 20_000
+
+
+class UpstreamFault(Exception):
+    """The replica did not answer as it should."""
+
+
+class ConnectFailed(UpstreamFault):
+    """No connection: the replica never saw the request."""
+
+
+class UpstreamTimeout(UpstreamFault):
+    """The replica was silent past a deadline."""
+
+
+class UpstreamBroken(UpstreamFault):
+    """The connection ended, or what came over it was no HTTP."""
+
+
+class ResponseTooLarge(UpstreamFault):
+    """The body passed the bound it was read with."""
+
+
+class UpstreamResponse(Protocol):
+    """A response whose head has arrived."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type as sent, or an empty string."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raise `UpstreamFault`."""
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Return the whole body; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
+
+
+class Upstream(Protocol):
+    """Something that can send a request to a replica."""
+
+    @asynccontextmanager
+    def request(
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+    ) -> AsyncIterator[UpstreamResponse]:
+        """Send one request; the block holds the connection. Raises `UpstreamFault`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    raw: httpx.Response
+
+    @property
+    def status(self) -> int:
+        return self.raw.status_code
+
+    @property
+    def content_type(self) -> str:
+        value: str = self.raw.headers.get("content-type", "")
+        return value
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        assert isinstance(self.raw.stream, httpx.AsyncByteStream)
+        try:
+            async for chunk in self.raw.stream:
+                yield chunk
+        except httpx.TransportError as error:
+            raise _mapped(error) from error
+
+    async def read(self, bytes_max: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > bytes_max:
+                raise ResponseTooLarge(f"the answer is larger than {bytes_max} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+
+class HttpxUpstream:
+    """
+    The stock transport: `httpx.AsyncHTTPTransport`.
+
+    Units: `connect_s_max` bounds the connect; every later wait is bounded by whoever reads (`asyncio.timeout`).
+    """
+
+    def __init__(self, connect_s_max: float) -> None:
+        self._transport = httpx.AsyncHTTPTransport(
+            limits=httpx.Limits(
+                max_connections=_CONNECTIONS_MAX,
+                max_keepalive_connections=_CONNECTIONS_MAX,
+                keepalive_expiry=KEEPALIVE_S,
+            )
+        )
+        self._extensions = {"timeout": {"connect": connect_s_max, "pool": connect_s_max}}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transport.aclose()
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+    ) -> AsyncIterator[UpstreamResponse]:
+        """Send one request; the block holds the connection. Raises `UpstreamFault`."""
+        request = httpx.Request(method, url, headers=headers, content=body, extensions=self._extensions)
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise _mapped(error) from error
+        try:
+            yield _Response(response)
+        finally:
+            await response.aclose()
+
+
+def _mapped(error: httpx.TransportError) -> UpstreamFault:
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return ConnectFailed(type(error).__name__)
+        case httpx.TimeoutException():
+            return UpstreamTimeout(type(error).__name__)
+        case _:
+            return UpstreamBroken(type(error).__name__)

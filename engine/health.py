@@ -1,0 +1,65 @@
+"""
+Whether a replica may be given work: asked every second, and believed at once when a request could not connect.
+
+Rules: one good answer makes a replica healthy, `_FAILURES_MAX` bad ones in a row unhealthy. vLLM's `/health` also
+answers 200 while its engine hangs; that shows in the requests, not here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from engine.client import Upstream, UpstreamFault
+from engine.replica import Replica
+
+INTERVAL_S = 1.0
+_ANSWER_S_MAX = 2.0
+_FAILURES_MAX = 3
+_BODY_BYTES_MAX = 65_536
+
+
+async def check(replica: Replica, upstream: Upstream) -> bool:
+    """Return whether `GET /health` answers 200 within its deadline."""
+    try:
+        async with (
+            asyncio.timeout(_ANSWER_S_MAX),
+            upstream.request("GET", f"{replica.url}/health", headers={}) as response,
+        ):
+            await response.read(_BODY_BYTES_MAX)
+            return response.status == 200
+    except (UpstreamFault, TimeoutError):
+        return False
+
+
+@asynccontextmanager
+async def watched(
+    replicas: list[Replica], upstream: Upstream, changed: Callable[[Replica], None]
+) -> AsyncIterator[None]:
+    """Check `replicas` as long as the block lasts; `changed` is called with each one whose health changed."""
+    await asyncio.gather(*(_first_look(replica, upstream, changed) for replica in replicas))
+    watchers = [asyncio.create_task(_watch(replica, upstream, changed)) for replica in replicas]
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        for watcher in watchers:
+            with suppress(asyncio.CancelledError):
+                await watcher
+
+
+async def _first_look(replica: Replica, upstream: Upstream, changed: Callable[[Replica], None]) -> None:
+    replica.healthy = await check(replica, upstream)
+    changed(replica)
+
+
+async def _watch(replica: Replica, upstream: Upstream, changed: Callable[[Replica], None]) -> None:
+    failures = 0
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        good = await check(replica, upstream)
+        failures = 0 if good else failures + 1
+        healthy = good or (replica.healthy and failures < _FAILURES_MAX)
+        if healthy is not replica.healthy:
+            replica.healthy = healthy
+            changed(replica)

@@ -1,0 +1,239 @@
+"""
+OpenAI's request bodies as vLLM takes them: what may pass, what it asks for, and how it is written anew.
+
+Rules:
+- A body is parsed, checked where the gateway counts on it, and re-encoded: nothing the client wrote goes on as bytes.
+- Fields pass by an allow-list per endpoint. What would let a tenant steer the engine past the gateway (`priority`,
+  `cache_salt`, `request_id`, `kv_transfer_params`, `truncate_prompt_tokens`, ...) is not on it.
+- What the engine checks better than we could (temperatures, tools, schemas) is left to its own 400.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+INTEGER_MAX = 2**31
+
+
+class MalformedRequest(Exception):
+    """The body is not what the endpoint takes; `param` names the field when there is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+_SAMPLING = frozenset(
+    "model stream stream_options n max_tokens min_tokens temperature top_p top_k min_p frequency_penalty "
+    "presence_penalty repetition_penalty length_penalty seed stop stop_token_ids include_stop_str_in_output bad_words "
+    "ignore_eos logit_bias logprobs skip_special_tokens spaces_between_special_tokens allowed_token_ids "
+    "add_special_tokens response_format structured_outputs".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One forwarded path and the fields that may pass."""
+
+    name: str
+    path: str
+    fields: frozenset[str]
+    prompt_field: str
+    completes: bool
+    """Whether it generates tokens."""
+
+
+CHAT = Endpoint(
+    "chat",
+    "/v1/chat/completions",
+    _SAMPLING
+    | frozenset(
+        "messages max_completion_tokens top_logprobs tools tool_choice parallel_tool_calls reasoning_effort "
+        "include_reasoning echo add_generation_prompt continue_final_message documents chat_template_kwargs".split()
+    ),
+    "messages",
+    completes=True,
+)
+COMPLETIONS = Endpoint(
+    "completions", "/v1/completions", _SAMPLING | frozenset({"prompt", "suffix", "echo"}), "prompt", completes=True
+)
+EMBEDDINGS = Endpoint(
+    "embeddings",
+    "/v1/embeddings",
+    frozenset({"model", "input", "encoding_format", "dimensions"}),
+    "input",
+    completes=False,
+)
+
+ENDPOINTS = {endpoint.name: endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most a request may ask for."""
+
+    prompts_max: int
+    n_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """What a client asks of a model, as far as the gateway needs to know."""
+
+    endpoint: Endpoint
+    model: str
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+    prompts: int
+    n: int
+    """Choices per prompt."""
+    text_bytes: int
+    """UTF-8 bytes of all that becomes prompt text, syntax included."""
+    token_ids: int
+    """Prompt tokens given as ids, counted exactly."""
+    longest_ids: int
+    """The longest single prompt given as ids."""
+    max_completion: int | None
+    """Tokens each choice asks for at most; None where the client did not say."""
+    min_completion: int
+    """`min_tokens`, or 0."""
+    fields: dict[str, Any]
+    """The body as parsed, unknown fields and all."""
+
+    @property
+    def choices(self) -> int:
+        """How many completions it asks for over all prompts."""
+        return self.prompts * self.n
+
+
+def parse(endpoint: Endpoint, body: bytes, bounds: Bounds) -> Inquiry:
+    """Return what `body` asks for; raise `MalformedRequest`."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"The body is not valid JSON: {error.msg} at byte {error.pos}.") from None
+    if not isinstance(fields, dict):
+        raise MalformedRequest("The body must be a JSON object.")
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise MalformedRequest("`model` must be a non-empty string.", "model")
+    stream, options = _streaming(fields)
+    prompts, text_bytes, lengths = _prompt(endpoint, fields, bounds)
+    return Inquiry(
+        endpoint=endpoint,
+        model=model,
+        stream=stream,
+        include_usage=options.get("include_usage") is True,
+        continuous_usage=options.get("continuous_usage_stats") is True,
+        prompts=prompts,
+        n=_integer(fields, "n", 1, bounds.n_max) or 1,
+        text_bytes=text_bytes,
+        token_ids=sum(lengths),
+        longest_ids=max(lengths, default=0),
+        max_completion=_max_completion(endpoint, fields),
+        min_completion=_integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
+        fields=fields,
+    )
+
+
+def render(
+    inquiry: Inquiry, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
+) -> tuple[bytes, int]:
+    """
+    Return the body for the engine, and how many fields of the client's were left out.
+
+    Shapes: `model` is the engine's name; `extra_fields` are allowed beyond the endpoint's own.
+    """
+    endpoint = inquiry.endpoint
+    body = {key: value for key, value in inquiry.fields.items() if key in endpoint.fields or key in extra_fields}
+    removed = len(inquiry.fields) - len(body)
+    body["model"] = model
+    body["cache_salt"] = cache_salt
+    if endpoint.completes:
+        body.pop("max_tokens", None)
+        body["max_completion_tokens" if endpoint is CHAT else "max_tokens"] = max_completion
+        if inquiry.min_completion:
+            body["min_tokens"] = min(inquiry.min_completion, max_completion)
+    if inquiry.stream:
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    else:
+        body.pop("stream_options", None)
+    return orjson.dumps(body), removed
+
+
+def _streaming(fields: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    stream, options = fields.get("stream"), fields.get("stream_options")
+    if stream is not None and not isinstance(stream, bool):
+        raise MalformedRequest("`stream` must be true or false.", "stream")
+    if options is None:
+        return bool(stream), {}
+    if not stream:
+        raise MalformedRequest("`stream_options` may only be given with `stream: true`.", "stream_options")
+    if not isinstance(options, dict):
+        raise MalformedRequest("`stream_options` must be an object.", "stream_options")
+    return True, options
+
+
+def _integer(fields: dict[str, Any], name: str, low: int, high: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise MalformedRequest(f"`{name}` must be an integer.", name)
+    if not low <= value <= high:
+        raise MalformedRequest(f"`{name}` must be between {low} and {high}.", name)
+    return value
+
+
+def _max_completion(endpoint: Endpoint, fields: dict[str, Any]) -> int | None:
+    legacy = _integer(fields, "max_tokens", 1, INTEGER_MAX)
+    if endpoint is not CHAT:
+        return legacy
+    newer = _integer(fields, "max_completion_tokens", 1, INTEGER_MAX)
+    return newer if newer is not None else legacy
+
+
+def _prompt(endpoint: Endpoint, fields: dict[str, Any], bounds: Bounds) -> tuple[int, int, list[int]]:
+    """Return the number of prompts, the bytes of their text, and the lengths of those given as token ids."""
+    name = endpoint.prompt_field
+    value = fields.get(name)
+    if endpoint is CHAT:
+        if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
+            raise MalformedRequest("`messages` must be a non-empty list of objects.", name)
+        rendered = sum(_rendered_bytes(fields[key]) for key in _TEMPLATE_FIELDS if fields.get(key))
+        return 1, len(orjson.dumps(value)) + rendered, []
+    suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
+    if suffix is not None and not isinstance(suffix, str):
+        raise MalformedRequest("`suffix` must be a string.", "suffix")
+    prompts = _prompt_list(name, value)
+    if len(prompts) > bounds.prompts_max:
+        raise MalformedRequest(f"`{name}` holds {len(prompts)} prompts; at most {bounds.prompts_max} are taken.", name)
+    texts = sum(len(prompt.encode()) for prompt in prompts if isinstance(prompt, str))
+    extra = len(suffix.encode()) * len(prompts) if suffix else 0
+    return len(prompts), texts + extra, [len(prompt) for prompt in prompts if isinstance(prompt, list)]
+
+
+_TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
+
+
+def _rendered_bytes(value: Any) -> int:
+    """Return the most bytes that a chat template writes for `value`: as JSON, indented by up to four spaces."""
+    compact = len(orjson.dumps(value))
+    return compact + 2 * (len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - compact)
+
+
+def _prompt_list(name: str, value: Any) -> list[str | list[int]]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value:
+        if all(type(item) is int for item in value):
+            return [value]
+        if all(isinstance(item, str) for item in value):
+            return value
+        if all(isinstance(item, list) and item and all(type(token) is int for token in item) for item in value):
+            return value
+    raise MalformedRequest(f"`{name}` must be a string, a list of strings, or one or more lists of token ids.", name)

@@ -1,0 +1,63 @@
+"""
+Server-sent events as bytes: whole frames out of reads that end anywhere.
+
+Rules: lines end in CR, LF or CRLF and nothing else (a U+2028 inside a JSON string is text); a blank line ends a frame;
+a frame keeps its bytes, terminator included, so that what is relayed is what was received.
+Source: WHATWG HTML, "Server-sent events", section 9.2.6.
+"""
+
+import re
+
+FRAME_BYTES_MAX = 4 * 1024 * 1024
+"""A frame larger than this is a fault of the sender; the longest honest ones carry logprobs."""
+
+_EOL = rb"(?:\r\n|\n|\r(?!\n))"
+_BLANK_LINE = re.compile(_EOL + _EOL)
+_LINE = re.compile(_EOL)
+
+
+class MalformedStream(Exception):
+    """The sender does not speak the protocol: a frame that never ends, or one that cannot be read."""
+
+
+class FrameSplitter:
+    """
+    Cut a byte stream into frames.
+
+    Bounds: holds at most `FRAME_BYTES_MAX` bytes and one read.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the frames that `data` completes; raise `MalformedStream` when one never ends."""
+        data = self._rest + data if self._rest else data
+        frames: list[bytes] = []
+        start = 0
+        # A CR at the very end may be half of a CRLF: it is looked at again with the next read.
+        end = len(data) - 1 if data.endswith(b"\r") else len(data)
+        while (blank := _BLANK_LINE.search(data, start, end)) is not None:
+            frames.append(data[start : blank.end()])
+            start = blank.end()
+        self._rest = data[start:]
+        if len(self._rest) > FRAME_BYTES_MAX:
+            raise MalformedStream(f"no frame end within {FRAME_BYTES_MAX} bytes")
+        return frames
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last whole frame; at the end of a sound stream, nothing."""
+        return self._rest
+
+
+def data_of(frame: bytes) -> bytes | None:
+    """Return the frame's `data`, its lines joined by LF; None for a comment or an empty event."""
+    if frame.startswith(b"data: ") and frame.find(b"\n") == len(frame) - 2 and b"\r" not in frame:
+        return frame[6:-2]
+    values = []
+    for line in _LINE.split(frame):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            values.append(value.removeprefix(b" "))
+    return b"\n".join(values) if values else None

@@ -1,0 +1,92 @@
+"""
+The machine that reads a completion stream: bytes in, frames out, each with what it is and what of it goes on.
+
+Rules:
+- Upstream was asked for usage in every frame. What the client did not ask for is taken out by bytes; all else goes on
+  as it came.
+- `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came, no error frame did and no
+  choice was aborted. vLLM sends `[DONE]` after a crash too.
+- An error frame never goes on: whoever drives this machine decides what the client reads.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import orjson
+
+from engine.sse import FrameSplitter, MalformedStream, data_of
+from engine.usage import RunningUsage, Usage, split_usage
+
+
+class Kind(Enum):
+    """What a frame is."""
+
+    COMMENT = auto()
+    CONTENT = auto()
+    USAGE = auto()
+    """The engine's own sum, in a frame without choices."""
+    ABORT = auto()
+    """A choice ended because the engine gave it up."""
+    ERROR = auto()
+    DONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame and the bytes of it that the client gets (none where it did not ask for them)."""
+
+    kind: Kind
+    forward: bytes
+
+
+class CompletionStream:
+    """One stream of `/v1/chat/completions` or `/v1/completions`."""
+
+    def __init__(self, *, n: int, include_usage: bool, continuous_usage: bool) -> None:
+        self._splitter = FrameSplitter()
+        self._usage = RunningUsage(n)
+        self._include_usage = include_usage
+        self._continuous_usage = include_usage and continuous_usage
+        self.error: dict[str, Any] | None = None
+        """The engine's error object, once an error frame was received."""
+        self.aborted = False
+        self.done = False
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes; raise `engine.sse.MalformedStream`."""
+        try:
+            return [self._read(raw) for raw in self._splitter.feed(data)]
+        except orjson.JSONDecodeError as error:
+            raise MalformedStream("a usage or error object is no JSON") from error
+
+    @property
+    def usage(self) -> Usage:
+        """The last usage received."""
+        return self._usage.so_far
+
+    @property
+    def complete(self) -> bool:
+        """Whether the engine finished every choice and said what they cost."""
+        return self.done and self._usage.final is not None and self.error is None and not self.aborted
+
+    def _read(self, raw: bytes) -> Frame:
+        data = data_of(raw)
+        if data is None:
+            return Frame(Kind.COMMENT, raw)
+        if data == b"[DONE]":
+            self.done = True
+            return Frame(Kind.DONE, raw)
+        if data.startswith((b'{"error"', b'{"object":"error"')):
+            self.error = orjson.loads(data).get("error") or {}
+            return Frame(Kind.ERROR, b"")
+        stripped, usage = split_usage(raw)
+        if usage is not None:
+            self._usage.see(raw, usage)
+        if b'"choices":[]' in raw:
+            return Frame(Kind.USAGE, raw if self._include_usage else b"")
+        forward = raw if self._continuous_usage else stripped
+        if b'"finish_reason":"abort"' in raw:
+            self.aborted = True
+            return Frame(Kind.ABORT, forward)
+        return Frame(Kind.CONTENT, forward)

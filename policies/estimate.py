@@ -1,0 +1,25 @@
+"""
+The question: how much will this request take, before anyone knows?
+
+The prompt's upper bound holds for every byte-level tokenizer: no token is shorter than one byte, so a text has at most
+as many tokens as bytes, and a chat template adds at most what the operator declares for the model. No prompt is longer
+than the context, since the engine refuses it.
+"""
+
+HOLD_US_START = 5_000_000
+"""The expected time in flight of a model that nobody has called yet."""
+_SMOOTHING = 16
+
+
+def prompt_bound(*, text_bytes: int, token_ids: int, prompts: int, template_tokens: int, context_tokens: int) -> int:
+    """
+    Return the most tokens that all prompts of a request can have together.
+
+    Units: `text_bytes` of UTF-8 over all prompts; `token_ids` counted exactly; `template_tokens` per prompt.
+    """
+    return min(text_bytes + token_ids + prompts * template_tokens, prompts * context_tokens)
+
+
+def smoothed_hold_us(previous_us: int, sample_us: int) -> int:
+    """Return the moving average of how long a request is in flight, after one more sample."""
+    return previous_us + (sample_us - previous_us) // _SMOOTHING

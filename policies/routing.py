@@ -1,0 +1,65 @@
+"""
+The question: which replica takes this request?
+
+Today's rule: of the healthy replicas with room for all of its sequences, the one with the least tokens in flight; ties
+go to the fewest sequences, then to the earlier in the config. Prefix affinity and batch-aware scores replace the score,
+not the shape: snapshots in, one name or a rejection out.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from policies.rejection import Reason, Rejected
+
+RETRY_AFTER_US_MIN = 1_000_000
+
+
+class ReplicaSnapshot(Protocol):
+    """A replica as a decision sees it; `engine.replica.ReplicaSnapshot` matches it."""
+
+    @property
+    def name(self) -> str:
+        """The configured name, unique in its model."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it may be given work."""
+
+    @property
+    def free_sequences(self) -> int:
+        """How many more sequences it has room for."""
+
+    @property
+    def inflight_sequences(self) -> int:
+        """Sequences it was given and has not finished."""
+
+    @property
+    def inflight_tokens(self) -> int:
+        """Tokens reserved by the requests in flight on it."""
+
+    @property
+    def earliest_end_us(self) -> int | None:
+        """When the first of its requests is expected to end; None when it has none."""
+
+
+def choose(
+    replicas: Sequence[ReplicaSnapshot], sequences: int, now_us: int, tried: Collection[str] = ()
+) -> str | Rejected:
+    """
+    Return the name of the replica to send a request of `sequences` sequences to, or why there is none.
+
+    `tried` are replicas that already failed this request; they are not asked again.
+    """
+    candidates = [replica for replica in replicas if replica.healthy and replica.name not in tried]
+    if not candidates:
+        return Rejected(Reason.NO_REPLICA, RETRY_AFTER_US_MIN, "No healthy replica serves this model now.")
+    roomy = [replica for replica in candidates if replica.free_sequences >= sequences]
+    if roomy:
+        return min(roomy, key=lambda replica: (replica.inflight_tokens, replica.inflight_sequences)).name
+    if all(replica.free_sequences + replica.inflight_sequences < sequences for replica in candidates):
+        return Rejected(
+            Reason.QUEUE_FULL, None, f"No replica has room for {sequences} sequences at once; ask for fewer."
+        )
+    ends = [end for replica in candidates if (end := replica.earliest_end_us) is not None]
+    wait_us = max(RETRY_AFTER_US_MIN, min(ends, default=0) - now_us)
+    return Rejected(Reason.QUEUE_FULL, wait_us, "Every replica of this model is full; try again shortly.")
