@@ -1,0 +1,173 @@
+"""
+Every metric of the gateway, once: its name, its type, its labels and what it says.
+
+`metrics.py` registers these and `dashboards/build.py` draws them, so that neither can name a metric that is not here.
+Rules: base units, the prefix `tollway_`, and labels whose values come from the operator's config or from an enum of
+ours. A request id, a prompt or a token is never a label.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Prometheus's type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric, as the exposition names it."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds in the metric's unit; of a histogram only."""
+
+
+_EXCHANGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+_TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 30, 60)
+_TPOT_BUCKETS = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
+_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_OWN_WORK_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5)
+
+_LANE = ("model", "lane")
+
+REQUESTS = Definition(
+    "tollway_requests_total",
+    Kind.COUNTER,
+    "Exchanges ended and requests turned away, by how they ended: ok, client_closed or the code of the error.",
+    ("tenant", "model", "lane", "outcome"),
+)
+TOKENS = Definition(
+    "tollway_tokens_total",
+    Kind.COUNTER,
+    "Tokens billed: all prompt tokens, the cached part of them, and completion tokens.",
+    ("tenant", "model", "kind"),
+)
+USER_TOKENS = Definition(
+    "tollway_user_tokens_total",
+    Kind.COUNTER,
+    "Tokens billed by user; users beyond the cap stand together as other.",
+    ("tenant", "user", "kind"),
+)
+CHARGE = Definition(
+    "tollway_charge_micros_total",
+    Kind.COUNTER,
+    "Money charged, in millionths of the currency.",
+    ("tenant", "model", "currency"),
+)
+REQUEST_SECONDS = Definition(
+    "tollway_request_seconds",
+    Kind.HISTOGRAM,
+    "From the request's first byte to the last byte of its answer.",
+    _LANE,
+    _EXCHANGE_BUCKETS,
+)
+TTFT_SECONDS = Definition(
+    "tollway_ttft_seconds",
+    Kind.HISTOGRAM,
+    "From the request's first byte to its first token, of streams.",
+    _LANE,
+    _TTFT_BUCKETS,
+)
+TPOT_SECONDS = Definition(
+    "tollway_tpot_seconds",
+    Kind.HISTOGRAM,
+    "Time for each token after the first, of streams.",
+    _LANE,
+    _TPOT_BUCKETS,
+)
+QUEUE_WAIT_SECONDS = Definition(
+    "tollway_queue_wait_seconds",
+    Kind.HISTOGRAM,
+    "How long admitted requests waited for their turn.",
+    _LANE,
+    _WAIT_BUCKETS,
+)
+OVERHEAD_SECONDS = Definition(
+    "tollway_overhead_seconds",
+    Kind.HISTOGRAM,
+    "Time spent in the gateway itself: neither in the queue nor with a replica.",
+    _LANE,
+    _OWN_WORK_BUCKETS,
+)
+INFLIGHT = Definition(
+    "tollway_inflight_requests",
+    Kind.GAUGE,
+    "Requests now with a replica.",
+    ("model", "replica"),
+)
+ROUTES = Definition(
+    "tollway_route_total",
+    Kind.COUNTER,
+    "Routing decisions, by the replica chosen and why.",
+    ("model", "replica", "reason"),
+)
+WASTE_TOKENS = Definition(
+    "tollway_waste_tokens_total",
+    Kind.COUNTER,
+    "Tokens that engines spent and nobody pays for, as far as the gateway saw them, by the exchange's outcome.",
+    ("model", "reason"),
+)
+RESERVATIONS_OPEN = Definition(
+    "tollway_reservations_open",
+    Kind.GAUGE,
+    "Reservations neither settled nor released.",
+)
+SETTLE_FAILURES = Definition(
+    "tollway_settle_failures_total",
+    Kind.COUNTER,
+    "Settlements that Redis did not take at the first try.",
+)
+REPLICA_UP = Definition(
+    "tollway_replica_up",
+    Kind.GAUGE,
+    "1 when the replica takes requests, else 0.",
+    ("model", "replica"),
+)
+REDIS_SECONDS = Definition(
+    "tollway_redis_seconds",
+    Kind.HISTOGRAM,
+    "Round trips to Redis.",
+    ("op",),
+    _OWN_WORK_BUCKETS,
+)
+STRIPPED_FIELDS = Definition(
+    "tollway_stripped_fields_total",
+    Kind.COUNTER,
+    "Request fields removed because the endpoint's allow-list does not have them.",
+    ("endpoint",),
+)
+BUILD = Definition(
+    "tollway_build_info",
+    Kind.GAUGE,
+    "1; its labels say what runs.",
+    ("version", "python"),
+)
+
+CATALOGUE = (
+    REQUESTS,
+    TOKENS,
+    USER_TOKENS,
+    CHARGE,
+    REQUEST_SECONDS,
+    TTFT_SECONDS,
+    TPOT_SECONDS,
+    QUEUE_WAIT_SECONDS,
+    OVERHEAD_SECONDS,
+    INFLIGHT,
+    ROUTES,
+    WASTE_TOKENS,
+    RESERVATIONS_OPEN,
+    SETTLE_FAILURES,
+    REPLICA_UP,
+    REDIS_SECONDS,
+    STRIPPED_FIELDS,
+    BUILD,
+)

@@ -1,0 +1,220 @@
+"""
+Turns what happens into Prometheus metrics; the exchange names events here and never a metric.
+
+Rules: tokens and money are counted from the billed record alone, so the ledger's sums and these are equal to the
+token. Every label has a bounded number of values: callers hand in names that the config knows, or "".
+
+Decision: one `Metrics` per process with a registry of its own. Because `labels()` costs more than the rest of a
+count, children are kept by their label values in bounded dictionaries, instead of being looked up each time.
+"""
+
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from proxy import __version__
+from proxy.billing.record import ExchangeRecord
+from proxy.observe import definitions
+from proxy.observe.definitions import Definition
+
+USER_SERIES_MAX = 10_000
+OTHER_USERS = "other"
+"""The `user` of everybody beyond the cap."""
+
+_CHILDREN_MAX = 10_000
+
+# A creation time beside every counter doubles the exposition and nothing here reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_Made = TypeVar("_Made")
+
+
+class _Children(dict[tuple[str, ...], _Made], Generic[_Made]):
+    """What was made for each set of label values; emptied when full, since making it again gives the same series."""
+
+    def __init__(self, make: Callable[..., _Made]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, values: tuple[str, ...]) -> _Made:
+        if len(self) >= _CHILDREN_MAX:
+            self.clear()
+        made = self[values] = self._make(*values)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenCounters:
+    """The three kinds of tokens of one tenant and model, or of one tenant and user."""
+
+    prompt: Counter
+    cached: Counter
+    completion: Counter
+
+    @classmethod
+    def of(cls, metric: Counter, *values: str) -> "_TokenCounters":
+        return cls(*(metric.labels(*values, kind) for kind in ("prompt", "cached", "completion")))
+
+    def add(self, record: ExchangeRecord) -> None:
+        self.prompt.inc(record.prompt_tokens)
+        self.cached.inc(record.cached_tokens)
+        self.completion.inc(record.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timings:
+    """The histograms of one model and lane."""
+
+    request: Histogram
+    ttft: Histogram
+    tpot: Histogram
+    queue_wait: Histogram
+    overhead: Histogram
+
+
+class Metrics:
+    """
+    The gateway's metrics.
+
+    Bounds: `user_series_max` pairs of tenant and user get series of their own, first come; all others of a tenant
+    are summed in `user="other"`, so that the sum over its users stays exact.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, user_series_max: int = USER_SERIES_MAX) -> None:
+        self._registry = registry or CollectorRegistry()
+        self._user_series_max = user_series_max
+        self._register_counters()
+        self._register_gauges()
+        self._register_histograms()
+        ProcessCollector(registry=self._registry)
+
+    def _register_counters(self) -> None:
+        self._user_tokens_metric = self._counter(definitions.USER_TOKENS)
+        self._user_tokens: dict[tuple[str, str], _TokenCounters] = {}
+        self._other_users = _Children(lambda tenant: _TokenCounters.of(self._user_tokens_metric, tenant, OTHER_USERS))
+        tokens = self._counter(definitions.TOKENS)
+        self._tokens = _Children(lambda tenant, model: _TokenCounters.of(tokens, tenant, model))
+        self._requests = _Children(self._counter(definitions.REQUESTS).labels)
+        self._charge = _Children(self._counter(definitions.CHARGE).labels)
+        self._routes = _Children(self._counter(definitions.ROUTES).labels)
+        self._waste = _Children(self._counter(definitions.WASTE_TOKENS).labels)
+        self._stripped = _Children(self._counter(definitions.STRIPPED_FIELDS).labels)
+        self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
+
+    def _register_gauges(self) -> None:
+        self._inflight = self._gauge(definitions.INFLIGHT)
+        self._inflight_children = _Children(self._inflight.labels)
+        self._replica_up = self._gauge(definitions.REPLICA_UP)
+        self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
+        self._gauge(definitions.BUILD).labels(__version__, platform.python_version()).set(1)
+
+    def _register_histograms(self) -> None:
+        request = self._histogram(definitions.REQUEST_SECONDS)
+        ttft = self._histogram(definitions.TTFT_SECONDS)
+        tpot = self._histogram(definitions.TPOT_SECONDS)
+        queue_wait = self._histogram(definitions.QUEUE_WAIT_SECONDS)
+        overhead = self._histogram(definitions.OVERHEAD_SECONDS)
+        self._timings = _Children(
+            lambda model, lane: _Timings(
+                *(metric.labels(model, lane) for metric in (request, ttft, tpot, queue_wait, overhead))
+            )
+        )
+        self._redis = _Children(self._histogram(definitions.REDIS_SECONDS).labels)
+
+    def _counter(self, metric: Definition) -> Counter:
+        return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
+
+    def _gauge(self, metric: Definition) -> Gauge:
+        return Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
+
+    def _histogram(self, metric: Definition) -> Histogram:
+        return Histogram(metric.name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
+
+    def served(self, record: ExchangeRecord, *, request_s: float, overhead_s: float) -> None:
+        """Count an exchange that this gateway admitted and settled, with how long it took."""
+        self.billed(record)
+        timings = self._timings[record.model, record.lane]
+        timings.request.observe(request_s)
+        timings.overhead.observe(overhead_s)
+        timings.queue_wait.observe(record.queue_ms / 1_000)
+        if record.stream and record.ttft_ms is not None:
+            ttft_s = record.ttft_ms / 1_000
+            timings.ttft.observe(ttft_s)
+            tokens_after_first = record.completion_tokens - record.n
+            if tokens_after_first > 0:
+                # The choices of one exchange are generated side by side.
+                timings.tpot.observe(max(0.0, request_s - ttft_s) * record.n / tokens_after_first)
+
+    def billed(self, record: ExchangeRecord) -> None:
+        """Count what a FINAL record bills, and no times: of an exchange recovered from a gateway that died."""
+        self._requests[record.tenant, record.model, record.lane, record.outcome].inc()
+        self._tokens[record.tenant, record.model].add(record)
+        self._user(record.tenant, record.user).add(record)
+        if record.charge_micros:
+            self._charge[record.tenant, record.model, record.currency].inc(record.charge_micros)
+        if record.wasted_tokens:
+            self._waste[record.model, record.outcome].inc(record.wasted_tokens)
+
+    def _user(self, tenant: str, user: str) -> _TokenCounters:
+        known = self._user_tokens.get((tenant, user))
+        if known is not None:
+            return known
+        if len(self._user_tokens) >= self._user_series_max:
+            return self._other_users[(tenant,)]
+        counters = self._user_tokens[tenant, user] = _TokenCounters.of(self._user_tokens_metric, tenant, user)
+        return counters
+
+    def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
+        """Count a request that was never admitted; a tenant, model or lane that is not known for sure is ""."""
+        self._requests[tenant, model, lane, outcome].inc()
+
+    def routed(self, model: str, replica: str, reason: str) -> None:
+        """Count a routing decision."""
+        self._routes[model, replica, reason].inc()
+
+    def inflight(self, model: str, replica: str) -> AbstractContextManager[None]:
+        """Hold one request in flight on a replica for as long as the block runs."""
+        return self._inflight_children[model, replica].track_inprogress()
+
+    def replica_up(self, model: str, replica: str, *, up: bool) -> None:
+        """Tell whether a replica takes requests."""
+        self._replica_up.labels(model, replica).set(up)
+
+    def replica_gone(self, model: str, replica: str) -> None:
+        """Forget a replica that left the config, so that nobody is paged for it."""
+        self._inflight_children.pop((model, replica), None)
+        for gauge in (self._inflight, self._replica_up):
+            gauge.remove(model, replica)
+
+    def redis(self, op: str, seconds: float) -> None:
+        """Note one round trip to Redis; `op` is a script's or a command's name."""
+        self._redis[(op,)].observe(seconds)
+
+    def settle_failed(self) -> None:
+        """Count a settlement that Redis did not take."""
+        self._settle_failures.inc()
+
+    def fields_stripped(self, endpoint: str, count: int) -> None:
+        """Count request fields that the endpoint's allow-list does not have."""
+        self._stripped[(endpoint,)].inc(count)
+
+    def reservations_open(self, count: int) -> None:
+        """Tell how many reservations are open now."""
+        self._reservations_open.set(count)
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST

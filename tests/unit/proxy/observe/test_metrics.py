@@ -1,0 +1,207 @@
+"""What a scrape shows after things happened; every assertion reads the exposition."""
+
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.billing.record import ExchangeRecord, Source
+from proxy.observe.definitions import CATALOGUE, Kind
+from proxy.observe.metrics import Metrics
+from tests.records import RECORD
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = metrics.render()[0].decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def read(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return scrape(metrics).get((name, frozenset(labels.items())))
+
+
+def total(metrics: Metrics, name: str, **labels: str) -> float:
+    wanted = set(labels.items())
+    return sum(value for (sample, has), value in scrape(metrics).items() if sample == name and wanted <= has)
+
+
+def test_a_served_exchange_counts_its_request_tokens_and_charge() -> None:
+    metrics = Metrics()
+    metrics.served(RECORD, request_s=2.0, overhead_s=0.001)
+    assert read(metrics, "tollway_requests_total", tenant="acme", model="demo", lane="interactive", outcome="ok") == 1
+    for kind, tokens in {"prompt": 120, "cached": 32, "completion": 11}.items():
+        assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind=kind) == tokens
+        assert read(metrics, "tollway_user_tokens_total", tenant="acme", user="ada", kind=kind) == tokens
+    assert read(metrics, "tollway_charge_micros_total", tenant="acme", model="demo", currency="USD") == 777
+    assert total(metrics, "tollway_waste_tokens_total") == 0
+
+
+def test_a_served_exchange_is_timed_by_model_and_lane() -> None:
+    metrics = Metrics()
+    metrics.served(RECORD, request_s=2.0, overhead_s=0.003)
+    sums = {
+        name: read(metrics, f"tollway_{name}_seconds_sum", model="demo", lane="interactive")
+        for name in ("request", "overhead", "queue_wait", "ttft", "tpot")
+    }
+    # 1.5 s after the first token for 10 more tokens.
+    assert sums == {"request": 2.0, "overhead": 0.003, "queue_wait": 0.04, "ttft": 0.5, "tpot": pytest.approx(0.15)}
+
+
+def test_choices_of_one_exchange_are_generated_side_by_side() -> None:
+    metrics = Metrics()
+    metrics.served(replace(RECORD, n=4, completion_tokens=44), request_s=2.0, overhead_s=0)
+    assert read(metrics, "tollway_tpot_seconds_sum", model="demo", lane="interactive") == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [replace(RECORD, stream=False), replace(RECORD, ttft_ms=None, completion_tokens=0)],
+    ids=["not a stream", "no token"],
+)
+def test_no_first_token_time_without_one_seen(record: ExchangeRecord) -> None:
+    metrics = Metrics()
+    metrics.served(record, request_s=2.0, overhead_s=0)
+    assert total(metrics, "tollway_ttft_seconds_count") == total(metrics, "tollway_tpot_seconds_count") == 0
+    assert total(metrics, "tollway_request_seconds_count") == 1
+
+
+def test_a_stream_of_one_token_has_no_time_per_token() -> None:
+    metrics = Metrics()
+    metrics.served(replace(RECORD, completion_tokens=1), request_s=2.0, overhead_s=0)
+    assert total(metrics, "tollway_ttft_seconds_count") == 1
+    assert total(metrics, "tollway_tpot_seconds_count") == 0
+
+
+def test_waste_is_counted_by_outcome_and_never_among_billed_tokens() -> None:
+    metrics = Metrics()
+    metrics.served(replace(RECORD, outcome="client_closed", wasted_tokens=9), request_s=1.0, overhead_s=0)
+    assert read(metrics, "tollway_waste_tokens_total", model="demo", reason="client_closed") == 9
+    assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="completion") == 11
+
+
+def test_a_recovered_record_is_billed_and_not_timed() -> None:
+    metrics = Metrics()
+    metrics.billed(replace(RECORD, source=Source.RECOVERED))
+    assert total(metrics, "tollway_tokens_total", kind="prompt") == 120
+    assert total(metrics, "tollway_request_seconds_count") == 0
+
+
+def test_a_request_turned_away_counts_by_its_code_alone() -> None:
+    metrics = Metrics()
+    metrics.turned_away("", "", "", "invalid_api_key")
+    assert read(metrics, "tollway_requests_total", tenant="", model="", lane="", outcome="invalid_api_key") == 1
+    assert total(metrics, "tollway_tokens_total") == 0
+
+
+@given(
+    bills=st.lists(
+        st.tuples(
+            st.sampled_from(["acme", "globex"]), st.integers(0, 30), st.integers(0, 10**6), st.integers(0, 10**6)
+        ),
+        max_size=60,
+    ),
+    user_series_max=st.integers(0, 8),
+)
+def test_token_sums_are_exact_whatever_the_cap_on_users(
+    bills: list[tuple[str, int, int, int]], user_series_max: int
+) -> None:
+    metrics = Metrics(user_series_max=user_series_max)
+    for tenant, user, prompt, completion in bills:
+        record = replace(
+            RECORD, tenant=tenant, user=f"u{user}", prompt_tokens=prompt, cached_tokens=0, completion_tokens=completion
+        )
+        metrics.billed(record)
+    for tenant in ("acme", "globex"):
+        billed = sum(prompt + completion for of, _, prompt, completion in bills if of == tenant)
+        assert total(metrics, "tollway_user_tokens_total", tenant=tenant) == billed
+        assert total(metrics, "tollway_tokens_total", tenant=tenant) == billed
+    named = {
+        (labels["tenant"], labels["user"])
+        for name, has in scrape(metrics)
+        if name == "tollway_user_tokens_total" and (labels := dict(has))["user"] != "other"
+    }
+    assert len(named) <= user_series_max
+
+
+def test_inflight_returns_to_zero_when_the_exchange_fails() -> None:
+    metrics = Metrics()
+    with suppress(RuntimeError), metrics.inflight("demo", "demo-0"):
+        assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 1
+        raise RuntimeError
+    assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 0
+
+
+def test_a_replica_that_left_the_config_is_forgotten_also_with_requests_in_flight() -> None:
+    metrics = Metrics()
+    metrics.replica_up("demo", "demo-0", up=False)
+    with metrics.inflight("demo", "demo-0"):
+        metrics.replica_gone("demo", "demo-0")
+    assert read(metrics, "tollway_replica_up", model="demo", replica="demo-0") is None
+    assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") is None
+    metrics.replica_gone("demo", "never-there")
+
+
+def test_gauges_and_plain_counters_tell_the_last_word() -> None:
+    metrics = Metrics()
+    metrics.replica_up("demo", "demo-0", up=True)
+    metrics.replica_up("demo", "demo-1", up=False)
+    metrics.reservations_open(3)
+    metrics.settle_failed()
+    metrics.fields_stripped("chat", 2)
+    metrics.routed("demo", "demo-1", "least_load")
+    metrics.redis("settle", 0.002)
+    assert read(metrics, "tollway_replica_up", model="demo", replica="demo-0") == 1
+    assert read(metrics, "tollway_replica_up", model="demo", replica="demo-1") == 0
+    assert read(metrics, "tollway_reservations_open") == 3
+    assert read(metrics, "tollway_settle_failures_total") == 1
+    assert read(metrics, "tollway_stripped_fields_total", endpoint="chat") == 2
+    assert read(metrics, "tollway_route_total", model="demo", replica="demo-1", reason="least_load") == 1
+    assert read(metrics, "tollway_redis_seconds_sum", op="settle") == 0.002
+
+
+def test_what_is_exposed_is_what_is_defined() -> None:
+    text = Metrics().render()[0].decode()
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else ""): (family.type, family.documentation)
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("tollway_")
+    }
+    assert exposed == {metric.name: (metric.kind, metric.help) for metric in CATALOGUE}
+
+
+def test_histograms_have_their_defined_buckets() -> None:
+    metrics = Metrics()
+    metrics.served(RECORD, request_s=1.0, overhead_s=0)
+    metrics.redis("settle", 0.1)
+    seen = scrape(metrics)
+    for metric in CATALOGUE:
+        if metric.kind is Kind.HISTOGRAM:
+            bounds = {float(dict(has)["le"]) for name, has in seen if name == f"{metric.name}_bucket"}
+            assert bounds == {*metric.buckets, float("inf")}
+
+
+def test_the_process_is_exposed_and_creation_times_are_not() -> None:
+    metrics = Metrics()
+    metrics.served(RECORD, request_s=1.0, overhead_s=0)
+    text = metrics.render()[0]
+    assert b"process_resident_memory_bytes " in text
+    assert b"_created" not in text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_no_fault() -> None:
+    metrics = Metrics()
+    metrics.served(replace(RECORD, wasted_tokens=1), request_s=1.0, overhead_s=0)
+    metrics.redis("settle", 0.1)
+    metrics.replica_up("demo", "demo-0", up=True)
+    lint = subprocess.run(["promtool", "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False)
+    assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
