@@ -1,0 +1,100 @@
+"""
+Logs: one JSON line for everything that is said, one line for each exchange.
+
+Rules: no prompt text and no token, ever. Exceptions are therefore told by their type and their frames: the message of
+an exception may quote what a client sent, and only `ApiError`'s is written by us. Libraries speak up from warning on;
+their debug lines quote headers and bodies. Nothing here knows what an exchange means; its record is written as it is.
+"""
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import orjson
+
+from proxy.billing.record import ExchangeRecord
+from proxy.errors import ApiError
+
+_OURS = ("tollway", "proxy", "engine", "policies")
+_EXCHANGE = logging.getLogger("tollway.exchange")
+_CAUSES_MAX = 8
+_FRAMES_MAX = 50
+
+
+def configure(level: str = "info", stream: TextIO | None = None) -> None:
+    """
+    Send every logger's lines to `stream` (standard error by default) as JSON; calling it again replaces the stream.
+
+    `level` holds for the gateway's own loggers. To be told of requests twice helps nobody: uvicorn's access log is off.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error"):
+        server = logging.getLogger(name)
+        server.handlers, server.propagate = [], True
+        server.setLevel(logging.INFO)
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.disabled = [], True
+
+
+def exchange(record: ExchangeRecord) -> None:
+    """Write the exchange's line, stamped with the time it finished."""
+    if _EXCHANGE.isEnabledFor(logging.INFO):
+        line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, "exchange", None, None)
+        line.created = record.finished_at / 1_000_000
+        line.exchange = record
+        _EXCHANGE.handle(line)
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON: `time` (RFC 3339, UTC), `level`, `event`, and what belongs to the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of `record`, without its end."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line: dict[str, Any] = {"time": time.replace("+00:00", "Z"), "level": record.levelname.lower()}
+        told: ExchangeRecord | None = getattr(record, "exchange", None)
+        if told is not None:
+            # The two parts are spliced: copying the record's fields into one dictionary costs more than encoding them.
+            return f"{orjson.dumps(line | {'event': 'exchange'})[:-1].decode()},{orjson.dumps(told)[1:].decode()}"
+        line |= {"event": _event(record), "logger": record.name}
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = _exception(record.exc_info[1])
+        return orjson.dumps(line).decode()
+
+
+def _event(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    if record.name == "asyncio":
+        # The event loop quotes a callback's arguments and the failed task's exception behind the first bracket or line.
+        return message.split("\n", 1)[0].split("(", 1)[0]
+    return message
+
+
+def _exception(error: BaseException) -> list[dict[str, Any]]:
+    """Return an exception and its causes, the last first, each without what a client may have sent."""
+    told: list[dict[str, Any]] = []
+    cause: BaseException | None = error
+    while cause is not None and len(told) < _CAUSES_MAX:
+        told.append(_one_exception(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return told
+
+
+def _one_exception(error: BaseException) -> dict[str, Any]:
+    frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
+    told: dict[str, Any] = {
+        "type": f"{type(error).__module__}.{type(error).__qualname__}",
+        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES_MAX:]],
+    }
+    if isinstance(error, ApiError):
+        told["message"] = error.message
+    if isinstance(error, BaseExceptionGroup):
+        told["group"] = [_one_exception(inner) for inner in error.exceptions[:_CAUSES_MAX]]
+    return told
