@@ -124,7 +124,7 @@ class Child:
         """End the process and everything it started; the second call waits for the first."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
-        await _shielded(self._ending)
+        await shielded(self._ending)
 
     async def _end(self) -> None:
         process = self._started
@@ -178,8 +178,8 @@ async def _gone(group: int, within_s: float) -> None:
                 await asyncio.sleep(PROBE_EVERY_S)
 
 
-async def _shielded(task: asyncio.Task[None]) -> None:
-    """Wait for `task` to its end, and only then pass a cancellation on."""
+async def shielded(task: asyncio.Task[None]) -> None:
+    """Wait for `task` to its end, whatever cancels the waiting, and only then pass the cancellation on."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
