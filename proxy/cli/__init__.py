@@ -1,0 +1,6 @@
+"""
+The command `tollway`: one file a command, loaded when it is run.
+
+A command's module is named like the command, and so is the click command in it. Results go to stdout; what a person
+should know beside them goes to stderr, so that a command's output can be piped.
+"""

@@ -1,0 +1,12 @@
+"""
+Who is asking: bearer tokens in, principals out.
+
+- `tokens` verifies a token against the issuers of the config.
+- `claims` finds tenant, user, plan and scopes in it.
+- `keys` says where a key comes from: a file today.
+- `development` is an issuer for laptops: it signs with a secret that it made itself.
+- `secret_files` reads and makes such secrets.
+
+What a token says counts only as far as the config agrees: an unknown tenant, or a plan the tenant was not given, is
+an invalid token.
+"""

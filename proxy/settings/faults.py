@@ -4,12 +4,16 @@ What is wrong with a config, in words for the person who must repair it.
 A message never repeats a value from a field that may hold a secret: pydantic's `input` is left out throughout.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from proxy.fatal import Fatal
+from proxy.settings.schema import keys_at
 
 
 class Fault(NamedTuple):
@@ -23,7 +27,7 @@ class Fault(NamedTuple):
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
-class ConfigError(Exception):
+class ConfigError(Fatal):
     """A config that cannot be used, with all its faults."""
 
     def __init__(self, faults: Iterable[Fault], source: str = "") -> None:
@@ -45,24 +49,51 @@ def dotted(parts: Sequence[str | int]) -> str:
     return path
 
 
-def of_validation(error: ValidationError, known_keys: Iterable[str]) -> list[Fault]:
-    """Turn pydantic's errors into faults; `known_keys` are offered for a misspelt key."""
-    keys = sorted(set(known_keys))
-    return [_fault(details, keys) for details in error.errors(include_url=False, include_input=False)]
+def of_validation(error: ValidationError) -> list[Fault]:
+    """Turn pydantic's errors into faults."""
+    errors = error.errors(include_url=False, include_input=False)
+    return [_fault(details) for details in errors if not _follows(details, errors)]
 
 
-def _fault(details: ErrorDetails, keys: list[str]) -> Fault:
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """Return faults once each, by path, with `[2]` before `[10]`."""
+    return sorted(set(faults), key=lambda fault: [_rank(part) for part in re.split(r"[.\[\]]+", fault.path)])
+
+
+def _rank(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdecimal() else (-1, part)
+
+
+def _follows(details: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """Tell whether this only counts the sound entries of a list whose unsound ones are told."""
+    where = details["loc"]
+    return details["type"] == "too_short" and any(
+        other["loc"][: len(where)] == where for other in errors if other is not details
+    )
+
+
+def _fault(details: ErrorDetails) -> Fault:
     where = [part for part in details["loc"] if part != "[key]"]
+    return Fault(dotted(where), _message(details, where))
+
+
+def _message(details: ErrorDetails, where: list[str | int]) -> str:
     match details["type"]:
         case "missing":
-            return Fault(dotted(where), "is missing")
+            return "is missing"
         case "extra_forbidden":
-            near = get_close_matches(str(where[-1]), keys, n=1)
-            return Fault(dotted(where), f"unknown key; did you mean {near[0]}?" if near else "unknown key")
+            near = get_close_matches(str(where[-1]), keys_at(where[:-1]), n=1)
+            return f"unknown key; did you mean {near[0]}?" if near else "unknown key"
         case "value_error":
-            return Fault(dotted(where), str(details["ctx"]["error"]))
-        case "model_type":
-            return Fault(dotted(where), "must be a table")
+            return str(details["ctx"]["error"])
+        case "model_type" | "dict_type":
+            return "must be a table"
+        case "tuple_type":
+            return "must be a list"
+        case "too_short":
+            return f"must have at least {details['ctx']['min_length']} entry"
+        case "string_too_short":
+            return "must not be empty"
         case _:
-            message = details["msg"].replace("Input should", "must").replace("valid tuple", "valid list")
-            return Fault(dotted(where), message[:1].lower() + message[1:])
+            message = details["msg"].replace("Input should", "must").replace("String should", "must")
+            return message[:1].lower() + message[1:]

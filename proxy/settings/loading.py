@@ -8,7 +8,7 @@ data among installed packages.
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from proxy.settings import faults
 from proxy.settings.consistency import inconsistencies
 from proxy.settings.environment import overlay
 from proxy.settings.faults import ConfigError, Fault
-from proxy.settings.sections import Section, Settings
+from proxy.settings.sections import Settings
 
 DEFAULT_NAME = "tollway.toml"
 _BYTES_MAX = 8 * 2**20
@@ -47,17 +47,24 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "", folder: Path |
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError([Fault("", f"is not TOML: {_lowered(error)}")], source) from None
     document.setdefault("redis", {})  # so that its default paths are taken from the folder too
-    found = list(overlay(document, env))
+    origins: dict[str, str] = {}
+    found = list(overlay(document, env, origins))
     settings: Settings | None = None
     try:
         # Strict JSON, since a config speaks JSON's types: a list becomes a tuple there, but "8080" no number.
         settings = Settings.model_validate_json(json.dumps(document, default=str), context=folder)
     except ValidationError as error:
-        found += faults.of_validation(error, _keys(Section))
+        found += faults.of_validation(error)
     found += inconsistencies(document)
     if settings is None or found:
-        raise ConfigError(sorted(set(found), key=lambda fault: fault.path), source)
+        raise ConfigError([_blame(fault, origins) for fault in faults.in_order(found)], source)
     return settings
+
+
+def _blame(fault: Fault, origins: Mapping[str, str]) -> Fault:
+    """Name the environment variables that stand behind a fault, since it is not in the file then."""
+    names = [name for path, name in origins.items() if path == fault.path or path.startswith(f"{fault.path}.")]
+    return Fault(fault.path, f"{fault.message} (set by {', '.join(names)})") if names else fault
 
 
 def _text(path: Path | None, source: str) -> str:
@@ -78,9 +85,3 @@ def _text(path: Path | None, source: str) -> str:
 def _lowered(error: Exception) -> str:
     text = str(error)
     return text[:1].lower() + text[1:]
-
-
-def _keys(section: type[Section]) -> Iterator[str]:
-    for child in section.__subclasses__():
-        yield from child.model_fields
-        yield from _keys(child)
