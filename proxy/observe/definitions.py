@@ -118,7 +118,7 @@ WASTE_TOKENS = Definition(
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
     Kind.GAUGE,
-    "Reservations neither settled nor released.",
+    "Reservations of all gateways neither settled nor released, as the store counts them.",
 )
 SETTLE_FAILURES = Definition(
     "tollway_settle_failures_total",

@@ -1,0 +1,190 @@
+"""
+Builds `tollway.json` from the metric definitions: the rows below, drawn by `grafana.py`.
+
+`python -m dashboards.build` writes it; with `--check` it only tells whether the file is what would be written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import orjson
+
+from dashboards.grafana import Panel, Row, dashboard
+from dashboards.promql import increase, level, quantile, rate
+from proxy.observe import definitions as metric
+
+TARGET = Path(__file__).with_name("tollway.json")
+
+FAULTS = "upstream_error|upstream_timeout|stream_truncated|no_replica|ledger_unavailable|internal_error"
+"""Outcomes that are the fleet's fault, as in `rules/recording.yml`."""
+REFUSALS = (
+    "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|queue_full|tokens_exceed_plan|model_not_allowed"
+)
+"""Outcomes that a plan or a full queue decides."""
+
+TRAFFIC = Row(
+    "Traffic and errors",
+    (
+        Panel("Requests by outcome", "reqps", (rate(metric.REQUESTS, "outcome"),), stacked=True),
+        Panel("Requests by model and lane", "reqps", (rate(metric.REQUESTS, "model", "lane"),), stacked=True),
+        Panel(
+            "Share of requests that failed through the fleet",
+            "percentunit",
+            (
+                rate(metric.REQUESTS, "model", outcome=FAULTS).over(
+                    rate(metric.REQUESTS, "model", outcome=f"ok|client_closed|{FAULTS}")
+                ),
+            ),
+            limits=((0.001, "orange"), (0.0144, "red")),
+        ),
+    ),
+)
+
+FIRST_WORDS = Row(
+    "Latency: what a client feels",
+    (
+        Panel(
+            "Time to first token",
+            "s",
+            tuple(quantile(share, metric.TTFT_SECONDS, "model", "lane") for share in (0.5, 0.95, 0.99)),
+            limits=((5, "red"),),
+        ),
+        Panel(
+            "Time per token after the first",
+            "s",
+            tuple(quantile(share, metric.TPOT_SECONDS, "model", "lane") for share in (0.5, 0.95, 0.99)),
+        ),
+        Panel(
+            "Whole request",
+            "s",
+            tuple(quantile(share, metric.REQUEST_SECONDS, "model", "lane") for share in (0.5, 0.95, 0.99)),
+        ),
+    ),
+)
+
+OWN_LATENCY = Row(
+    "Latency: what the gateway adds",
+    (
+        Panel(
+            "Queue wait",
+            "s",
+            tuple(quantile(share, metric.QUEUE_WAIT_SECONDS, "model", "lane") for share in (0.5, 0.95, 0.99)),
+        ),
+        Panel(
+            "Work in the gateway itself",
+            "s",
+            tuple(quantile(share, metric.OVERHEAD_SECONDS, "model", "lane") for share in (0.5, 0.99)),
+        ),
+    ),
+)
+
+MONEY = Row(
+    "Tokens and money by tenant",
+    (
+        Panel("Tokens billed a second", "short", (rate(metric.TOKENS, "tenant", "kind"),)),
+        Panel(
+            "Share of the prompt served from the prefix cache",
+            "percentunit",
+            (
+                rate(metric.TOKENS, "tenant", kind="cached").over(
+                    rate(metric.TOKENS, "tenant", kind="prompt"), "{{tenant}}"
+                ),
+            ),
+        ),
+        Panel(
+            "Charged in the time shown",
+            "short",
+            (increase(metric.CHARGE, "tenant", "model", "currency").scaled("/ 1e6"),),
+            kind="table",
+        ),
+        Panel(
+            "Completion tokens of the busiest users",
+            "short",
+            (increase(metric.USER_TOKENS, "tenant", "user", kind="completion").top(20),),
+            kind="table",
+        ),
+    ),
+)
+
+REFUSED = Row(
+    "Quota and refusals",
+    (
+        Panel(
+            "Refused, by code",
+            "reqps",
+            (rate(metric.REQUESTS, "outcome", outcome=REFUSALS),),
+            stacked=True,
+        ),
+        Panel("Refused, by tenant", "reqps", (rate(metric.REQUESTS, "tenant", outcome=REFUSALS),), stacked=True),
+        Panel("Request fields removed a second", "short", (rate(metric.STRIPPED_FIELDS, "endpoint"),)),
+    ),
+)
+
+REPLICAS = Row(
+    "Replicas",
+    (
+        Panel(
+            "Up (0 when any gateway cannot use it)",
+            "short",
+            (level(metric.REPLICA_UP, "model", "replica", over="min"),),
+            limits=((1, "green"),),
+        ),
+        Panel("In flight", "short", (level(metric.INFLIGHT, "model", "replica"),), stacked=True),
+        Panel("Routed, by replica and reason", "reqps", (rate(metric.ROUTES, "replica", "reason"),), stacked=True),
+        Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
+    ),
+)
+
+STORE = Row(
+    "Redis and reservations",
+    (
+        Panel(
+            "Round trips to Redis",
+            "s",
+            (quantile(0.5, metric.REDIS_SECONDS, "op"), quantile(0.99, metric.REDIS_SECONDS, "op")),
+            limits=((0.05, "red"),),
+        ),
+        Panel(
+            "Reservations open, and requests in flight",
+            "short",
+            (
+                level(metric.RESERVATIONS_OPEN, over="max").named("reservations"),
+                level(metric.INFLIGHT).named("in flight"),
+            ),
+        ),
+        Panel(
+            "Settlements Redis did not take",
+            "short",
+            (increase(metric.SETTLE_FAILURES),),
+            kind="stat",
+            limits=((1, "red"),),
+        ),
+        Panel("Running versions", "short", (level(metric.BUILD, "version", "python", over="count"),), kind="table"),
+    ),
+)
+
+ROWS = (TRAFFIC, FIRST_WORDS, OWN_LATENCY, MONEY, REFUSED, REPLICAS, STORE)
+
+
+def built() -> bytes:
+    """Return the dashboard's file."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(dashboard("tollway", "Tollway", ROWS), option=options)
+
+
+def main() -> int:
+    """Write the dashboard, or check it; return the exit status."""
+    parser = argparse.ArgumentParser(description="Build dashboards/tollway.json from the metric definitions.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the file is out of date")
+    if parser.parse_args().check:
+        if TARGET.is_file() and TARGET.read_bytes() == built():
+            return 0
+        sys.stderr.write(f"{TARGET.name} is out of date: run python -m dashboards.build\n")
+        return 1
+    TARGET.write_bytes(built())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
