@@ -4,16 +4,20 @@ The question: may this request take its tokens, its turn in the count and its pl
 One request asks every limit of its plan at once, all or none. A limit has one of three kinds, which its `per` and
 `unit` tell:
 
-- a **rate** (`second`, `minute`, `hour`): a bucket that holds `amount` and refills by `amount` a period;
-- a **window** (`day`, `month`, UTC, half-open): a counter of what is settled and what is pending;
-- **in flight** (`concurrent`): a set of request ids.
+- a **rate** (`second`, `minute`, `hour`; `rate.py`): a bucket that holds `amount` and refills by `amount` a period;
+- a **window** (`day`, `month`, UTC, half-open; `window.py`): a counter of what is settled and what is pending;
+- **in flight** (`concurrent`; `in_flight.py`): a set of request ids.
 
-The Lua scripts in `proxy/store/lua` decide in production; this module is their oracle in tests and decides where no
-Redis is. Both compute in integers: a refill keeps its remainder.
+This module owns the words of all three; `book.py` decides with them. The Lua scripts in `proxy/store/lua` decide in
+production; the book is their oracle in tests and decides where no Redis is. Both compute in integers: a refill keeps
+its remainder.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+MAX_AMOUNT = 2**53 - 1
+"""The largest integer that Lua's numbers (doubles) count without a gap."""
 
 
 class Scope(StrEnum):
@@ -44,12 +48,24 @@ class Per(StrEnum):
     MONTH = "month"
 
 
+class Kind(StrEnum):
+    """How a limit counts."""
+
+    RATE = "rate"
+    WINDOW = "window"
+    IN_FLIGHT = "in_flight"
+
+
+PERIOD_US: dict[Per | None, int] = {Per.SECOND: 1_000_000, Per.MINUTE: 60_000_000, Per.HOUR: 3_600_000_000}
+"""The periods that refill; every other `per` is a calendar unit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """
-    One line of a plan.
+    One line of a plan. A plan has at most one limit of the same name.
 
-    Bounds: 1 <= amount < 2**53, since Lua's numbers are doubles.
+    Bounds: 1 <= amount <= MAX_AMOUNT.
     """
 
     scope: Scope
@@ -63,6 +79,34 @@ class Limit:
         """Return the name that headers, messages and keys give this limit, such as `user-tokens-minute`."""
         return "-".join(part for part in (self.scope, self.unit, self.per) if part)
 
+    @property
+    def kind(self) -> Kind:
+        """Return how this limit counts."""
+        if self.unit is Unit.CONCURRENT:
+            return Kind.IN_FLIGHT
+        return Kind.RATE if self.per in PERIOD_US else Kind.WINDOW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whose limits a request moves."""
+
+    tenant: str
+    user: str
+    model: str
+
+    def names(self, scope: Scope) -> tuple[str, ...]:
+        """Return what tells this subject's use from others' within its tenant."""
+        match scope:
+            case Scope.TENANT:
+                return ()
+            case Scope.USER:
+                return (self.user,)
+            case Scope.MODEL:
+                return (self.model,)
+            case Scope.USER_MODEL:
+                return (self.user, self.model)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -71,6 +115,8 @@ class Ask:
 
     A limit on tokens is asked for `prompt_tokens + choices * completion`, with the largest `completion` between
     `min_completion` and `max_completion` that every limit holds; a limit on requests or in flight for one.
+
+    Bounds: 1 <= choices; 0 <= min_completion <= max_completion; prompt_tokens + choices * max_completion < 2**53.
     """
 
     prompt_tokens: int
@@ -83,6 +129,15 @@ class Ask:
     """The clamp never goes below this: min(asked, the model's `min_completion`)."""
     hold_us: int
     """How long the request is expected to be in flight, in microseconds."""
+
+    def cost(self, unit: Unit) -> tuple[int, int]:
+        """Return (fixed, scale): what a limit of this unit is asked for is `fixed + scale * completion`."""
+        return (self.prompt_tokens, self.choices) if unit is Unit.TOKENS else (1, 0)
+
+
+def settled_cost(unit: Unit, tokens: int) -> int:
+    """Return what a limit of this unit keeps of a request that used so many tokens."""
+    return tokens if unit is Unit.TOKENS else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,34 @@
 The reservation's life in Redis: reserve, progress, settle, release, expire.
 
 `PENDING -> SETTLED | RELEASED | EXPIRED`. Each step is one Lua script of `lua/`, so that every level of a request's
-limits moves together or not at all, and a step repeated changes nothing.
+limits moves together or not at all, and a step repeated changes nothing: the first end wins.
+
+Every step after `reserve` may be sent again, from any connection, until it is answered. Limits are told at each step
+(the ones that `reserve` was given) because a cluster must know a script's keys, and because a settle whose reservation
+Redis has lost still charges them.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.quota import Ask, Granted, Limit, Refused, Standing
+from policies.quota import Ask, Granted, Limit, Refused, Standing, Subject
 from proxy.billing.record import ExchangeRecord
 
+__all__ = ["AlreadyEnded", "Reservations", "Settlement", "Subject"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """Whose limits a request moves."""
 
-    tenant: str
-    user: str
-    model: str
+class AlreadyEnded(Exception):
+    """A reserve came after its own release or settle; nothing was taken. Only a caller that has given up meets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a settle ended."""
+
+    entry_id: str | None
+    """The id of the exchange's one FINAL row in the tenant's ledger; None where it had been released."""
+    first: bool
+    """Whether this call wrote it; False for a repeated settle, or one that a sweep forestalled."""
 
 
 class Reservations(Protocol):
@@ -30,6 +41,9 @@ class Reservations(Protocol):
 
         `draft` is the record as it is known so far (tokens 0): its ids name the reservation and the limits' subjects,
         and it is kept on the reservation, so that a sweep can bill what a dead gateway left.
+
+        Raises: AlreadyEnded, LedgerUnavailable. After the latter, or a cancellation, the caller releases: the
+        reserve may have been made, or may yet arrive.
         """
         ...
 
@@ -37,11 +51,18 @@ class Reservations(Protocol):
         """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
         ...
 
-    async def settle(self, record: ExchangeRecord) -> None:
-        """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
+    async def settle(
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+    ) -> Settlement:
+        """
+        Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step.
+
+        `unobserved` says that no usage was ever received: the record bills what is proven, and the quota keeps the
+        whole reservation.
+        """
         ...
 
-    async def release(self, request_id: str, tenant: str) -> None:
+    async def release(self, draft: ExchangeRecord, limits: tuple[Limit, ...]) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
         ...
 

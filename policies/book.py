@@ -1,0 +1,197 @@
+"""
+The quota's decisions over a state in memory: reserve, progress, settle, release, expire.
+
+`PENDING -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. The Lua scripts of
+`proxy/store/lua` make the same decisions in Redis; the book is their oracle, so the two are written apart and never
+share arithmetic.
+
+Decision: a reservation that ends before it begins (a release that overtakes its reserve) leaves a marker, and the
+late reserve is answered None: nothing is taken. Because a cancelled client's reserve and release may travel on two
+connections; instead of hoping for their order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from policies.holds import Hold
+from policies.in_flight import InFlight
+from policies.quota import Ask, Granted, Kind, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
+from policies.rate import Rate
+from policies.window import Window
+
+type_of: dict[Kind, type[Rate] | type[Window] | type[InFlight]] = {
+    Kind.RATE: Rate,
+    Kind.WINDOW: Window,
+    Kind.IN_FLIGHT: InFlight,
+}
+
+Counter = Rate | Window | InFlight
+Place = tuple[str, Scope, tuple[str, ...], Unit, Per | None]
+"""What tells one counter from another. The plan is no part of it: who switches plans keeps what was used."""
+
+
+class State(StrEnum):
+    """Where a reservation is in its life."""
+
+    PENDING = "PENDING"
+    SETTLED = "SETTLED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as every step of its reservation names it."""
+
+    id: str
+    subject: Subject
+    limits: tuple[Limit, ...]
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What the book remembers of one request."""
+
+    state: State
+    decision: Granted | None = None
+    holds: tuple[tuple[Limit, Hold], ...] = ()
+    usage: tuple[int, int] | None = None
+    """(prompt_tokens, completion_tokens) observed so far."""
+
+
+def place(limit: Limit, subject: Subject) -> Place:
+    """Return which counter this limit moves for this subject."""
+    return subject.tenant, limit.scope, subject.names(limit.scope), limit.unit, limit.per
+
+
+@dataclass(slots=True)
+class Book:
+    """Every counter and every reservation. Raises nothing: a step that does not apply changes nothing."""
+
+    counters: dict[Place, Counter] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+
+    def reserve(self, request: Request, ask: Ask, now_us: int) -> Granted | Refused | None:
+        """
+        Take what `ask` needs on every limit, or nothing; None where the reservation had ended before it began.
+
+        The same request again gets its first grant unchanged.
+        """
+        known = self.reservations.get(request.id)
+        if known is not None:
+            return known.decision
+        counters = [self._counter(limit, request.subject, now_us) for limit in request.limits]
+        completion = ask.max_completion
+        for limit, counter in zip(request.limits, counters, strict=True):
+            completion = min(completion, _completion_that_fits(limit, counter, ask))
+        if completion < ask.min_completion:
+            return self._refuse(request, ask, counters)
+        return self._grant(request, ask, completion, now_us)
+
+    def _grant(self, request: Request, ask: Ask, completion: int, now_us: int) -> Granted:
+        holds = []
+        for limit in request.limits:
+            counter = self._counter(limit, request.subject, now_us)
+            fixed, scale = ask.cost(limit.unit)
+            hold = Hold(
+                request_id=request.id,
+                cost=fixed + scale * completion,
+                ends_at_us=now_us + ask.hold_us,
+                window_start_us=counter.start_us if isinstance(counter, Window) else None,
+            )
+            self.counters[place(limit, request.subject)] = counter.take(hold)
+            holds.append((limit, hold))
+        granted = Granted(completion, self.standings(request.subject, request.limits, now_us))
+        self.reservations[request.id] = Reservation(State.PENDING, granted, tuple(holds))
+        return granted
+
+    def _refuse(self, request: Request, ask: Ask, counters: Iterable[Counter]) -> Refused:
+        pairs = list(zip(request.limits, counters, strict=True))
+        waits = [(limit, _wait_us(limit, counter, ask)) for limit, counter in pairs]
+        refusing = [(limit, wait) for limit, wait in waits if wait != 0]
+        limit, wait = max(refusing, key=lambda pair: (pair[1] is None, pair[1]))
+        return Refused(limit, wait, tuple(_standing(limit, counter) for limit, counter in pairs))
+
+    def progress(self, request_id: str, usage: tuple[int, int]) -> None:
+        """Note what was generated so far; neither number ever falls."""
+        known = self.reservations.get(request_id)
+        if known is not None and known.state is State.PENDING:
+            seen = known.usage or (0, 0)
+            known.usage = (max(seen[0], usage[0]), max(seen[1], usage[1]))
+
+    def settle(self, request: Request, tokens: int | None, now_us: int, state: State = State.SETTLED) -> bool:
+        """
+        Post `tokens` (None keeps the whole reservation) and return the rest; tell whether this was the first end.
+
+        A request that the book does not know is charged all the same, unless it is being expired.
+        """
+        known = self.reservations.get(request.id)
+        if known is None and state is State.EXPIRED:
+            return False
+        if known is not None and known.state is not State.PENDING:
+            return False
+        if known is None:
+            unreserved = Hold(request_id=request.id, cost=0)
+            postings = [(limit, unreserved, settled_cost(limit.unit, tokens or 0)) for limit in request.limits]
+        else:
+            named = () if tokens is None else [place(limit, request.subject) for limit in request.limits]
+            postings = [
+                (
+                    limit,
+                    hold,
+                    settled_cost(limit.unit, tokens or 0) if place(limit, request.subject) in named else hold.cost,
+                )
+                for limit, hold in known.holds
+            ]
+        for limit, hold, cost in postings:
+            self._post(limit, request.subject, (hold, cost), now_us)
+        self._end(request.id, state)
+        return True
+
+    def release(self, request: Request, now_us: int) -> None:
+        """Return everything that was reserved, the request count too."""
+        known = self.reservations.get(request.id)
+        if known is not None and known.state is not State.PENDING:
+            return
+        for limit, hold in known.holds if known is not None else ():
+            self._post(limit, request.subject, (hold, 0), now_us)
+        self._end(request.id, State.RELEASED)
+
+    def standings(self, subject: Subject, limits: tuple[Limit, ...], now_us: int) -> tuple[Standing, ...]:
+        """Tell how each limit stands."""
+        return tuple(_standing(limit, self._counter(limit, subject, now_us)) for limit in limits)
+
+    def _counter(self, limit: Limit, subject: Subject, now_us: int) -> Counter:
+        counter = self.counters.get(place(limit, subject)) or type_of[limit.kind].unused(now_us)
+        return counter.at(limit, now_us)
+
+    def _post(self, limit: Limit, subject: Subject, posting: tuple[Hold, int], now_us: int) -> None:
+        self.counters[place(limit, subject)] = self._counter(limit, subject, now_us).post(*posting)
+
+    def _end(self, request_id: str, state: State) -> None:
+        reservation = self.reservations.setdefault(request_id, Reservation(state))
+        reservation.state, reservation.holds = state, ()
+
+
+def _completion_that_fits(limit: Limit, counter: Counter, ask: Ask) -> int:
+    """Return the largest completion that this limit holds; -1 where not even the fixed part fits."""
+    fixed, scale = ask.cost(limit.unit)
+    room = limit.amount - counter.used - fixed
+    if room < 0:
+        return -1
+    return room // scale if scale else ask.max_completion
+
+
+def _wait_us(limit: Limit, counter: Counter, ask: Ask) -> int | None:
+    """Return how long until the least that is asked fits; 0 where it fits now, None where it never does."""
+    fixed, scale = ask.cost(limit.unit)
+    least = fixed + scale * ask.min_completion
+    if least > limit.amount:
+        return None
+    missing = least - (limit.amount - counter.used)
+    return counter.wait_us(limit, missing) if missing > 0 else 0
+
+
+def _standing(limit: Limit, counter: Counter) -> Standing:
+    return Standing(limit, max(0, limit.amount - counter.used), counter.reset_us(limit), counter.used)

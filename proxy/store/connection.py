@@ -1,0 +1,124 @@
+"""
+The connection to Redis: a bounded pool, a deadline on every call, one fault.
+
+Rules:
+- Every call ends within `deadline_s`, the wait for a pooled connection included.
+- Whatever redis-py raises becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
+- A call may be sent again once when a pooled connection turns out to be dead, so every command sent through here is
+  one that changes nothing the second time.
+
+Must not know what is stored.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from proxy.errors import LedgerUnavailable
+from proxy.store.scripts import Script
+
+DEADLINE_S = 1.0
+CONNECTIONS_MAX = 64
+
+Value = str | int
+Observe = Callable[[str, float], None]
+"""Told the name of each call and the seconds it took; feeds `tollway_redis_seconds{op}`."""
+
+
+class UnsafeRedis(Exception):
+    """This Redis could lose or evict what is billed; the message says which setting to change."""
+
+
+class Connection:
+    """
+    Calls to one Redis: `async with Connection("unix:///run/redis.sock") as connection`.
+
+    Units: `deadline_s` in seconds for one call; `connections_max` sockets, over which calls wait for one another.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deadline_s: float = DEADLINE_S,
+        connections_max: int = CONNECTIONS_MAX,
+        observe: Observe = lambda op, seconds: None,
+    ) -> None:
+        self._deadline_s = deadline_s
+        self._observe = observe
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections_max,
+            timeout=deadline_s,
+            socket_timeout=deadline_s,
+            socket_connect_timeout=deadline_s,
+            retry=Retry(NoBackoff(), 1),
+            decode_responses=True,
+        )
+        self._redis: Redis = Redis.from_pool(pool)
+
+    async def __aenter__(self) -> Self:
+        """Return itself; sockets open with the first call."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every socket."""
+        await self._redis.aclose()
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Value]) -> str:
+        """
+        Run a script and return its answer.
+
+        Raises: LedgerUnavailable.
+        """
+        async with self._bounded(script.name):
+            try:
+                answer = await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                answer = await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *args)
+        return cast("str", answer)
+
+    async def call(self, command: str, *args: Value) -> Any:
+        """
+        Run one Redis command and return its answer.
+
+        Raises: LedgerUnavailable.
+        """
+        async with self._bounded(command.lower()):
+            return await self._redis.execute_command(command, *args)
+
+    async def check(self, *, allow_unsafe: bool = False) -> None:
+        """
+        Refuse a Redis that evicts keys or keeps no append-only file, unless the operator allows it.
+
+        Raises: UnsafeRedis, LedgerUnavailable.
+        """
+        info = await self.call("INFO")
+        faults = []
+        if info.get("maxmemory_policy", "noeviction") != "noeviction":
+            faults.append(f"maxmemory-policy is {info['maxmemory_policy']}: set it to noeviction")
+        if not info.get("aof_enabled"):
+            faults.append("it keeps no append-only file: set appendonly to yes")
+        if faults and not allow_unsafe:
+            raise UnsafeRedis("This Redis would lose quotas and bills; " + "; ".join(faults) + ".")
+
+    @asynccontextmanager
+    async def _bounded(self, op: str) -> AsyncIterator[None]:
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                yield
+        except (RedisError, OSError, TimeoutError) as error:
+            raise LedgerUnavailable from error
+        finally:
+            self._observe(op, perf_counter() - began)

@@ -1,0 +1,89 @@
+"""
+What one start of the gateway tells Redis of itself: that it lives, and which tenants it serves.
+
+An incarnation beats every 2 s and counts as dead 10 s after its last beat, by Redis' clock; the sweeper then ends its
+open reservations. One that was only paused beats again and lives on: what was swept stays swept.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from ulid import ULID
+
+from proxy.errors import LedgerUnavailable
+from proxy.store import keys, scripts
+from proxy.store.connection import Connection
+
+BEAT_S = 2.0
+DEAD_AFTER_US = 10 * 1_000_000
+FORGOTTEN_AFTER_US = 86_400 * 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class Incarnation:
+    """
+    This process start: `async with Incarnation(connection) as incarnation` beats until it is left.
+
+    Raises: LedgerUnavailable, on entry only; a beat that fails later is logged and tried again.
+    """
+
+    def __init__(self, connection: Connection, *, beat_s: float = BEAT_S) -> None:
+        self.id = str(ULID())
+        self._connection = connection
+        self._beat_s = beat_s
+        self._served: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Beat once, so that nothing this start reserves looks like a dead one's, and go on beating."""
+        await self.beat()
+        self._task = asyncio.create_task(self._beat_on(), name="tollway-heartbeat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop beating. What is still open is left to the sweeper at once, not in 10 s."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        with suppress(LedgerUnavailable):
+            await self._connection.call("ZREM", keys.INCARNATIONS, self.id)
+
+    async def beat(self) -> None:
+        """Say that this start lives. If Redis did not know it, it may know none of its tenants either."""
+        answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
+        if answer.split()[1] == "1":
+            self._served.clear()
+
+    async def serve(self, tenant: str) -> None:
+        """Enter a tenant in the registry that the sweeper and the archiver walk; once for each start."""
+        if tenant not in self._served:
+            await self._connection.call("SADD", keys.TENANTS, tenant)
+            self._served.add(tenant)
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                await self.beat()
+            except LedgerUnavailable:
+                _log.warning("heartbeat_failed", exc_info=True)
+
+
+async def living(connection: Connection) -> tuple[int, frozenset[str]]:
+    """Return Redis' time in microseconds and the incarnations that live."""
+    seconds, micros = await connection.call("TIME")
+    now_us = int(seconds) * 1_000_000 + int(micros)
+    ids = await connection.call("ZRANGEBYSCORE", keys.INCARNATIONS, now_us - DEAD_AFTER_US, "+inf")
+    return now_us, frozenset(ids)
+
+
+async def tenants(connection: Connection) -> list[str]:
+    """Return every tenant that ever reserved, in a stable order."""
+    return sorted(await connection.call("SMEMBERS", keys.TENANTS))

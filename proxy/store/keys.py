@@ -1,0 +1,60 @@
+"""
+Every key in Redis, in one place.
+
+Rules:
+- All keys of a tenant share the hash tag `{tenant}`, so that one script may touch them on a cluster.
+- A name in a key is percent-encoded: whatever it holds, it neither collides with another nor leaves its slot.
+- A counter's key tells scope, subject, unit and period, never the plan: who switches plans keeps what was used.
+"""
+
+from urllib.parse import quote, unquote
+
+from policies.quota import Limit, Subject
+
+INCARNATIONS = "tollway:incarnations"
+"""Sorted set: incarnation -> its last heartbeat in microseconds."""
+TENANTS = "tollway:tenants"
+"""Set: every tenant that ever reserved. Only the archiver may shorten it."""
+SWEEP = "tollway:sweep"
+"""Set while somebody has this period's turn to sweep; expires with it."""
+
+
+def reservation(tenant: str, request_id: str) -> str:
+    """Return the key of one reservation's hash."""
+    return f"{_of(tenant)}:reservation:{_encoded(request_id)}"
+
+
+def open_index(tenant: str) -> str:
+    """Return the key of the sorted set of a tenant's open reservations: member -> created, in microseconds."""
+    return f"{_of(tenant)}:open"
+
+
+def ledger(tenant: str) -> str:
+    """Return the key of a tenant's ledger stream."""
+    return f"{_of(tenant)}:ledger"
+
+
+def counter(limit: Limit, subject: Subject) -> str:
+    """Return the key of the counter that `limit` moves for `subject`."""
+    names = ":".join(_encoded(name) for name in subject.names(limit.scope))
+    return f"{_of(subject.tenant)}:limit:{limit.name}:{names}"
+
+
+def open_member(incarnation: str, request_id: str) -> str:
+    """Return how the index of open reservations names one: who serves it, and its id."""
+    return f"{_encoded(incarnation)}/{_encoded(request_id)}"
+
+
+def read_open_member(member: str) -> tuple[str, str]:
+    """Return the (incarnation, request id) that `open_member` joined."""
+    incarnation, _, request_id = member.partition("/")
+    return unquote(incarnation), unquote(request_id)
+
+
+def _of(tenant: str) -> str:
+    return f"tollway:{{{_encoded(tenant)}}}"
+
+
+def _encoded(name: str) -> str:
+    """Return `name` so that it has no separator in it; an empty one is `%`, since an empty hash tag is none."""
+    return quote(name, safe="") or "%"

@@ -1,0 +1,36 @@
+-- What a reservation holds, as text on its hash: a line "key kind amount period cost start" for each limit.
+-- Keys are percent-encoded, so they contain neither blanks nor line ends. Part of every script.
+
+local MARKER_MS = 2 * 3600000
+
+local function hold_line(row, cost, counter)
+  local period = type(row.period) == 'number' and text(row.period) or row.period
+  return table.concat({row.key, row.kind, text(row.amount), period, text(cost), text(counter.start or 0)}, ' ')
+end
+
+local function held_rows(lines, id)
+  local rows = {}
+  for key, kind, amount, period, cost, start in string.gmatch(lines, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)') do
+    rows[#rows + 1] = {
+      key = key, kind = kind, amount = tonumber(amount), period = tonumber(period) or period, id = id,
+      held = {cost = tonumber(cost), start = tonumber(start)},
+    }
+  end
+  return rows
+end
+
+-- Turn what one row holds (nothing, where it has no `held`) into `cost` used.
+local function post(row, now, cost)
+  local kind = kinds[row.kind]
+  local counter = kind.load(row, now)
+  kind.post(row, counter, row.held, cost)
+  kind.save(row, counter)
+end
+
+-- End a reservation: what it held is forgotten, its end is remembered for as long as anybody may repeat it.
+local function finish(reservation, open, member, state, entry)
+  redis.call('HDEL', reservation, 'draft', 'holds', 'prompt_tokens', 'completion_tokens')
+  redis.call('HSET', reservation, 'state', state, 'entry', entry)
+  redis.call('PEXPIRE', reservation, text(MARKER_MS))
+  redis.call('ZREM', open, member)
+end

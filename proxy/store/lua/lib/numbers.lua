@@ -1,0 +1,42 @@
+-- Integers in Lua's doubles, exact below 2^53: nothing here rounds. Part of every script (see proxy/store/scripts.py).
+
+local MAX = 9007199254740991
+
+-- The server's time in microseconds since the epoch: the only clock.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- floor(a / b) and what remains.
+local function divide(a, b)
+  local rest = math.fmod(a, b)
+  return (a - rest) / b, rest
+end
+
+-- floor(x * y / d) and what remains, exact though the product may have 106 bits; the quotient must stay below 2^53.
+-- Past 2^53 it multiplies bit by bit, keeping quotient and rest of what it has so far.
+local function multiply_divide(x, y, d)
+  if x * y <= MAX then
+    return divide(x * y, d)
+  end
+  local whole, part = divide(x, d)
+  local quotient, rest, bits, bit = 0, 0, y, 2 ^ 52
+  while bit >= 1 do
+    local carry = rest >= d - rest
+    quotient = quotient + quotient + (carry and 1 or 0)
+    rest = carry and rest - (d - rest) or rest + rest
+    if bits >= bit then
+      bits = bits - bit
+      carry = rest >= d - part
+      quotient = quotient + (carry and 1 or 0)
+      rest = carry and rest - (d - part) or rest + part
+    end
+    bit = bit / 2
+  end
+  return whole * y + quotient, rest
+end

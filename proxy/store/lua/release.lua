@@ -1,0 +1,17 @@
+-- Return everything that was reserved, the request count too. A reservation that is not known is marked released, so
+-- that a reserve which arrives later takes nothing.
+-- KEYS  1 reservation, 2 open index, 3.. one counter for each limit
+-- ARGV  1 request id, 2 member of the open index
+-- Returns "now state": the state it had before, "-" where there was none.
+
+local now = clock()
+local known = redis.call('HMGET', KEYS[1], 'state', 'holds')
+if known[1] == 'PENDING' then
+  for _, row in ipairs(held_rows(known[2], ARGV[1])) do
+    post(row, now, 0)
+  end
+end
+if not known[1] or known[1] == 'PENDING' then
+  finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED', '-')
+end
+return text(now) .. ' ' .. (known[1] or '-')

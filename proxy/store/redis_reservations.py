@@ -1,0 +1,126 @@
+"""
+Reservations in Redis: turns each step into one script's keys and arguments, and its answer into a decision.
+
+Rules: nothing is decided here. Amounts travel as decimal text; an answer is words between blanks, the first of which
+is the server's time in microseconds.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from policies.quota import PERIOD_US, Ask, Granted, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
+from proxy.billing.record import ExchangeRecord
+from proxy.store import keys, ledger, scripts
+from proxy.store.connection import Connection, Value
+from proxy.store.incarnation import Incarnation
+from proxy.store.reservations import AlreadyEnded, Settlement
+
+_Limits = tuple[Limit, ...]
+
+
+class RedisReservations:
+    """The `proxy.store.reservations.Reservations` that every gateway shares."""
+
+    def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
+        self._connection = connection
+        self._incarnation = incarnation
+
+    async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
+        """Take what `ask` needs on every limit, or nothing."""
+        await self._incarnation.serve(draft.tenant)
+        args: list[Value] = [*_names(draft), _draft(draft, limits), ask.min_completion, ask.max_completion, ask.hold_us]
+        for limit in limits:
+            args += _row(limit, *ask.cost(limit.unit))
+        answer = await self._connection.run(
+            scripts.RESERVE, [*_places(draft), *_counters(_subject(draft), limits)], args
+        )
+        return _decision(answer.split(), limits)
+
+    async def progress(self, request_id: str, tenant: str, usage: tuple[int, int]) -> None:
+        """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
+        await self._connection.run(scripts.PROGRESS, [keys.reservation(tenant, request_id)], usage)
+
+    async def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
+        """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
+        return await self._end("SETTLED", record, limits, unobserved=unobserved)
+
+    async def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
+        """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
+        return await self._end("EXPIRED", record, limits, unobserved=unobserved)
+
+    async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
+        """Return everything that was reserved, the request count too; an unknown reservation is no error."""
+        touched = [*_places(draft), *_counters(_subject(draft), limits)]
+        await self._connection.run(scripts.RELEASE, touched, _names(draft))
+
+    async def standings(self, subject: Subject, limits: _Limits) -> tuple[Standing, ...]:
+        """Tell how each limit stands, changing nothing."""
+        if not limits:
+            return ()
+        args = [value for limit in limits for value in _row(limit, 0, 0)]
+        answer = await self._connection.run(scripts.STANDINGS, _counters(subject, limits), args)
+        return _standings(answer.split()[1:], limits)
+
+    async def _end(self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
+        tokens = record.prompt_tokens + record.completion_tokens
+        rows = [value for limit in limits for value in _row(limit, settled_cost(limit.unit, tokens), 0)]
+        args = [*_names(record), end, "keep" if unobserved else "post", len(rows), *rows]
+        for name, text in ledger.flat(record).items():
+            args += (name, text)
+        touched = [*_places(record), keys.ledger(record.tenant), *_counters(_subject(record), limits)]
+        _, entry_id, first = (await self._connection.run(scripts.SETTLE, touched, args)).split()
+        return Settlement(None if entry_id == "-" else entry_id, first == "1")
+
+
+def read_draft(text: str) -> tuple[ExchangeRecord, _Limits]:
+    """Return what `reserve` kept of a request: its record as it was then, and its limits."""
+    draft = orjson.loads(text)
+    limits = tuple(
+        Limit(Scope(scope), Unit(unit), amount, Per(per) if per else None)
+        for scope, unit, amount, per in draft["limits"]
+    )
+    return ledger.record_of(draft["record"]), limits
+
+
+def _draft(record: ExchangeRecord, limits: _Limits) -> str:
+    lines = [(limit.scope, limit.unit, limit.amount, limit.per) for limit in limits]
+    return orjson.dumps({"record": ledger.flat(record), "limits": lines}).decode()
+
+
+def _names(record: ExchangeRecord) -> list[Value]:
+    return [record.request_id, keys.open_member(record.incarnation, record.request_id)]
+
+
+def _places(record: ExchangeRecord) -> list[str]:
+    return [keys.reservation(record.tenant, record.request_id), keys.open_index(record.tenant)]
+
+
+def _subject(record: ExchangeRecord) -> Subject:
+    return Subject(tenant=record.tenant, user=record.user, model=record.model)
+
+
+def _counters(subject: Subject, limits: _Limits) -> list[str]:
+    return [keys.counter(limit, subject) for limit in limits]
+
+
+def _row(limit: Limit, fixed: int, scale: int) -> tuple[Value, ...]:
+    """Return what `asked_rows` of lua/lib/limits.lua reads."""
+    return limit.kind.value, limit.amount, PERIOD_US.get(limit.per) or str(limit.per or "-"), fixed, scale
+
+
+def _decision(words: Sequence[str], limits: _Limits) -> Granted | Refused:
+    match words[1:]:
+        case ["granted", completion, *rest]:
+            return Granted(int(completion), _standings(rest, limits))
+        case ["refused", index, wait, *rest]:
+            return Refused(limits[int(index)], None if wait == "-" else int(wait), _standings(rest, limits))
+        case _:
+            raise AlreadyEnded
+
+
+def _standings(words: Sequence[str], limits: _Limits) -> tuple[Standing, ...]:
+    pairs = zip(limits, words[::2], words[1::2], strict=True)
+    return tuple(
+        Standing(limit, max(0, limit.amount - int(used)), int(reset), int(used)) for limit, used, reset in pairs
+    )

@@ -1,0 +1,127 @@
+"""
+The sweeper ends what a dead gateway left open, from the last progress it noted.
+
+Rules:
+- It walks the index of each tenant's open reservations, never the keyspace.
+- Dead is who has not beaten for 10 s; a reservation younger than that is left alone, whoever made it.
+- One gateway of the fleet sweeps in each period. Two at once would do no harm: the first end wins.
+- Where no usage was noted the bill takes nothing, and the quota keeps the whole reservation.
+
+Decision: the sweeper builds the FINAL record here, from the draft on the reservation, and passes it to the settle
+script. Because the price must be stamped and prices are Python's; instead of a second settle in Lua.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from proxy.billing.record import ExchangeRecord, Source
+from proxy.errors import LedgerUnavailable
+from proxy.store import keys
+from proxy.store.connection import Connection
+from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
+from proxy.store.redis_reservations import RedisReservations, read_draft
+
+SWEEP_S = 5.0
+BATCH = 1000
+GATEWAY_LOST = "gateway_lost"
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """
+    Sweep every `sweep_s` seconds: `async with Sweeper(connection, reservations, price)`.
+
+    `price` returns a record with its charge stamped, by the price version that it already names.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        reservations: RedisReservations,
+        price: Callable[[ExchangeRecord], ExchangeRecord],
+        *,
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        self._connection = connection
+        self._reservations = reservations
+        self._price = price
+        self._sweep_s = sweep_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to sweep, at once."""
+        self._task = asyncio.create_task(self._sweep_on(), name="tollway-sweeper")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; a sweep cut short is finished by the next one."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def sweep(self) -> int:
+        """
+        End every open reservation of a dead incarnation; return how many there were.
+
+        Raises: LedgerUnavailable.
+        """
+        now_us, alive = await living(self._connection)
+        ended = 0
+        for tenant in await tenants(self._connection):
+            async for incarnation, request_id in self._open(tenant, now_us - DEAD_AFTER_US):
+                if incarnation not in alive:
+                    ended += await self._expire(tenant, incarnation, request_id, now_us)
+        return ended
+
+    async def _open(self, tenant: str, until_us: int) -> AsyncIterator[tuple[str, str]]:
+        """Yield (incarnation, request id) of what a tenant had open before `until_us`."""
+        offset = 0
+        index = keys.open_index(tenant)
+        members: list[str] = []
+        while page := await self._connection.call("ZRANGEBYSCORE", index, 0, until_us, "LIMIT", offset, BATCH):
+            members += page
+            offset += BATCH
+        for member in members:
+            yield keys.read_open_member(member)
+
+    async def _expire(self, tenant: str, incarnation: str, request_id: str, now_us: int) -> bool:
+        fields = ("state", "draft", "prompt_tokens", "completion_tokens")
+        state, draft, prompt, completion = await self._connection.call(
+            "HMGET", keys.reservation(tenant, request_id), *fields
+        )
+        if state != "PENDING":
+            await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
+            return False
+        record, limits = read_draft(draft)
+        lost = replace(
+            record,
+            prompt_tokens=int(prompt or 0),
+            completion_tokens=int(completion or 0),
+            source=Source.RECOVERED,
+            outcome=GATEWAY_LOST,
+            finished_at=now_us,
+        )
+        settlement = await self._reservations.expire(self._price(lost), limits, unobserved=prompt is None)
+        return settlement.first
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                if await self._is_my_turn():
+                    await self.sweep()
+            except LedgerUnavailable:
+                _log.warning("sweep_failed", exc_info=True)
+            await asyncio.sleep(self._sweep_s)
+
+    async def _is_my_turn(self) -> bool:
+        turn_ms = max(1, int(self._sweep_s * 900))
+        return bool(await self._connection.call("SET", keys.SWEEP, "1", "NX", "PX", turn_ms))

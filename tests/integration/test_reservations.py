@@ -1,0 +1,183 @@
+"""What a tenant notices of reservations, on a real Redis: how much fits, what comes back, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from policies.quota import Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
+from proxy.billing.record import ExchangeRecord
+from proxy.store.connection import Connection
+from proxy.store.incarnation import Incarnation
+from proxy.store.ledger import read
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.reservations import AlreadyEnded, Settlement
+from tests.records import RECORD
+
+USER_TOKENS = Limit(Scope.USER, Unit.TOKENS, 100_000, Per.MINUTE)
+USER_REQUESTS = Limit(Scope.USER, Unit.REQUESTS, 10_000, Per.DAY)
+USER_IN_FLIGHT = Limit(Scope.USER, Unit.CONCURRENT, 2, None)
+TENANT_MONTH = Limit(Scope.TENANT, Unit.TOKENS, 1_000_000, Per.MONTH)
+ALL = (USER_TOKENS, USER_REQUESTS, USER_IN_FLIGHT, TENANT_MONTH)
+SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
+
+
+def exchange(number: int, **fields: object) -> ExchangeRecord:
+    """Return the record of one of several exchanges."""
+    return replace(RECORD, request_id=f"R{number}", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def reservations(connection: Connection) -> AsyncIterator[RedisReservations]:
+    async with Incarnation(connection) as incarnation:
+        yield RedisReservations(connection, incarnation)
+
+
+async def used(reservations: RedisReservations, limits: tuple[Limit, ...] = ALL) -> list[int]:
+    return [standing.used for standing in await reservations.standings(SUBJECT, limits)]
+
+
+async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: RedisReservations) -> None:
+    granted = await reservations.reserve(RECORD, ALL, ASK)
+    assert isinstance(granted, Granted)
+    assert granted.max_completion == 900
+    assert [standing.used for standing in granted.standings] == [1000, 1, 1, 1000]
+    await reservations.settle(RECORD, ALL)
+    assert (await used(reservations))[1:] == [1, 0, 131]
+    assert (await used(reservations))[0] <= 131
+
+
+async def test_a_settle_repeated_tells_the_first_and_bills_once(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    await reservations.reserve(RECORD, ALL, ASK)
+    first = await reservations.settle(RECORD, ALL)
+    again = await reservations.settle(replace(RECORD, completion_tokens=5000), ALL)
+    assert again == Settlement(first.entry_id, first=False)
+    assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [RECORD]
+    assert (await used(reservations))[3] == 131
+
+
+async def test_a_settle_without_a_reservation_is_charged_and_billed(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    await reservations.settle(RECORD, ALL)
+    assert (await used(reservations))[1:] == [1, 0, 131]
+    assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [RECORD]
+
+
+async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    await reservations.reserve(RECORD, ALL, ASK)
+    cut = replace(RECORD, prompt_tokens=0, completion_tokens=0)
+    await reservations.settle(cut, ALL, unobserved=True)
+    assert (await used(reservations))[1:] == [1, 0, 1000]
+    assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [cut]
+
+
+async def test_a_release_returns_everything(connection: Connection, reservations: RedisReservations) -> None:
+    await reservations.reserve(RECORD, ALL, ASK)
+    await reservations.release(RECORD, ALL)
+    await reservations.release(RECORD, ALL)
+    assert await used(reservations) == [0, 0, 0, 0]
+    assert await reservations.settle(RECORD, ALL) == Settlement(None, first=False)
+    assert [entry async for entry in read(connection, ["acme"], 0, 2**52)] == []
+
+
+async def test_a_reserve_that_arrives_after_its_release_takes_nothing(reservations: RedisReservations) -> None:
+    await reservations.release(RECORD, ALL)
+    with pytest.raises(AlreadyEnded):
+        await reservations.reserve(RECORD, ALL, ASK)
+    assert await used(reservations) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("give_up_after", [0, 1, 2, 3, 5, 8, 13, 21])
+async def test_a_cancelled_reserve_and_its_release_leak_nothing(
+    reservations: RedisReservations, give_up_after: int
+) -> None:
+    await reservations.standings(SUBJECT, ALL)
+    reserving = asyncio.create_task(reservations.reserve(RECORD, ALL, ASK))
+    for _ in range(give_up_after):
+        await asyncio.sleep(0)
+    reserving.cancel()
+    await asyncio.gather(reserving, return_exceptions=True)
+    await reservations.release(RECORD, ALL)
+    with suppress(AlreadyEnded):
+        await reservations.reserve(RECORD, ALL, ASK)
+    assert await used(reservations) == [0, 0, 0, 0]
+
+
+async def test_a_thousand_at_once_never_exceed_the_limit(reservations: RedisReservations) -> None:
+    hour = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY), USER_TOKENS)
+    ask = replace(ASK, max_completion=900, min_completion=900)
+    decisions = await asyncio.gather(*(reservations.reserve(exchange(i), hour, ask) for i in range(1000)))
+    granted = [decision for decision in decisions if isinstance(decision, Granted)]
+    assert len(granted) == 100
+    assert (await used(reservations, hour))[0] == 100_000
+
+
+async def test_levels_move_together_or_not_at_all(reservations: RedisReservations) -> None:
+    tight = Limit(Scope.MODEL, Unit.TOKENS, 300, Per.DAY)
+    refused = await reservations.reserve(RECORD, (USER_TOKENS, USER_IN_FLIGHT, tight, TENANT_MONTH), ASK)
+    assert isinstance(refused, Refused)
+    assert refused.limit == tight
+    assert refused.retry_after_us is None
+    assert await used(reservations, (USER_TOKENS, USER_IN_FLIGHT, tight, TENANT_MONTH)) == [0, 0, 0, 0]
+
+
+async def test_the_completion_is_clamped_to_what_fits(reservations: RedisReservations) -> None:
+    tight = (Limit(Scope.USER, Unit.TOKENS, 1_150, Per.DAY),)
+    ask = replace(ASK, choices=2, max_completion=900)
+    first = await reservations.reserve(exchange(1), tight, ask)
+    assert isinstance(first, Granted)
+    assert first.max_completion == 525
+    second = await reservations.reserve(exchange(2), tight, ask)
+    assert isinstance(second, Refused)
+    assert second.retry_after_us is not None
+    assert 0 < second.retry_after_us <= 86_400_000_000
+
+
+async def test_who_waits_as_long_as_told_is_admitted(reservations: RedisReservations) -> None:
+    paced = (Limit(Scope.USER, Unit.TOKENS, 5_000, Per.SECOND),)
+    ask = replace(ASK, prompt_tokens=0, max_completion=5_000, min_completion=3_000)
+    assert isinstance(await reservations.reserve(exchange(1), paced, ask), Granted)
+    refused = await reservations.reserve(exchange(2), paced, ask)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_us is not None
+    assert 0 < refused.retry_after_us <= 600_000
+    await asyncio.sleep(refused.retry_after_us / 1e6)
+    assert isinstance(await reservations.reserve(exchange(3), paced, ask), Granted)
+
+
+async def test_places_in_flight_are_given_back_and_the_wait_is_the_earliest_end(
+    reservations: RedisReservations,
+) -> None:
+    limits = (USER_IN_FLIGHT,)
+    await reservations.reserve(exchange(1), limits, replace(ASK, hold_us=60_000_000))
+    await reservations.reserve(exchange(2), limits, replace(ASK, hold_us=30_000_000))
+    refused = await reservations.reserve(exchange(3), limits, ASK)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_us is not None
+    assert 1_000_000 <= refused.retry_after_us <= 30_000_000
+    await reservations.settle(exchange(1), limits)
+    assert isinstance(await reservations.reserve(exchange(4), limits, ASK), Granted)
+
+
+async def test_another_plan_counts_on_from_what_was_used(reservations: RedisReservations) -> None:
+    small, large = (Limit(Scope.USER, Unit.TOKENS, amount, Per.DAY) for amount in (1_000, 1_500))
+    ask = replace(ASK, min_completion=900)
+    assert isinstance(await reservations.reserve(exchange(1), (small,), ask), Granted)
+    assert isinstance(await reservations.reserve(exchange(2, plan="large"), (large,), ask), Refused)
+
+
+async def test_a_plan_without_limits_is_granted_and_billed(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    granted = await reservations.reserve(RECORD, (), ASK)
+    assert granted == Granted(900, ())
+    await reservations.settle(RECORD, ())
+    assert len([entry async for entry in read(connection, ["acme"], 0, 2**52)]) == 1
