@@ -10,12 +10,15 @@ import os
 import secrets
 from pathlib import Path
 
+from proxy.fatal import Fatal
+from proxy.settings import Settings
+
 BYTES_MIN = 32
 """Less could be guessed offline by whoever holds one signed token."""
 _BYTES_MAX = 64 * 1024
 
 
-class UnusableSecret(Exception):
+class UnusableSecret(Fatal):
     """A secret's file cannot be read, made or trusted; the message names no content."""
 
 
@@ -59,6 +62,16 @@ def read_or_make(path: Path) -> bytes:
     except OSError as error:
         raise UnusableSecret(f"{path} cannot be made: {error.strerror}") from None
     return read_secret(path)
+
+
+def cache_secret(settings: Settings) -> bytes:
+    """
+    Return the secret behind cache salts: the operator's, which must be there, or one of our own.
+
+    Raises: UnusableSecret.
+    """
+    named = settings.routing.cache_secret_file
+    return read_secret(named) if named else read_or_make(settings.cache_secret_file)
 
 
 def _make(path: Path) -> None:

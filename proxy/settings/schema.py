@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from proxy.settings.sections import Section, Settings
 
 Path = Sequence[str | int]
+
+UNIONS = (UnionType, Union)
+"""`int | None` is the one, `Annotated[int, …] | None` the other."""
 
 
 def types_at(path: Path) -> list[Any]:
@@ -32,7 +35,7 @@ def plain(annotation: Any) -> Iterator[Any]:
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from plain(get_args(annotation)[0])
-    elif origin is UnionType:
+    elif origin in UNIONS:
         for member in get_args(annotation):
             yield from plain(member)
     elif origin is Literal:

@@ -17,6 +17,12 @@ from policies.quota import Limit, Per, Scope, Unit
 AMOUNT_BELOW = 2**53
 """Lua's numbers are doubles: past this, counting by one stops working."""
 
+GATEWAYS_OWN_FIELDS = frozenset(
+    "cache_salt priority request_id session_id kv_transfer_params ec_transfer_params "
+    "max_tokens max_completion_tokens best_of use_beam_search".split()
+)
+"""With one of these a tenant could pass its quota, its lane or its cache."""
+
 
 class Section(BaseModel):
     """What every section shares: nothing unknown, nothing coerced, nothing changed later."""
@@ -232,11 +238,20 @@ class Model(Section):
     """Who may share a cached prefix: `user`, `tenant`, or the name of a group of your own. Every model and tenant under
     the same group's name shares."""
     extra_fields: tuple[Name, ...] = ()
-    """Request fields to forward beyond the endpoint's own list."""
+    """Request fields to forward beyond the endpoint's own list; none that the gateway must decide itself."""
     launch: Launch | None = None
     """Left out: the replicas run elsewhere."""
     replicas: Annotated[tuple[Replica, ...], Field(min_length=1)]
     """At least one."""
+
+    @field_validator("extra_fields")
+    @classmethod
+    def _not_ours(cls, extra_fields: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := sorted(GATEWAYS_OWN_FIELDS.intersection(extra_fields)):
+            raise ValueError(
+                f"must not hold {', '.join(taken)}: quota and isolation between tenants rest on the gateway's"
+            )
+        return extra_fields
 
 
 class PlanLimit(Section):
