@@ -17,6 +17,8 @@ ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd")
 """Device files of NVIDIA's and AMD's drivers."""
 TINY_KV_BYTES = 64 * 2**20
 """Holds 131,072 tokens of the tiny model: 64 sequences of 2,048."""
+SCRATCH_BYTES_MAX = 60
+"""vLLM names its sockets by 37 more bytes, and the kernel takes 107."""
 GPU_SHARE = 0.8
 """Of a GPU's memory, for all replicas of one launch together."""
 
@@ -70,7 +72,7 @@ def vllm(spec: LaunchSpec, port: int, *, beside: int = 1) -> Command:
     env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_SERVER_DEV_MODE": "1"}
     if not spec.weights:
         argv += ("--kv-cache-memory-bytes", str(TINY_KV_BYTES))
-        env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} | _caches()
+        env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} | _kept_here()
     if any(Path(device).exists() for device in ACCELERATORS):
         argv += ("--gpu-memory-utilization", f"{GPU_SHARE / beside:.3f}")
     else:
@@ -78,6 +80,14 @@ def vllm(spec: LaunchSpec, port: int, *, beside: int = 1) -> Command:
         env |= _cpu(beside)
     return Command((*argv, *spec.args), env)
 
+
+_CACHES = {
+    "VLLM_CACHE_ROOT": "vllm",
+    "VLLM_CONFIG_ROOT": "vllm-config",
+    "HF_HOME": "huggingface",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+}
 
 _METERED = (
     "--enable-prompt-tokens-details",  # cached tokens are billed at their own price
@@ -107,11 +117,14 @@ def _found(weights: str) -> tuple[str, str]:
     return binary, weights or str(tiny)
 
 
-def _caches() -> dict[str, str]:
-    """Keep what vLLM and its libraries cache out of the home directory."""
-    cache = VLLM_HOME.resolve() / "cache"
-    names = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-    return {name: str(cache / name.split("_")[0].lower()) for name in names}
+def _kept_here() -> dict[str, str]:
+    """Keep what vLLM and its libraries write out of the home directory, and its sockets too where their paths fit."""
+    cache, scratch = VLLM_HOME.resolve() / "cache", VLLM_HOME.resolve() / "tmp"
+    kept = {name: str(cache / folder) for name, folder in _CACHES.items()}
+    if len(os.fsencode(scratch)) <= SCRATCH_BYTES_MAX:
+        scratch.mkdir(exist_ok=True)
+        kept["TMPDIR"] = str(scratch)
+    return kept
 
 
 def _cpu(beside: int) -> dict[str, str]:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 2048
@@ -74,6 +73,23 @@ def weights() -> dict[str, np.ndarray]:
     }
 
 
+def safetensors(tensors: dict[str, np.ndarray]) -> bytes:
+    """
+    Return the tensors as a safetensors file of bfloat16, which NumPy does not know: the upper half of a float32.
+
+    Source: the format's description in the README of huggingface/safetensors.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, value in tensors.items():
+        part = (value.view(np.uint32) >> 16).astype("<u2").tobytes()
+        header[name] = {"dtype": "BF16", "shape": value.shape, "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + data
+
+
 def config(made: Tokenizer) -> dict[str, dict[str, object]]:
     """Return the JSON files beside the weights."""
     end, pad = made.token_to_id(END), made.token_to_id(PAD)
@@ -115,7 +131,7 @@ def main(folder: Path, text: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     made = tokenizer(text)
     made.save(str(folder / "tokenizer.json"))
-    save_file(weights(), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").write_bytes(safetensors(weights()))
     for name, content in config(made).items():
         (folder / name).write_text(json.dumps(content, indent=1) + "\n")
 
