@@ -169,7 +169,7 @@ class Reader:
         return int(status.split()[1]), [line.split(": ", 1) for line in lines]
 
     async def chunks(self, headers: list[list[str]], halfway: asyncio.Event) -> list[str]:
-        """Return the body: its HTTP chunks, or the one piece that Content-Length measures; tell when it is under way."""
+        """Return the body, its HTTP chunks or its one measured piece; tell when it is well under way."""
         fields = {name.lower(): value for name, value in headers}
         if "transfer-encoding" not in fields:
             return [(await self._reader.readexactly(int(fields.get("content-length", "0")))).decode()]
