@@ -72,7 +72,7 @@ def _replicas(document: Document) -> Iterator[Fault]:
             path = f"models[{index}].replicas[{number}]"
             yield from seen.again(_text(replica, "name"), f"{path}.name", repr(replica.get("name")))
             if url := _text(replica, "url"):
-                yield from seen.again((index, url.rstrip("/")), f"{path}.url", repr(url))
+                yield from seen.again((index, url.rstrip("/")), f"{path}.url", "this address")
             elif "url" not in replica and "launch" not in model:
                 yield Fault(f"{path}.url", f"is missing, and models[{index}] has no launch table to start it by")
 

@@ -8,7 +8,7 @@ folder; the demo config's are taken from the current directory.
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -69,7 +69,7 @@ def _pointer(value: str) -> str:
 
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError("must look like http://host:port")
     if parts.username or parts.password:
         raise ValueError("must not carry credentials")
@@ -80,7 +80,9 @@ def _redis_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://")
-    if parts.password:
+    if not (parts.path if parts.scheme == "unix" else parts.hostname) or parts.port == 0:
+        raise ValueError("must name a host, or for unix:// a socket")
+    if parts.password or "password" in parse_qs(parts.query):
         raise ValueError("must not carry a password: put it in a file and name that in password_file")
     return value
 
