@@ -1,5 +1,5 @@
 """
-The line to a replica: one request out, one response in, and a tree of what can go wrong.
+The line to a replica: one request out, one response in, and every fault as one of `engine.faults`.
 
 Decision: httpx's transport is called without its client layer, because that layer costs more than all of the gateway's
 own work and adds nothing here (no redirects, no cookies, no content decoding). Nothing else imports httpx, so that a
@@ -17,28 +17,10 @@ from typing import Protocol, Self
 
 import httpx
 
+from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
+
 KEEPALIVE_S = 4.0
 _CONNECTIONS_MAX = 20_000
-
-
-class UpstreamFault(Exception):
-    """The replica did not answer as it should."""
-
-
-class ConnectFailed(UpstreamFault):
-    """No connection: the replica never saw the request."""
-
-
-class UpstreamTimeout(UpstreamFault):
-    """The replica was silent past a deadline."""
-
-
-class UpstreamBroken(UpstreamFault):
-    """The connection ended, or what came over it was no HTTP."""
-
-
-class ResponseTooLarge(UpstreamFault):
-    """The body passed the bound it was read with."""
 
 
 class UpstreamResponse(Protocol):

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from engine.client import Upstream, UpstreamFault
+from engine.client import Upstream
+from engine.faults import UpstreamFault
 from engine.replica import Replica
 
 INTERVAL_S = 1.0

@@ -71,14 +71,6 @@ EMBEDDINGS = Endpoint(
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The most a request may ask for."""
-
-    prompts_max: int
-    n_max: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
     """What a client asks of a model, as far as the gateway needs to know."""
@@ -110,8 +102,13 @@ class Inquiry:
         return self.prompts * self.n
 
 
-def parse(endpoint: Endpoint, body: bytes, bounds: Bounds) -> Inquiry:
-    """Return what `body` asks for; raise `MalformedRequest`."""
+def parse(endpoint: Endpoint, body: bytes, *, prompts_max: int, n_max: int) -> Inquiry:
+    """
+    Return what `body` asks for.
+
+    Raises: MalformedRequest.
+    Bounds: at most `prompts_max` prompts and `n_max` choices for each.
+    """
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -122,7 +119,7 @@ def parse(endpoint: Endpoint, body: bytes, bounds: Bounds) -> Inquiry:
     if not isinstance(model, str) or not model:
         raise MalformedRequest("`model` must be a non-empty string.", "model")
     stream, options = _streaming(fields)
-    prompts, text_bytes, lengths = _prompt(endpoint, fields, bounds)
+    prompts, text_bytes, lengths = _prompt(endpoint, fields, prompts_max)
     return Inquiry(
         endpoint=endpoint,
         model=model,
@@ -130,7 +127,7 @@ def parse(endpoint: Endpoint, body: bytes, bounds: Bounds) -> Inquiry:
         include_usage=options.get("include_usage") is True,
         continuous_usage=options.get("continuous_usage_stats") is True,
         prompts=prompts,
-        n=_integer(fields, "n", 1, bounds.n_max) or 1,
+        n=_integer(fields, "n", 1, n_max) or 1,
         text_bytes=text_bytes,
         token_ids=sum(lengths),
         longest_ids=max(lengths, default=0),
@@ -197,7 +194,7 @@ def _max_completion(endpoint: Endpoint, fields: dict[str, Any]) -> int | None:
     return newer if newer is not None else legacy
 
 
-def _prompt(endpoint: Endpoint, fields: dict[str, Any], bounds: Bounds) -> tuple[int, int, list[int]]:
+def _prompt(endpoint: Endpoint, fields: dict[str, Any], prompts_max: int) -> tuple[int, int, list[int]]:
     """Return the number of prompts, the bytes of their text, and the lengths of those given as token ids."""
     name = endpoint.prompt_field
     value = fields.get(name)
@@ -210,8 +207,8 @@ def _prompt(endpoint: Endpoint, fields: dict[str, Any], bounds: Bounds) -> tuple
     if suffix is not None and not isinstance(suffix, str):
         raise MalformedRequest("`suffix` must be a string.", "suffix")
     prompts = _prompt_list(name, value)
-    if len(prompts) > bounds.prompts_max:
-        raise MalformedRequest(f"`{name}` holds {len(prompts)} prompts; at most {bounds.prompts_max} are taken.", name)
+    if len(prompts) > prompts_max:
+        raise MalformedRequest(f"`{name}` holds {len(prompts)} prompts; at most {prompts_max} are taken.", name)
     texts = sum(len(prompt.encode()) for prompt in prompts if isinstance(prompt, str))
     extra = len(suffix.encode()) * len(prompts) if suffix else 0
     return len(prompts), texts + extra, [len(prompt) for prompt in prompts if isinstance(prompt, list)]

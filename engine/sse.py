@@ -8,16 +8,14 @@ Source: WHATWG HTML, "Server-sent events", section 9.2.6.
 
 import re
 
+from engine.faults import MalformedStream
+
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """A frame larger than this is a fault of the sender; the longest honest ones carry logprobs."""
 
 _EOL = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_EOL + _EOL)
 _LINE = re.compile(_EOL)
-
-
-class MalformedStream(Exception):
-    """The sender does not speak the protocol: a frame that never ends, or one that cannot be read."""
 
 
 class FrameSplitter:

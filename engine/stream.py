@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from engine.sse import FrameSplitter, MalformedStream, data_of
+from engine.faults import MalformedStream
+from engine.sse import FrameSplitter, data_of
 from engine.usage import RunningUsage, Usage, split_usage
 
 
@@ -54,7 +55,7 @@ class CompletionStream:
         self.done = False
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes; raise `engine.sse.MalformedStream`."""
+        """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
         try:
             return [self._read(raw) for raw in self._splitter.feed(data)]
         except orjson.JSONDecodeError as error:

@@ -1,5 +1,5 @@
 """
-Why a request was turned away, as a value.
+Why a request has no turn, as a value.
 
 A rejection is an expected answer, never an exception. `proxy/errors.py` is the one table that maps a `Reason` to HTTP.
 """
@@ -9,17 +9,10 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """What refused a request. The value is the `code` that the client reads."""
+    """Why a request has no turn. The value is the `code` that the client reads."""
 
-    MODEL_NOT_ALLOWED = "model_not_allowed"
-    TOKENS_EXCEED_PLAN = "tokens_exceed_plan"
-    """More tokens than the limit could ever hold: waiting does not help."""
-    RATE = "rate_limit_exceeded"
-    """A pace was reached; it refills."""
-    QUOTA = "insufficient_quota"
-    """A calendar window is used up; it opens again at its end."""
-    CONCURRENCY = "concurrency_limit_exceeded"
     QUEUE_FULL = "queue_full"
+    """Healthy replicas, but no room."""
     NO_REPLICA = "no_replica"
 
 

@@ -1,15 +1,18 @@
 """
 The one table of errors: every refusal and every fault, and what the client reads.
 
-Faults derive from `ApiError` and name their row; refusals are values (`policies.rejection.Rejected`,
-`policies.quota.Refused`) that become an `ApiError` only where the answer is written. Nothing else in the gateway names
-an HTTP error status.
+Faults derive from `ApiError` and name their row. Refusals are values where they are decided (`policies.quota.Refused`,
+`policies.rejection.Rejected`); `refusal` and `rejection` turn them into rows of the same table. Nothing else in the
+gateway names an HTTP error status.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
+
+from policies.quota import Per, Refused, Unit
+from policies.rejection import Rejected
 
 
 class Code(StrEnum):
@@ -123,3 +126,32 @@ class LedgerUnavailable(ApiError):
 
     def __init__(self, message: str = "The quota store does not answer; try again shortly.") -> None:
         super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
+
+
+def refusal(refused: Refused) -> ApiError:
+    """Return the error for what a limit refused, with that limit's own wait."""
+    limit = refused.limit
+    if refused.retry_after_us is None:
+        message = f"The request needs more than the limit `{limit.name}` of {limit.amount} could ever give."
+        return ApiError(Code.TOKENS_EXCEED_PLAN, message)
+    retry_after_s = whole_seconds(refused.retry_after_us)
+    message = f"The limit `{limit.name}` of {limit.amount} is reached; try again in {retry_after_s} s."
+    if limit.unit is Unit.CONCURRENT:
+        code = Code.CONCURRENCY_LIMIT_EXCEEDED
+    elif limit.per in (Per.DAY, Per.MONTH):
+        code = Code.INSUFFICIENT_QUOTA
+    else:
+        code = Code.RATE_LIMIT_EXCEEDED
+    return ApiError(code, message, retry_after_s=retry_after_s)
+
+
+def rejection(rejected: Rejected) -> ApiError:
+    """Return the error for why a request has no turn."""
+    wait_us = rejected.retry_after_us
+    retry_after_s = None if wait_us is None else whole_seconds(wait_us)
+    return ApiError(Code(rejected.reason), rejected.message, retry_after_s=retry_after_s)
+
+
+def whole_seconds(us: int) -> int:
+    """Return a wait in the whole seconds of `Retry-After`, rounded up and never below one."""
+    return max(1, -(-us // 1_000_000))

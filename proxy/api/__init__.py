@@ -1,0 +1,1 @@
+"""What the two listeners answer: thin handlers that call the exchange, the catalog or the store."""

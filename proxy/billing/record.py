@@ -24,6 +24,7 @@ class Source(StrEnum):
 
 OK = "ok"
 CLIENT_CLOSED = "client_closed"
+SHUTDOWN = "shutdown"
 """The outcomes that are no error; every other outcome is a `code` of the error table."""
 
 
@@ -61,7 +62,7 @@ class ExchangeRecord:
     completion_tokens: int
     source: Source
     outcome: str
-    """`ok`, `client_closed` or a `code` of the error table."""
+    """`ok`, `client_closed`, `shutdown` or a `code` of the error table."""
     stream: bool
     queue_ms: int
     ttft_ms: int | None

@@ -1,0 +1,29 @@
+"""How an error reaches the client: as the whole answer, or in-band where the answer has begun."""
+
+from engine.faults import EngineRefused
+from proxy.downstream import Downstream, Headers
+from proxy.errors import ApiError, Code
+from proxy.headers import exchange_headers
+from proxy.tally import Tally
+
+JSON = ("content-type", "application/json")
+
+
+async def answer_error(downstream: Downstream, error: ApiError | EngineRefused, tally: Tally) -> None:
+    """Tell the client what went wrong; a stream that has begun ends with an error frame and no `[DONE]`."""
+    if isinstance(error, EngineRefused):
+        await downstream.answer(error.status, [JSON, *exchange_headers(tally)], error.body)
+    elif downstream.started:
+        await downstream.finish(b"data: " + error.body() + b"\n\n")
+    else:
+        await downstream.answer(error.status, [JSON, *error_headers(error), *exchange_headers(tally)], error.body())
+
+
+def error_headers(error: ApiError) -> Headers:
+    """Return the headers that belong to the error itself."""
+    headers: Headers = []
+    if error.retry_after_s is not None:
+        headers.append(("retry-after", str(error.retry_after_s)))
+    if error.code is Code.INVALID_API_KEY:
+        headers.append(("www-authenticate", "Bearer"))
+    return headers

@@ -1,0 +1,68 @@
+"""OpenAI's endpoints: the forwarded ones go to the exchange, `/v1/models` is answered from the config."""
+
+from typing import Any, cast
+
+from litestar import Request, asgi, get
+from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from engine.openai import ENDPOINTS, Endpoint
+from proxy.api.callers import Callers
+from proxy.catalog import Catalog, Model
+from proxy.downstream import Downstream
+from proxy.errors import ApiError, Code
+from proxy.exchange import Exchange
+
+_CREATED = 0
+"""A model of the config has no birthday; OpenAI's clients want a number."""
+
+
+def forwarded(exchange: Exchange, *, write_s_max: float) -> list[ASGIRouteHandler]:
+    """Return a handler for each path that is forwarded to replicas: these and no others."""
+    return [_forward(endpoint, exchange, write_s_max) for endpoint in ENDPOINTS.values()]
+
+
+def _forward(endpoint: Endpoint, exchange: Exchange, write_s_max: float) -> ASGIRouteHandler:
+    @asgi(endpoint.path, name=endpoint.name)
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        downstream = Downstream(cast("HTTPScope", scope), receive, send, write_s_max=write_s_max)
+        if downstream.method != "POST":
+            raise ApiError(Code.METHOD_NOT_ALLOWED, f"{endpoint.path} takes POST.")
+        await exchange(endpoint, downstream)
+
+    return serve
+
+
+def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:
+    """Return the handlers of `/v1/models`: what the caller's plan allows, and nothing that it does not."""
+
+    @get("/v1/models", sync_to_thread=False)
+    def list_models(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        allowed = catalog.models_for(callers.plan(request))
+        return {"object": "list", "data": [_shown(name, model) for model in allowed for name in _names(model)]}
+
+    @get("/v1/models/{name:path}", sync_to_thread=False)
+    def one_model(request: Request[Any, Any, Any], name: str) -> dict[str, Any]:
+        plan = callers.plan(request)
+        asked = name.removeprefix("/")
+        model = catalog.model(asked)
+        if model is None or not plan.allows(model):
+            raise ApiError(Code.MODEL_NOT_FOUND, f"The model `{asked[:128]}` does not exist.", param="model")
+        return _shown(asked, model)
+
+    return [list_models, one_model]
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    return (model.name, *model.aliases)
+
+
+def _shown(name: str, model: Model) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": _CREATED,
+        "owned_by": "tollway",
+        "root": model.name,
+        "max_model_len": model.context_tokens,
+    }

@@ -1,0 +1,70 @@
+"""The two Litestar applications: which handlers each listener has, and how every error reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import ControllerRouterHandler
+
+from engine.pool import Pool
+from proxy.answers import error_headers
+from proxy.api.admin import admin
+from proxy.api.callers import Callers
+from proxy.api.health import health
+from proxy.api.openai import forwarded, models
+from proxy.api.quota import quota
+from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.exchange import Exchange
+from proxy.observe.metrics import Metrics
+from proxy.store.connection import Connection
+from proxy.store.reservations import Reservations
+
+
+def public_site(exchange: Exchange, pools: Mapping[str, Pool], store: Reservations, connection: Connection) -> Litestar:
+    """Return what tenants reach."""
+    catalog = exchange.catalog
+    callers = Callers(exchange.authenticate, catalog)
+    return _site(
+        [
+            *forwarded(exchange, write_s_max=exchange.bounds.idle_s_max),
+            *models(catalog, callers),
+            *quota(catalog, callers, store),
+            *health(pools, lambda: connection.call("PING")),
+        ]
+    )
+
+
+def admin_site(pools: Mapping[str, Pool], metrics: Metrics) -> Litestar:
+    """Return what operators reach."""
+    return _site(admin(pools, metrics))
+
+
+def _site(handlers: Sequence[ControllerRouterHandler]) -> Litestar:
+    return Litestar(
+        route_handlers=handlers,
+        exception_handlers={Exception: _answer},
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    told = _as_api_error(error, request)
+    return Response(
+        told.body(), status_code=told.status, media_type="application/json", headers=dict(error_headers(told))
+    )
+
+
+def _as_api_error(error: Exception, request: Request[Any, Any, Any]) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case NotFoundException():
+            return ApiError(Code.NOT_FOUND, "There is nothing at this path.")
+        case MethodNotAllowedException():
+            return ApiError(Code.METHOD_NOT_ALLOWED, f"This path does not take {request.method}.")
+        case HTTPException(status_code=status) if status < 500:
+            return InvalidRequest("A parameter of the request is not what this path takes.")
+        case _:
+            return ApiError(Code.INTERNAL_ERROR, "The gateway failed; the request id is in its log.")

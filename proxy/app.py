@@ -1,0 +1,137 @@
+"""
+The composition root: what the gateway is made of, in the order in which it is acquired and the reverse of that in which
+it is let go.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from engine.client import HttpxUpstream
+from engine.process import ChildFailed
+from proxy.api.site import admin_site, public_site
+from proxy.billing.charging import charged
+from proxy.billing.record import ExchangeRecord
+from proxy.catalog import Catalog
+from proxy.errors import LedgerUnavailable
+from proxy.exchange import Exchange
+from proxy.fatal import Fatal
+from proxy.identity.secret_files import read_or_make
+from proxy.identity.tokens import Verifier
+from proxy.listeners import bound, served, url_of
+from proxy.observe.metrics import Metrics
+from proxy.replicas import launched, pooled
+from proxy.settings import Settings
+from proxy.stages.admit import Admit
+from proxy.stages.authenticate import Authenticate
+from proxy.stages.meter import Meter
+from proxy.stages.progress import Progress
+from proxy.stages.relay import Relay
+from proxy.stages.turn import Holds, TakeTurn
+from proxy.store.connection import Connection, UnsafeRedis
+from proxy.store.embedded import EmbeddedRedis, EmbeddedRedisUnusable
+from proxy.store.incarnation import Incarnation
+from proxy.store.lock import DataDirInUse
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.sweeper import Sweeper
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running gateway answers."""
+
+    public_url: str
+    admin_url: str
+    replica_urls: Mapping[str, str]
+    """By replica name."""
+
+
+async def run(settings: Settings, ready: Callable[[Addresses], None]) -> None:
+    """
+    Serve until SIGINT or SIGTERM; `ready` is called once when everything answers.
+
+    Raises: `proxy.fatal.Fatal` for what only the operator can change.
+    """
+    with _stopping() as stop:
+        async with running(settings) as addresses:
+            ready(addresses)
+            await stop.wait()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Addresses]:
+    """Run the whole gateway for the block."""
+    catalog, metrics = Catalog.of(settings), Metrics(user_series_max=settings.limits.user_series_max)
+    with (
+        bound(settings.listen.host, settings.listen.port) as public,
+        bound(settings.admin.host, settings.admin.port) as private,
+    ):
+        authenticate = Authenticate(Verifier(settings, catalog))
+        cache_secret = read_or_make(settings.cache_secret_file)
+        async with (
+            _redis(settings, metrics) as connection,
+            Incarnation(connection) as incarnation,
+            launched(settings) as urls,
+            HttpxUpstream(settings.limits.connect_s_max) as upstream,
+            pooled(settings, urls, upstream, metrics) as pools,
+        ):
+            store = RedisReservations(connection, incarnation)
+            async with (
+                Sweeper(connection, store, lambda record: _repriced(record, catalog)),
+                Progress(store, settings.ledger.progress_s, metrics.reservations_open) as progress,
+            ):
+                holds = Holds()
+                exchange = Exchange(
+                    incarnation=incarnation.id,
+                    catalog=catalog,
+                    bounds=settings.limits,
+                    authenticate=authenticate,
+                    admit=Admit(store, holds, progress, metrics),
+                    take_turn=TakeTurn(pools, holds, metrics),
+                    relay=Relay(upstream, settings.limits, cache_secret, metrics),
+                    meter=Meter(metrics),
+                )
+                drain_s_max = settings.limits.drain_s_max
+                async with (
+                    served(admin_site(pools, metrics), private, drain_s_max=1),
+                    served(public_site(exchange, pools, store, connection), public, drain_s_max=drain_s_max),
+                ):
+                    yield Addresses(url_of(public), url_of(private), urls)
+
+
+@asynccontextmanager
+async def _redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
+    """Connect to the config's Redis, or to one of our own that lives as long as the block."""
+    redis = settings.redis
+    async with AsyncExitStack() as stack:
+        try:
+            url = redis.url or (await stack.enter_async_context(EmbeddedRedis(redis.data_dir))).address
+            connection = await stack.enter_async_context(
+                Connection(url, deadline_s=redis.timeout_s, observe=metrics.redis)
+            )
+            await connection.check(allow_unsafe=redis.allow_unsafe)
+        except (EmbeddedRedisUnusable, DataDirInUse, ChildFailed, UnsafeRedis, LedgerUnavailable) as error:
+            raise Fatal(str(error)) from error
+        yield connection
+
+
+def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
+    """Return a recovered record with its charge; a price that is gone since is replaced by its model's present one."""
+    model = catalog.model(record.model)
+    return charged(record, catalog.price(model) if model else None)
+
+
+@contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,86 @@
+"""A request understood: who asks which model for how much, under which plan. Frozen once it is read."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from engine.openai import Endpoint, Inquiry, MalformedRequest, parse
+from policies.estimate import prompt_bound
+from policies.pricing import Price
+from policies.quota import Ask
+from proxy.catalog import Catalog, Model, Plan
+from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.identity.principal import Principal
+from proxy.settings.sections import Bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What every later stage needs to know of a request."""
+
+    principal: Principal
+    plan: Plan
+    model: Model
+    price: Price | None
+    inquiry: Inquiry
+
+    def ask(self, hold_us: int) -> Ask:
+        """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
+        model, inquiry = self.model, self.inquiry
+        wanted = inquiry.max_completion or min(model.default_completion, model.context_tokens)
+        return Ask(
+            prompt_tokens=prompt_bound(
+                text_bytes=inquiry.text_bytes,
+                token_ids=inquiry.token_ids,
+                prompts=inquiry.prompts,
+                template_tokens=model.template_tokens,
+                context_tokens=model.context_tokens,
+            ),
+            choices=inquiry.choices,
+            max_completion=wanted if inquiry.endpoint.completes else 0,
+            min_completion=min(wanted, model.min_completion) if inquiry.endpoint.completes else 0,
+            hold_us=hold_us,
+        )
+
+    def cache_salt(self, secret: bytes) -> str:
+        """Return the salt that keeps this caller's prefix cache apart from everybody's outside its cache scope."""
+        match self.model.cache_scope:
+            case "user":
+                scope = ["user", self.principal.tenant, self.principal.user]
+            case "tenant":
+                scope = ["tenant", self.principal.tenant]
+            case group:
+                scope = ["group", group]
+        return hmac.new(secret, "\0".join(scope).encode(), hashlib.sha256).hexdigest()
+
+
+def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
+    """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
+    try:
+        inquiry = parse(endpoint, body, prompts_max=bounds.prompts_max, n_max=bounds.n_max)
+    except MalformedRequest as error:
+        raise InvalidRequest(error.message, error.param) from None
+    plan = catalog.plan(principal.tenant, principal.plan)
+    assert plan is not None, "a principal's plan was looked up in this catalog"
+    model = catalog.model(inquiry.model)
+    if model is None:
+        message = f"The model `{inquiry.model[:128]}` does not exist."
+        raise ApiError(Code.MODEL_NOT_FOUND, message, param="model")
+    if not plan.allows(model):
+        message = f"The plan `{plan.name}` does not include the model `{model.name}`."
+        raise ApiError(Code.MODEL_NOT_ALLOWED, message, param="model")
+    if endpoint.name not in model.endpoints:
+        message = f"The model `{model.name}` does not serve {endpoint.path}."
+        raise InvalidRequest(message, "model")
+    _check_context(inquiry, model)
+    return Call(principal=principal, plan=plan, model=model, price=catalog.price(model), inquiry=inquiry)
+
+
+def _check_context(inquiry: Inquiry, model: Model) -> None:
+    context = model.context_tokens
+    if inquiry.max_completion is not None and inquiry.max_completion > context:
+        message = f"{inquiry.max_completion} completion tokens are asked for; the model's context holds {context}."
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param="max_tokens")
+    if inquiry.longest_ids > context:
+        message = f"A prompt has {inquiry.longest_ids} tokens; the model's context holds {context}."
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=inquiry.endpoint.prompt_field)

@@ -1,0 +1,72 @@
+"""What `tollway up` prints when everything answers: where it is, and requests ready to paste."""
+
+import orjson
+
+from proxy.app import Addresses
+from proxy.identity.development import NoDevelopmentIssuer, mint
+from proxy.settings import Settings
+
+_USER = "demo-user"
+_TTL_S = 7 * 86_400
+_MAX_TOKENS = 64
+
+
+def banner(settings: Settings, addresses: Addresses) -> str:
+    """Return the text; the snippets need a development issuer to sign their token."""
+    replicas = "\n".join(f"  {name:<10} {url}" for name, url in addresses.replica_urls.items())
+    where = f"""
+Tollway is ready.
+
+  base URL   {addresses.public_url}/v1
+  admin      {addresses.admin_url}
+{replicas}
+"""
+    try:
+        token = mint(settings, tenant=next(iter(settings.tenants)), user=_USER, ttl_s=_TTL_S)
+    except NoDevelopmentIssuer:
+        return where
+    model = settings.models[0].name
+    return where + _snippets(addresses.public_url, token, model)
+
+
+def _snippets(url: str, token: str, model: str) -> str:
+    return f"""
+A request with curl (with "stream": true it streams):
+
+{_curl(url, token, model)}
+
+The same with the openai client, streaming:
+
+python - <<'EOF'
+from openai import OpenAI
+
+client = OpenAI(base_url="{url}/v1", api_key="{token}")
+stream = client.chat.completions.create(
+    model="{model}",
+    messages=[{{"role": "user", "content": "Tell me about toll roads."}}],
+    max_tokens={_MAX_TOKENS},
+    stream=True,
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+print()
+EOF
+
+Ctrl-C stops everything.
+"""
+
+
+def _curl(url: str, token: str, model: str) -> str:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Tell me about toll roads."}],
+        "max_tokens": _MAX_TOKENS,
+        "stream": False,
+    }
+    lines = (
+        f"curl -N {url}/v1/chat/completions",
+        f'  -H "Authorization: Bearer {token}"',
+        '  -H "Content-Type: application/json"',
+        f"  -d '{orjson.dumps(body).decode()}'",
+    )
+    return " \\\n".join(lines)

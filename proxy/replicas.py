@@ -1,0 +1,80 @@
+"""The fleet as the config says it: replicas launched here where it says so, and a pool for each model."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from engine import health
+from engine.client import Upstream
+from engine.command import EngineMissing, LaunchSpec
+from engine.launch import launch
+from engine.pool import Pool
+from engine.process import ChildFailed
+from engine.replica import Replica
+from proxy.fatal import Fatal
+from proxy.observe.metrics import Metrics
+from proxy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+Urls = Mapping[str, str]
+"""Where each replica is, by its name."""
+
+
+@asynccontextmanager
+async def launched(settings: Settings) -> AsyncIterator[Urls]:
+    """Run the replicas that the config says to launch for the block; yield where every replica is."""
+    elsewhere = {replica.name: replica.url for model in settings.models for replica in model.replicas if replica.url}
+    specs = _specs(settings)
+    if not specs:
+        yield elsewhere
+        return
+    try:
+        async with launch(specs, logs=settings.redis.data_dir / "logs", report=_report) as replicas:
+            yield elsewhere | {replica.name: replica.url for replica in replicas}
+    except (EngineMissing, ChildFailed) as error:
+        raise Fatal(str(error)) from error
+
+
+@asynccontextmanager
+async def pooled(
+    settings: Settings, urls: Urls, upstream: Upstream, metrics: Metrics
+) -> AsyncIterator[dict[str, Pool]]:
+    """Watch the health of every replica for the block; yield each model's pool by the model's name."""
+    pools = {
+        model.name: Pool(
+            model.name,
+            [Replica(replica.name, urls[replica.name], replica.sequences, replica.group) for replica in model.replicas],
+        )
+        for model in settings.models
+    }
+    model_of = {id(replica): pool.model for pool in pools.values() for replica in pool}
+
+    def changed(replica: Replica) -> None:
+        metrics.replica_up(model_of[id(replica)], replica.name, up=replica.healthy)
+        _report(replica.name, "is up" if replica.healthy else "is down")
+
+    async with health.watched([replica for pool in pools.values() for replica in pool], upstream, changed):
+        yield pools
+
+
+def _specs(settings: Settings) -> list[LaunchSpec]:
+    return [
+        LaunchSpec(
+            name=replica.name,
+            engine=model.launch.engine,
+            model=model.name,
+            sequences=replica.sequences,
+            context_tokens=model.context_tokens,
+            port=urlsplit(replica.url).port if replica.url else None,
+            args=model.launch.args,
+        )
+        for model in settings.models
+        if model.launch is not None
+        for replica in model.replicas
+    ]
+
+
+def _report(replica: str, became: str) -> None:
+    _log.warning("replica %s %s", replica, became)

@@ -1,0 +1,25 @@
+"""Letting go of things properly while somebody cancels us."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+async def shielded(work: Coroutine[Any, Any, _T]) -> _T:
+    """
+    Run `work` to its end even when this task is cancelled meanwhile, and only then let the cancellation through.
+
+    Bounds: none of its own; `work` must have a deadline.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()

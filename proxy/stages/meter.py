@@ -1,0 +1,33 @@
+"""What is told of an exchange once it is over: its metrics and its line in the log."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxy.observe import logs
+from proxy.observe.metrics import Metrics
+from proxy.tally import Tally
+
+
+class Meter:
+    """The last stage: it has the last word, however the exchange ended."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    @contextmanager
+    def __call__(self, tally: Tally) -> Iterator[None]:
+        """Count and log the exchange when the block ends."""
+        try:
+            yield
+        finally:
+            tally.watch.ended = time.perf_counter()
+            self._tell(tally)
+
+    def _tell(self, tally: Tally) -> None:
+        record = tally.final or tally.record()
+        if tally.final:
+            self._metrics.served(record, request_s=tally.watch.request_s, overhead_s=tally.watch.overhead_s)
+        else:
+            self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
+        logs.exchange(record)

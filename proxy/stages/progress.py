@@ -1,0 +1,77 @@
+"""
+How far each open exchange has come, noted on its reservation once a beat.
+
+If this gateway is killed, another bills its exchanges from these notes: a beat is the most that is lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+from engine.usage import Usage
+from proxy.errors import LedgerUnavailable
+from proxy.store.reservations import Reservations
+from proxy.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """
+    Follows open exchanges: `async with Progress(store, ...) as progress`.
+
+    Units: `beat_s` in seconds. `opened` is told how many exchanges are open whenever that changes.
+    """
+
+    def __init__(self, store: Reservations, beat_s: float, opened: Callable[[int], None]) -> None:
+        self._store = store
+        self._beat_s = beat_s
+        self._opened = opened
+        self._noted: dict[str, tuple[Tally, Usage]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._beat_on(), name="tollway-progress")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    @contextmanager
+    def following(self, tally: Tally) -> Iterator[None]:
+        """Note the exchange's progress for as long as the block lasts."""
+        self._noted[tally.request_id] = (tally, tally.usage)
+        self._opened(len(self._noted))
+        try:
+            yield
+        finally:
+            del self._noted[tally.request_id]
+            self._opened(len(self._noted))
+
+    async def beat(self) -> None:
+        """Note every exchange that has moved since the last beat."""
+        moved = [tally for tally, noted in self._noted.values() if tally.usage != noted]
+        await asyncio.gather(*(self._note(tally) for tally in moved))
+
+    async def _note(self, tally: Tally) -> None:
+        usage = tally.usage
+        assert tally.principal is not None
+        try:
+            counts = (usage.prompt_tokens, usage.completion_tokens)
+            await self._store.progress(tally.request_id, tally.principal.tenant, counts)
+        except LedgerUnavailable:
+            _log.warning("progress_failed", exc_info=True)
+        else:
+            if tally.request_id in self._noted:
+                self._noted[tally.request_id] = (tally, usage)
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            await self.beat()

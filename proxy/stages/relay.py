@@ -1,0 +1,188 @@
+"""
+The answer, from a replica to the client, byte for byte less what only the gateway asked for.
+
+Rules:
+- The head goes out with the first whole frame, because vLLM answers 200 and tells the truth in the first frame. Until
+  then a failure is an exception, and another replica may be tried; from then on it is told in-band.
+- The end (`[DONE]`, or a whole JSON body) is held back and returned: it goes out once the exchange is settled, so that
+  a client that has its answer has been billed for it.
+- Every wait is bounded: the first token by `ttft_s_max`, each later one and each write by `idle_s_max`, all of it by
+  `exchange_s_max`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from engine.client import Upstream, UpstreamResponse
+from engine.faults import ConnectFailed, Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.openai import Inquiry, render
+from engine.replica import Replica
+from engine.stream import CompletionStream, Frame, Kind
+from engine.usage import usage_of
+from proxy.billing.record import OK, Source
+from proxy.call import Call
+from proxy.downstream import ClientGone, Downstream
+from proxy.errors import ApiError, Code
+from proxy.headers import exchange_headers
+from proxy.observe.metrics import Metrics
+from proxy.settings.sections import Bounds
+from proxy.stages.patience import Patience
+from proxy.tally import Tally
+
+_JSON_BYTES_MAX = 64 * 1024 * 1024
+_END_S_MAX = 1.0
+"""How long the connection's end is waited for after the last frame, so that it can be used again."""
+_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+_PASSED_THROUGH = frozenset({400, 413, 422})
+"""The engine's own refusals of a request, which say more about it than the gateway could."""
+
+
+class Relay:
+    """The stage that talks to a replica."""
+
+    def __init__(self, upstream: Upstream, bounds: Bounds, cache_secret: bytes, metrics: Metrics) -> None:
+        self._upstream = upstream
+        self._bounds = bounds
+        self._cache_secret = cache_secret
+        self._metrics = metrics
+
+    async def __call__(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
+        """
+        Relay one answer and return its end, which is still to be sent.
+
+        Raises `UpstreamFault` or `EngineRefused` while nothing went out, `ApiError(stream_truncated)` afterwards, and
+        `ClientGone` at any time.
+        """
+        tally.reached = True
+        tally.watch.dispatched = time.perf_counter()
+        try:
+            async with downstream.watched():
+                return await self._attempt(call, replica, downstream, tally)
+        except (UpstreamFault, EngineRefused) as fault:
+            if downstream.started:
+                raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
+            tally.reached = not isinstance(fault, ConnectFailed | Declined | EngineRefused)
+            raise
+        finally:
+            tally.watch.upstream_ended = time.perf_counter()
+
+    async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
+        patience = Patience(self._bounds.ttft_s_max, self._bounds.exchange_s_max)
+        try:
+            async with (
+                patience,
+                self._upstream.request(
+                    "POST",
+                    replica.url + call.inquiry.endpoint.path,
+                    headers={**_HEADERS, "x-request-id": tally.request_id},
+                    body=self._body(call, tally),
+                ) as response,
+            ):
+                if response.status != 200:
+                    raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
+                downstream.head(200, [("content-type", response.content_type), *exchange_headers(tally)])
+                if call.inquiry.stream:
+                    stream = _stream_of(call.inquiry)
+                    return await self._stream(response, stream, patience, downstream, tally=tally)
+                return _whole(await response.read(_JSON_BYTES_MAX), tally)
+        except TimeoutError:
+            if patience.blames_client:
+                raise ClientGone from None
+            raise UpstreamTimeout("the replica was silent for too long") from None
+
+    def _body(self, call: Call, tally: Tally) -> bytes:
+        body, removed = render(
+            call.inquiry,
+            model=call.model.name,
+            max_completion=tally.max_completion,
+            cache_salt=call.cache_salt(self._cache_secret),
+            extra_fields=call.model.extra_fields,
+        )
+        if removed:
+            self._metrics.fields_stripped(call.inquiry.endpoint.name, removed)
+        return body
+
+    async def _stream(
+        self,
+        response: UpstreamResponse,
+        stream: CompletionStream,
+        patience: Patience,
+        downstream: Downstream,
+        *,
+        tally: Tally,
+    ) -> bytes:
+        chunks = response.chunks()
+        last: Frame | None = None
+        async for data in chunks:
+            frames = stream.feed(data)
+            tally.usage = stream.usage
+            forward, last = _sift(frames, comments=downstream.started)
+            if forward:
+                tally.watch.first_token = tally.watch.first_token or time.perf_counter()
+                patience.with_client(self._bounds.idle_s_max)
+                await downstream.send(forward)
+            if last is not None:
+                break
+            patience.with_replica(self._bounds.idle_s_max)
+        if stream.error is not None:
+            raise _refusal_in_stream(stream.error)
+        if last is None or not stream.complete:
+            raise UpstreamBroken("the stream ended before it was complete")
+        await _reach_end(chunks)
+        tally.source, tally.outcome = Source.ENGINE, OK
+        return last.forward
+
+
+def _stream_of(inquiry: Inquiry) -> CompletionStream:
+    return CompletionStream(n=inquiry.n, include_usage=inquiry.include_usage, continuous_usage=inquiry.continuous_usage)
+
+
+def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None]:
+    """Return the bytes that go on now, and the frame that ends the stream if there is one among them."""
+    forward = b""
+    for frame in frames:
+        if frame.kind in (Kind.DONE, Kind.ERROR, Kind.ABORT):
+            return forward, frame
+        if comments or frame.kind is not Kind.COMMENT:
+            forward += frame.forward
+    return forward, None
+
+
+async def _reach_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read up to the response's end, so that its connection can be used again; a replica that never ends it is left."""
+    with suppress(TimeoutError, UpstreamFault):
+        async with asyncio.timeout(_END_S_MAX):
+            async for _ in chunks:
+                pass
+
+
+def _whole(body: bytes, tally: Tally) -> bytes:
+    try:
+        answer = orjson.loads(body)
+        tally.usage = usage_of(answer["usage"])
+        aborted = any(choice.get("finish_reason") == "abort" for choice in answer.get("choices", ()))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UpstreamBroken("the answer is not what vLLM sends") from error
+    if aborted:
+        raise UpstreamBroken("the engine gave the request up")
+    tally.source, tally.outcome = Source.ENGINE, OK
+    return body
+
+
+def _refusal(status: int, body: bytes) -> Exception:
+    if status in _PASSED_THROUGH:
+        return EngineRefused(status, body)
+    return Declined(f"status {status}")
+
+
+def _refusal_in_stream(error: dict[str, Any]) -> Exception:
+    """Return what an error frame stands for: vLLM answers 200 to a stream before it looks at its parameters."""
+    code = error.get("code")
+    if code in _PASSED_THROUGH:
+        return EngineRefused(code, orjson.dumps({"error": error}))
+    return Declined(f"error frame with code {code}")

@@ -1,0 +1,135 @@
+"""
+What has happened in one exchange so far; frozen into its record at the end.
+
+The stages write here as they go, so that a cut at any point leaves what is known by then.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from ulid import ULID
+
+from engine.faults import EngineRefused
+from engine.openai import Endpoint
+from engine.usage import Usage
+from policies.quota import Standing
+from proxy.billing.charging import charged
+from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
+from proxy.call import Call
+from proxy.downstream import ClientGone
+from proxy.errors import ApiError, Code
+from proxy.identity.principal import Principal
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """When things happened, in seconds of a monotonic clock; 0.0 is not yet."""
+
+    started: float = field(default_factory=time.perf_counter)
+    body_read: float = 0.0
+    admitted: float = 0.0
+    turned: float = 0.0
+    """When it was first given a place on a replica."""
+    dispatched: float = 0.0
+    """When the last attempt was sent to a replica."""
+    first_token: float = 0.0
+    upstream_ended: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def request_s(self) -> float:
+        """From the request's head to the end of its answer."""
+        return self.ended - self.started
+
+    @property
+    def overhead_s(self) -> float:
+        """What the gateway itself took: all but reading the request and waiting for a replica."""
+        reading = max(0.0, self.body_read - self.started)
+        upstream = max(0.0, (self.upstream_ended or self.ended) - self.dispatched) if self.dispatched else 0.0
+        return max(0.0, self.request_s - reading - upstream)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The running account of one exchange."""
+
+    endpoint: Endpoint
+    incarnation: str
+    request_id: str = field(default_factory=lambda: str(ULID()))
+    """Also the key of its reservation and of its ledger record."""
+    started_at_us: int = field(default_factory=lambda: time.time_ns() // 1_000)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    principal: Principal | None = None
+    call: Call | None = None
+    standings: tuple[Standing, ...] = ()
+    max_completion: int = 0
+    """Granted tokens per choice."""
+    clamped: bool = False
+    replica: str = ""
+    group: str = ""
+    attempts: int = 0
+    reached: bool = False
+    """Whether a replica may have worked for it: then it is settled, never released."""
+    usage: Usage = field(default_factory=Usage)
+    source: Source = Source.CUT
+    outcome: str = OK
+    final: ExchangeRecord | None = None
+    """The FINAL record, once it is in the ledger; nothing that happens later changes it."""
+
+    @property
+    def queue_ms(self) -> int:
+        """How long it waited for its turn."""
+        return int(1_000 * (self.watch.turned - self.watch.admitted)) if self.watch.turned else 0
+
+    def failed(self, error: BaseException) -> None:
+        """Note how the exchange ended, unless it had its end already."""
+        if self.final is None:
+            self.outcome = _outcome(error)
+
+    def record(self) -> ExchangeRecord:
+        """Return the record as it stands; what is not known yet is empty."""
+        principal, call, watch = self.principal, self.call, self.watch
+        record = ExchangeRecord(
+            request_id=self.request_id,
+            incarnation=self.incarnation,
+            tenant=principal.tenant if principal else "",
+            user=principal.user if principal else "",
+            plan=principal.plan if principal else "",
+            lane=call.plan.lane if call else "",
+            model=call.model.name if call else "",
+            replica=self.replica,
+            group=self.group,
+            endpoint=self.endpoint.name,
+            n=call.inquiry.choices if call else 0,
+            started_at=self.started_at_us,
+            finished_at=self.started_at_us + int(1_000_000 * (time.perf_counter() - watch.started)),
+            prompt_tokens=self.usage.prompt_tokens,
+            cached_tokens=self.usage.cached_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            source=self.source,
+            outcome=self.outcome,
+            stream=call.inquiry.stream if call else False,
+            queue_ms=self.queue_ms,
+            ttft_ms=int(1_000 * (watch.first_token - watch.started)) if watch.first_token else None,
+            price_version="",
+            charge_micros=0,
+            currency="",
+            attempts=self.attempts,
+            wasted_tokens=0,
+        )
+        return charged(record, call.price if call else None)
+
+
+def _outcome(error: BaseException) -> str:
+    match error:
+        case ApiError():
+            return error.code
+        case ClientGone():
+            return CLIENT_CLOSED
+        case EngineRefused():
+            return Code.INVALID_REQUEST
+        case asyncio.CancelledError():
+            return SHUTDOWN
+        case _:
+            return Code.INTERNAL_ERROR
