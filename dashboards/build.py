@@ -16,8 +16,9 @@ from proxy.observe import definitions as metric
 
 TARGET = Path(__file__).with_name("tollway.json")
 
-FAULTS = "upstream_error|upstream_timeout|stream_truncated|no_replica|ledger_unavailable|internal_error"
-"""Outcomes that are the fleet's fault, as in `rules/recording.yml`."""
+ANSWERED = "ok|client_closed|shutdown"
+FAULTS = "upstream_error|upstream_timeout|stream_truncated|no_replica|ledger_unavailable|internal_error|gateway_lost"
+"""Outcomes that are the fleet's fault; these two as in `rules/recording.yml`."""
 REFUSALS = (
     "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|queue_full|tokens_exceed_plan|model_not_allowed"
 )
@@ -33,7 +34,7 @@ TRAFFIC = Row(
             "percentunit",
             (
                 rate(metric.REQUESTS, "model", outcome=FAULTS).over(
-                    rate(metric.REQUESTS, "model", outcome=f"ok|client_closed|{FAULTS}")
+                    rate(metric.REQUESTS, "model", outcome=f"{ANSWERED}|{FAULTS}")
                 ),
             ),
             limits=((0.001, "orange"), (0.0144, "red")),

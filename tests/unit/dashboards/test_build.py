@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from dashboards import build
-from proxy.billing.record import CLIENT_CLOSED, OK
+from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
 from proxy.errors import Code
+from proxy.store.sweeper import GATEWAY_LOST
 
 RULES = build.TARGET.parent / "rules"
 CLIENTS_OWN = {
@@ -46,15 +47,19 @@ def test_check_tells_a_stale_file_and_leaves_it(
     assert target.read_bytes() == before
 
 
-def test_every_outcome_is_a_fault_a_refusal_or_the_clients_own() -> None:
-    faults, refusals = set(build.FAULTS.split("|")), set(build.REFUSALS.split("|"))
-    assert not faults & refusals
-    assert faults | refusals | CLIENTS_OWN == set(Code)
+def test_every_outcome_is_an_answer_a_fault_a_refusal_or_the_clients_own() -> None:
+    classes: list[set[str]] = [
+        *(set(told.split("|")) for told in (build.ANSWERED, build.FAULTS, build.REFUSALS)),
+        {*CLIENTS_OWN},
+    ]
+    outcomes = {*Code, OK, CLIENT_CLOSED, SHUTDOWN, GATEWAY_LOST}
+    assert set().union(*classes) == outcomes
+    assert sum(map(len, classes)) == len(outcomes)
 
 
 def test_rules_and_dashboard_agree_on_what_a_fault_is() -> None:
     outcomes = set(re.findall(r'outcome=~"([^"]+)"', (RULES / "recording.yml").read_text()))
-    assert outcomes == {build.FAULTS, f"{OK}|{CLIENT_CLOSED}|{build.FAULTS}"}
+    assert outcomes == {build.FAULTS, f"{build.ANSWERED}|{build.FAULTS}"}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

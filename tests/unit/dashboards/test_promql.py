@@ -7,9 +7,10 @@ from proxy.observe import definitions as metric
 
 
 def test_a_rate_is_summed_and_narrowed_by_what_its_metric_has() -> None:
-    assert rate(metric.TOKENS, "tenant", kind="prompt").expression == (
-        'sum by (tenant) (rate(tollway_tokens_total{tenant=~"$tenant",model=~"$model",kind=~"prompt"}[$__rate_interval]))'
-    )
+    selector = 'tollway_tokens_total{tenant=~"$tenant",model=~"$model",kind=~"prompt"}'
+    prompts = rate(metric.TOKENS, "tenant", kind="prompt")
+    assert prompts.expression == f"sum by (tenant) (rate({selector}[$__rate_interval]))"
+    assert prompts.legend == "{{tenant}}"
 
 
 def test_a_quantile_keeps_the_buckets_bound() -> None:

@@ -1,0 +1,85 @@
+"""
+Sums up the ledger: who used what, and what it costs.
+
+Pure: rows of the ledger in, rows of a report out. A FINAL counts its request; a CORRECTION only adds its difference.
+Money of different currencies is never added, so a group has one row for each of its currencies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from proxy.billing.record import ExchangeRecord
+from proxy.store.ledger import Entry
+
+GROUPS = ("tenant", "user", "model")
+"""What a report may be grouped by, from the widest."""
+FINAL = "FINAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """
+    What was used and charged, in one currency.
+
+    Units: tokens; `charge_micros` in millionths of the currency.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """The part of `prompt_tokens` that the prefix cache held."""
+    completion_tokens: int = 0
+    charge_micros: int = 0
+
+    def plus(self, record: ExchangeRecord, requests: int) -> "Sums":
+        """Return these sums with a record added."""
+        return replace(
+            self,
+            requests=self.requests + requests,
+            prompt_tokens=self.prompt_tokens + record.prompt_tokens,
+            cached_tokens=self.cached_tokens + record.cached_tokens,
+            completion_tokens=self.completion_tokens + record.completion_tokens,
+            charge_micros=self.charge_micros + record.charge_micros,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a report."""
+
+    names: tuple[str, ...]
+    """The values of what the report is grouped by; empty in a total."""
+    currency: str
+    """Empty for what has no price."""
+    sums: Sums
+
+
+class Report:
+    """
+    The sums of every ledger row added so far.
+
+    Bounds: memory for one row each group and currency, however many exchanges there were.
+    """
+
+    def __init__(self, group_by: tuple[str, ...] = GROUPS) -> None:
+        self.group_by = group_by
+        self._sums: dict[tuple[tuple[str, ...], str], Sums] = {}
+        self._totals: dict[str, Sums] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Add one row of the ledger."""
+        record = entry.record
+        requests = 1 if entry.kind == FINAL else 0
+        key = tuple(getattr(record, name) for name in self.group_by), record.currency
+        self._sums[key] = self._sums.get(key, Sums()).plus(record, requests)
+        self._totals[record.currency] = self._totals.get(record.currency, Sums()).plus(record, requests)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the report's lines in the order of their names."""
+        for (names, currency), sums in sorted(self._sums.items(), key=lambda item: item[0]):
+            yield Row(names, currency, sums)
+
+    def totals(self) -> Iterator[Row]:
+        """Yield one total for each currency."""
+        for currency, sums in sorted(self._totals.items()):
+            yield Row((), currency, sums)

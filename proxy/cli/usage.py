@@ -1,0 +1,131 @@
+"""`tollway usage`: the finance report."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+import click
+from rich.console import Console
+
+from proxy.billing import formats
+from proxy.billing.reports import GROUPS, Report
+from proxy.cli.config import config_option, settings_of
+from proxy.cli.period import from_option, period, to_option
+from proxy.errors import LedgerUnavailable
+from proxy.fatal import Fatal
+from proxy.settings import Settings
+from proxy.store import ledger
+from proxy.store.connection import Connection
+from proxy.store.embedded import EmbeddedRedisNotRunning, address
+from proxy.store.incarnation import tenants
+
+_QUIET_S = 2.0
+"""A report that takes longer tells how far it is, as often as this."""
+
+
+class Grouping(click.ParamType[tuple[str, ...]]):
+    """Some of tenant, user and model, in the order of the report's columns."""
+
+    name = "names"
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+        if not set(names) <= set(GROUPS) or len(set(names)) < len(names):
+            self.fail(f"{value!r} is not some of {','.join(GROUPS)}, each once", param, ctx)
+        return names
+
+
+@click.command(short_help="Report who used what, and what it costs.")
+@from_option
+@to_option
+@click.option(
+    "--group-by",
+    type=Grouping(),
+    default=",".join(GROUPS),
+    show_default=True,
+    metavar="NAMES",
+    help="Some of tenant, user and model: the report's first columns, in this order.",
+)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, spreadsheets or programs; csv and json keep money in whole micro-units.",
+)
+@config_option
+def usage(
+    *, from_us: int | None, to_us: int | None, group_by: tuple[str, ...], output: str, config: Path | None
+) -> None:
+    """
+    Report who used how many tokens, and what they cost, from the ledger.
+
+    The period is half-open, in UTC: --to is the first day or instant that is left out. An exchange belongs to the
+    moment at which it was billed.
+
+    \b
+    Examples:
+      tollway usage --from 2026-11-01 --to 2026-12-01
+      tollway usage --from 2026-11-01 --group-by tenant --format csv > november.csv
+      tollway usage --format json | jq '.totals'
+    """
+    begin, end = period(from_us, to_us, datetime.now(UTC))
+    settings = settings_of(config)
+    report = asyncio.run(_report(settings, group_by, begin, end))
+    match output:
+        case "csv":
+            click.echo(formats.as_csv(report), nl=False)
+        case "json":
+            click.echo(formats.as_json(report, begin, end), nl=False)
+        case _:
+            formats.as_table(report, begin, end, Console())
+
+
+async def _report(settings: Settings, group_by: tuple[str, ...], begin: int, end: int) -> Report:
+    report = Report(group_by)
+    progress = _Progress()
+    try:
+        async with Connection(_url(settings), deadline_s=settings.redis.timeout_s) as connection:
+            known = await tenants(connection)
+            async for entry in ledger.read(connection, known, begin, end):
+                report.add(entry)
+                progress.step()
+    except LedgerUnavailable:
+        raise Fatal("Redis does not answer, so there is no report; look at [redis] in the config") from None
+    finally:
+        progress.end()
+    return report
+
+
+def _url(settings: Settings) -> str:
+    if settings.redis.url is not None:
+        return settings.redis.url
+    try:
+        return address(settings.redis.data_dir)
+    except EmbeddedRedisNotRunning as error:
+        raise Fatal(str(error)) from None
+
+
+class _Progress:
+    """Tells on stderr how many rows were read, once that takes long."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._told_at = monotonic()
+        self._told = False
+
+    def step(self) -> None:
+        self._rows += 1
+        if monotonic() - self._told_at > _QUIET_S:
+            click.echo(f"\r{self._rows:,} rows read", err=True, nl=False)
+            self._told_at = monotonic()
+            self._told = True
+
+    def end(self) -> None:
+        if self._told:
+            click.echo(f"\r{self._rows:,} rows read", err=True)
