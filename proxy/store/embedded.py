@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.process import Child
+from proxy.fatal import Fatal
 from proxy.store import local_socket
 from proxy.store.lock import lock
 
@@ -37,11 +38,11 @@ ANSWER_S_MAX = 1.0
 POLL_S = 0.05
 
 
-class EmbeddedRedisNotRunning(Exception):
+class EmbeddedRedisNotRunning(Fatal):
     """Nothing listens where the embedded Redis of this data directory would."""
 
 
-class EmbeddedRedisUnusable(Exception):
+class EmbeddedRedisUnusable(Fatal):
     """The embedded Redis cannot be started here; the message says why and what helps."""
 
 

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxy.fatal import Fatal
+
 NAME = "redis.sock"
 PATH_BYTES_MAX = 100
 """The kernel takes 107 on Linux and 103 elsewhere."""
 
 
-class ForeignShortcut(Exception):
+class ForeignShortcut(Fatal):
     """Something that is not ours stands where the symlink to the data directory belongs."""
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxy.fatal import Fatal
 
-class DataDirInUse(Exception):
+
+class DataDirInUse(Fatal):
     """Another process owns this data directory; the message names it."""
 
 

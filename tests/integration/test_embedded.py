@@ -25,6 +25,7 @@ from proxy.store.embedded import (
     address,
     candidates,
 )
+from proxy.store.local_socket import ForeignShortcut
 from proxy.store.lock import DataDirInUse
 
 OWNER = """
@@ -157,7 +158,7 @@ async def test_a_strangers_file_in_place_of_the_short_path_is_refused(data_dir: 
         link = Path(redis.address.removeprefix("unix://")).parent
     link.symlink_to(data_dir)
     try:
-        with pytest.raises(Exception, match="is in the way of a socket"):
+        with pytest.raises(ForeignShortcut, match="is in the way of a socket"):
             async with EmbeddedRedis(deep):
                 pass
     finally:
