@@ -53,9 +53,8 @@ def dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _variables() -> Iterable[dict[str, Any]]:
     yield {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-    sources = {"replica": "tollway_replica_up"}
-    for label in VARIABLES:
-        query = f"label_values({sources.get(label, 'tollway_requests_total')}, {label})"
+    for label, metric in VARIABLES.items():
+        query = f"label_values({metric.name}, {label})"
         yield {
             "name": label,
             "label": label.capitalize(),

@@ -7,10 +7,10 @@ Every selector is narrowed by the dashboard's variables that its metric has labe
 from dataclasses import dataclass
 from typing import Self
 
-from proxy.observe.definitions import Definition, Kind
+from proxy.observe.definitions import REPLICA_UP, REQUESTS, Definition, Kind
 
-VARIABLES = ("tenant", "model", "lane", "replica")
-"""Labels that the viewer narrows the whole dashboard by."""
+VARIABLES = {"tenant": REQUESTS, "model": REQUESTS, "lane": REQUESTS, "replica": REPLICA_UP}
+"""Labels that the viewer narrows the whole dashboard by, and the metric that knows their values."""
 
 
 @dataclass(frozen=True, slots=True)

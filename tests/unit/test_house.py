@@ -1,0 +1,130 @@
+"""The house rules that a machine can check: STYLE's "every source file has its test, every metric its place"."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from proxy.observe.definitions import CATALOGUE, Kind
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "dashboards" / "rules"
+TESTS = {path: path.read_text() for path in sorted((ROOT / "tests").rglob("test_*.py")) if path != Path(__file__)}
+SOURCES = [
+    path
+    for folder in ("proxy", "engine", "policies", "dashboards")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+]
+SERIES = {
+    metric.name + suffix: metric
+    for metric in CATALOGUE
+    for suffix in (("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",))
+}
+_NAME = re.compile(r"(?<![\w:])tollway_\w+(?![\w:])")
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def dotted(source: Path) -> str:
+    """Return a source file's name as it is imported."""
+    parts = source.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def named_by(test: str) -> Iterator[str]:
+    """Yield what a test imports, by both ways to import a module."""
+    for node in ast.walk(ast.parse(test)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+IMPORTED = {name for text in TESTS.values() for name in named_by(text)}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=relative)
+def test_every_source_file_has_its_test(source: Path) -> None:
+    mirror = ROOT / "tests" / "unit" / source.relative_to(ROOT).with_name(f"test_{source.name}")
+    mentioned = any(re.search(rf"\b{re.escape(dotted(source))}\b", text) for text in TESTS.values())
+    tested = mirror in TESTS or dotted(source) in IMPORTED or mentioned
+    assert tested, f"no test imports {dotted(source)}, and there is no {relative(mirror)}"
+
+
+def rules_in(name: str) -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load((RULES / name).read_text())["groups"]:
+        yield from group["rules"]
+
+
+def expressions() -> dict[str, str]:
+    """Return every expression of the dashboard and of the rules by where it stands."""
+    panels = orjson.loads((ROOT / "dashboards" / "tollway.json").read_bytes())["panels"]
+    found = {f"panel {panel['title']}": " ".join(t["expr"] for t in panel.get("targets", ())) for panel in panels}
+    for name in ("recording.yml", "alerts.yml"):
+        found |= {rule.get("alert") or rule["record"]: rule["expr"] for rule in rules_in(name)}
+    return found
+
+
+EXPRESSIONS = expressions()
+ALERTS = {rule["alert"]: rule for rule in rules_in("alerts.yml")}
+RECORDS = {rule["record"] for rule in rules_in("recording.yml")}
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
+def test_every_metric_is_seen_on_the_dashboard_or_by_a_rule(metric: Any) -> None:
+    seen = {SERIES[name] for text in EXPRESSIONS.values() for name in _NAME.findall(text) if name in SERIES}
+    assert metric in seen
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+def test_expressions_name_only_metrics_that_exist(where: str) -> None:
+    assert set(_NAME.findall(EXPRESSIONS[where])) <= set(SERIES)
+    assert set(re.findall(r"\w+:tollway_\w+:\w+", EXPRESSIONS[where])) <= RECORDS
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+def test_expressions_match_only_labels_that_their_metric_has(where: str) -> None:
+    for name, matchers in re.findall(r"\b(tollway_\w+)\{([^}]*)\}", EXPRESSIONS[where]):
+        assert set(re.findall(r"(\w+)=~?", matchers)) <= set(SERIES[name].labels)
+
+
+def test_a_metric_is_written_in_one_source_file() -> None:
+    for metric in CATALOGUE:
+        written = [relative(path) for path in SOURCES if f'"{metric.name}"' in path.read_text()]
+        assert written == ["proxy/observe/definitions.py"]
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_fires_in_one_promtool_test_and_rests_in_another(alert: str) -> None:
+    expected = [
+        bool(case["exp_alerts"])
+        for file in sorted((RULES / "tests").glob("*.yml"))
+        for test in yaml.safe_load(file.read_text())["tests"]
+        for case in test.get("alert_rule_test", ())
+        if case["alertname"] == alert
+    ]
+    assert set(expected) == {True, False}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_says_how_bad_it_is_and_where_its_runbook_is(alert: str) -> None:
+    rule = ALERTS[alert]
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["runbook"] == f"dashboards/runbook.md#{alert.lower()}"
+
+
+def test_the_runbook_has_an_entry_for_each_alert_and_no_other() -> None:
+    entries = re.split(r"^## ", (ROOT / "dashboards" / "runbook.md").read_text(), flags=re.MULTILINE)[1:]
+    assert [entry.split("\n", 1)[0] for entry in entries] == list(ALERTS)
+    for entry in entries:
+        assert all(part in entry for part in ("**Means.**", "**Look first.**", "**Mend.**"))
