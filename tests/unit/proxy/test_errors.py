@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from policies.rejection import Reason
+from proxy.errors import TABLE, ApiError, Code, InvalidRequest, InvalidToken, LedgerUnavailable
+
+# DESIGN's table, as clients read it. Rows that are only told in-band or by routing are below it.
+CONTRACT = {
+    "invalid_api_key": 401,
+    "model_not_allowed": 403,
+    "model_not_found": 404,
+    "invalid_request": 400,
+    "request_too_large": 413,
+    "context_length_exceeded": 400,
+    "tokens_exceed_plan": 400,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "concurrency_limit_exceeded": 429,
+    "queue_full": 429,
+    "no_replica": 503,
+    "ledger_unavailable": 503,
+    "upstream_error": 502,
+    "upstream_timeout": 504,
+    "unsupported_media_type": 415,
+}
+
+
+@pytest.mark.parametrize(("code", "status"), CONTRACT.items())
+def test_the_contract(code: str, status: int) -> None:
+    error = ApiError(Code(code), "Why.", param="n")
+    assert error.status == status
+    envelope = json.loads(error.body())
+    assert envelope == {
+        "error": {"message": "Why.", "type": TABLE[Code(code)].type, "param": "n", "code": code},
+    }
+
+
+def test_every_code_has_a_row_and_every_reason_a_code() -> None:
+    assert set(TABLE) == set(Code)
+    assert {reason.value for reason in Reason} <= {code.value for code in Code}
+
+
+def test_only_client_errors_blame_the_client() -> None:
+    for code, row in TABLE.items():
+        assert (row.type == "server_error") == (row.status >= 500), code
+
+
+def test_openai_clients_tell_quota_from_pace_by_the_type() -> None:
+    assert TABLE[Code.INSUFFICIENT_QUOTA].type == "insufficient_quota"
+    assert TABLE[Code.RATE_LIMIT_EXCEEDED].type == "rate_limit_error"
+
+
+def test_named_faults() -> None:
+    assert (InvalidToken("x").status, InvalidRequest("x", "n").param) == (401, "n")
+    assert LedgerUnavailable().retry_after_s == 1
+
+
+def test_a_message_survives_json() -> None:
+    message = 'quote " backslash \\ newline \n snowman \u2603 separator \u2028'
+    assert json.loads(ApiError(Code.INTERNAL_ERROR, message).body())["error"]["message"] == message
