@@ -6,7 +6,8 @@ Rules:
   as it came.
 - `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came, no error frame did and no
   choice was aborted. vLLM sends `[DONE]` after a crash too.
-- An error frame never goes on: whoever drives this machine decides what the client reads.
+- An error frame never goes on, and neither does what follows an abort: whoever drives this machine decides what the
+  client reads.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Kind(Enum):
     USAGE = auto()
     """The engine's own sum, in a frame without choices."""
     ABORT = auto()
-    """A choice ended because the engine gave it up."""
+    """A choice ended because the engine gave it up, or what came after that."""
     ERROR = auto()
     DONE = auto()
 
@@ -84,10 +85,10 @@ class CompletionStream:
         stripped, usage = split_usage(raw)
         if usage is not None:
             self._usage.see(raw, usage)
-        if b'"choices":[]' in raw:
-            return Frame(Kind.USAGE, raw if self._include_usage else b"")
-        forward = raw if self._continuous_usage else stripped
         if b'"finish_reason":"abort"' in raw:
             self.aborted = True
-            return Frame(Kind.ABORT, forward)
-        return Frame(Kind.CONTENT, forward)
+        if self.aborted:
+            return Frame(Kind.ABORT, b"")
+        if b'"choices":[]' in raw:
+            return Frame(Kind.USAGE, raw if self._include_usage else b"")
+        return Frame(Kind.CONTENT, raw if self._continuous_usage else stripped)

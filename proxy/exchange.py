@@ -80,6 +80,7 @@ class Exchange:
                 if fault is None or downstream.started:
                     raise
                 break
+        tally.wasted()
         if isinstance(fault, UpstreamTimeout):
             raise ApiError(Code.UPSTREAM_TIMEOUT, "The replica did not answer in time.") from fault
         raise ApiError(Code.UPSTREAM_ERROR, "The replica failed, and no other could take the request.") from fault

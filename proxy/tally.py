@@ -72,6 +72,8 @@ class Tally:
     reached: bool = False
     """Whether a replica may have worked for it: then it is settled, never released."""
     usage: Usage = field(default_factory=Usage)
+    wasted_tokens: int = 0
+    """What replicas spent on answers that never began; nobody is billed for it."""
     source: Source = Source.CUT
     outcome: str = OK
     final: ExchangeRecord | None = None
@@ -81,6 +83,11 @@ class Tally:
     def queue_ms(self) -> int:
         """How long it waited for its turn."""
         return int(1_000 * (self.watch.turned - self.watch.admitted)) if self.watch.turned else 0
+
+    def wasted(self) -> None:
+        """Write off what was used so far: the client will not get it."""
+        self.wasted_tokens += self.usage.prompt_tokens + self.usage.completion_tokens
+        self.usage = Usage()
 
     def failed(self, error: BaseException) -> None:
         """Note how the exchange ended, unless it had its end already."""
@@ -116,7 +123,7 @@ class Tally:
             charge_micros=0,
             currency="",
             attempts=self.attempts,
-            wasted_tokens=0,
+            wasted_tokens=self.wasted_tokens,
         )
         return charged(record, call.price if call else None)
 

@@ -6,8 +6,8 @@ Rules:
   then a failure is an exception, and another replica may be tried; from then on it is told in-band.
 - The end (`[DONE]`, or a whole JSON body) is held back and returned: it goes out once the exchange is settled, so that
   a client that has its answer has been billed for it.
-- Every wait is bounded: the first token by `ttft_s_max`, each later one and each write by `idle_s_max`, all of it by
-  `exchange_s_max`.
+- Every wait is bounded: a stream's first token by `ttft_s_max`, each later one and each write by `idle_s_max`, all of
+  it by `exchange_s_max`.
 """
 
 import asyncio
@@ -58,6 +58,7 @@ class Relay:
         Raises `UpstreamFault` or `EngineRefused` while nothing went out, `ApiError(stream_truncated)` afterwards, and
         `ClientGone` at any time.
         """
+        tally.wasted()
         tally.reached = True
         tally.watch.dispatched = time.perf_counter()
         try:
@@ -72,7 +73,9 @@ class Relay:
             tally.watch.upstream_ended = time.perf_counter()
 
     async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
-        patience = Patience(self._bounds.ttft_s_max, self._bounds.exchange_s_max)
+        # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
+        first_s_max = self._bounds.ttft_s_max if call.inquiry.stream else self._bounds.exchange_s_max
+        patience = Patience(first_s_max, self._bounds.exchange_s_max)
         try:
             async with (
                 patience,
@@ -85,11 +88,14 @@ class Relay:
             ):
                 if response.status != 200:
                     raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                downstream.head(200, [("content-type", response.content_type), *exchange_headers(tally)])
+                headers = [("content-type", response.content_type), *exchange_headers(tally)]
                 if call.inquiry.stream:
+                    downstream.head(200, headers)
                     stream = _stream_of(call.inquiry)
                     return await self._stream(response, stream, patience, downstream, tally=tally)
-                return _whole(await response.read(_JSON_BYTES_MAX), tally)
+                body = _whole(await response.read(_JSON_BYTES_MAX), tally)
+                downstream.head(200, [*headers, ("content-length", str(len(body)))])
+                return body
         except TimeoutError:
             if patience.blames_client:
                 raise ClientGone from None
@@ -146,9 +152,9 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None]:
     """Return the bytes that go on now, and the frame that ends the stream if there is one among them."""
     forward = b""
     for frame in frames:
-        if frame.kind in (Kind.DONE, Kind.ERROR, Kind.ABORT):
+        if frame.kind in (Kind.DONE, Kind.ERROR):
             return forward, frame
-        if comments or frame.kind is not Kind.COMMENT:
+        if frame.kind in (Kind.CONTENT, Kind.USAGE) or (comments and frame.kind is Kind.COMMENT):
             forward += frame.forward
     return forward, None
 
