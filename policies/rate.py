@@ -43,8 +43,12 @@ class Rate:
         return replace(self, used=self.used - refilled, carry=carry, at_us=now_us)
 
     def wait_us(self, limit: Limit, missing: int) -> int:
-        """Return the first microsecond, from `at_us` on, at which `missing` more tokens have refilled."""
-        return -((self.carry - missing * PERIOD_US[limit.per]) // limit.amount)
+        """
+        Return the first microsecond, from `at_us` on, at which `missing` more tokens have refilled.
+
+        Bounds: at most MAX_AMOUNT, 285 years: a debt that long is never.
+        """
+        return min(-((self.carry - missing * PERIOD_US[limit.per]) // limit.amount), MAX_AMOUNT)
 
     def reset_us(self, limit: Limit) -> int:
         """Return how long until nothing of it is used."""

@@ -39,13 +39,14 @@ function kinds.rate.load(row, now)
   return {used = used, carry = carry, at = now}
 end
 
--- The least t with floor((t * amount + carry) / period) >= missing: ceil((missing * period - carry) / amount).
+-- The least t with floor((t * amount + carry) / period) >= missing: ceil((missing * period - carry) / amount),
+-- at most MAX, 285 years.
 function kinds.rate.wait(row, counter, missing)
   local whole, rest = multiply_divide(missing, row.period, row.amount)
   if rest > counter.carry then
-    return whole + 1
+    return math.min(whole + 1, MAX)
   end
-  return whole - divide(counter.carry - rest, row.amount)
+  return math.min(whole - divide(counter.carry - rest, row.amount), MAX)
 end
 
 function kinds.rate.reset(row, counter)
@@ -77,7 +78,7 @@ function kinds.window.load(row, now)
     return {start = start, finish = finish, now = now, settled = 0, pending = 0, used = 0}
   end
   local settled, pending = tonumber(stored[2]), tonumber(stored[3])
-  return {start = start, finish = finish, now = now, settled = settled, pending = pending, used = settled + pending}
+  return {start = opened, finish = finish, now = now, settled = settled, pending = pending, used = settled + pending}
 end
 
 function kinds.window.wait(row, counter, missing)

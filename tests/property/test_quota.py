@@ -1,0 +1,281 @@
+"""
+The scripts in Redis and the book in memory are one machine: the same steps, the same decisions, the same state.
+
+Redis' own clock drives both: every script tells the time at which it decided, and the book decides at that time. Longer
+times pass by moving what both remember into the past, or into the future, as if the clock had run backwards.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from redis import Redis
+
+from policies.book import Book, Request, State, place
+from policies.in_flight import InFlight
+from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
+from policies.rate import Rate
+from policies.window import Window
+from proxy.billing.record import ExchangeRecord
+from proxy.store import keys
+from proxy.store.connection import Connection, Value
+from proxy.store.incarnation import Incarnation
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.reservations import AlreadyEnded
+from proxy.store.scripts import Script
+from tests.records import RECORD
+
+SMALL = (
+    Limit(Scope.USER, Unit.TOKENS, 1_000, Per.SECOND),
+    Limit(Scope.USER_MODEL, Unit.TOKENS, 3_000, Per.MINUTE),
+    Limit(Scope.MODEL, Unit.TOKENS, 7_001, Per.HOUR),
+    Limit(Scope.USER, Unit.REQUESTS, 5, Per.MINUTE),
+    Limit(Scope.TENANT, Unit.REQUESTS, 12, Per.DAY),
+    Limit(Scope.USER, Unit.CONCURRENT, 3, None),
+    Limit(Scope.TENANT, Unit.TOKENS, 20_000, Per.MONTH),
+)
+LARGE = (
+    Limit(Scope.MODEL, Unit.TOKENS, MAX_AMOUNT, Per.HOUR),
+    Limit(Scope.USER_MODEL, Unit.TOKENS, 2**51 + 7, Per.MINUTE),
+    Limit(Scope.TENANT, Unit.CONCURRENT, 4, None),
+    Limit(Scope.USER, Unit.CONCURRENT, 2, None),
+    Limit(Scope.USER, Unit.REQUESTS, 9, Per.MINUTE),
+    Limit(Scope.TENANT, Unit.TOKENS, 2**50, Per.MONTH),
+    Limit(Scope.USER, Unit.TOKENS, 2**49 + 1, Per.DAY),
+)
+PLANS = st.sampled_from([SMALL, LARGE, SMALL[:2], ()])
+SUBJECTS = st.builds(
+    Subject, tenant=st.sampled_from(["acme", "globex"]), user=st.sampled_from(["ada", "bob"]), model=st.just("demo")
+)
+TOKENS = st.integers(0, 1_500) | st.integers(0, 2**50)
+DAY_US = 86_400_000_000
+
+
+@st.composite
+def asks(draw: st.DrawFn) -> Ask:
+    most = draw(st.integers(0, 1_200))
+    return Ask(
+        prompt_tokens=draw(TOKENS),
+        choices=draw(st.integers(1, 3)),
+        max_completion=most,
+        min_completion=draw(st.integers(0, most)),
+        hold_us=draw(st.integers(0, 3_600_000_000)),
+    )
+
+
+class TimedConnection(Connection):
+    """A connection that remembers when the last script decided."""
+
+    now_us = 0
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Value]) -> str:
+        answer = await super().run(script, keys, args)
+        self.now_us = int(answer.split()[0])
+        return answer
+
+
+@dataclass(frozen=True)
+class Known:
+    """One request of a run, as both sides name it."""
+
+    record: ExchangeRecord
+    request: Request
+    ask: Ask
+
+
+class QuotaMachine(RuleBasedStateMachine):
+    """Every step is taken twice, in Redis and in the book, and told apart by nothing."""
+
+    requests = Bundle("requests")
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.redis: Any = Redis.from_url(url, decode_responses=True)
+        self.redis.flushall()
+        self.loop = asyncio.Runner()
+        self.connection = TimedConnection(url, deadline_s=20)
+        self.store = RedisReservations(self.connection, Incarnation(self.connection))
+        self.book = Book()
+        self.places: dict[str, tuple[Limit, Subject]] = {}
+        self.known: list[Known] = []
+        self.billed: list[str] = []
+
+    def teardown(self) -> None:
+        try:
+            self.everything_settled_leaves_nothing_pending()
+        finally:
+            self.loop.run(self.connection.__aexit__(None, None, None))
+            self.loop.close()
+            self.redis.close()
+
+    # Steps
+
+    @rule(target=requests, subject=SUBJECTS, limits=PLANS, ask=asks(), reserved=st.integers(0, 5).map(bool))
+    def a_new_request(self, subject: Subject, limits: tuple[Limit, ...], ask: Ask, *, reserved: bool) -> Known:
+        name = f"R{len(self.known)}"
+        record = replace(RECORD, request_id=name, tenant=subject.tenant, user=subject.user, model=subject.model)
+        known = Known(record, Request(name, subject, limits), ask)
+        self.known.append(known)
+        self.places.update({keys.counter(limit, subject): (limit, subject) for limit in limits})
+        if reserved:
+            self.reserve(known)
+        return known
+
+    @rule(known=requests)
+    def reserve(self, known: Known) -> None:
+        decision = self._do(self._reserve(known))
+        assert decision == self.book.reserve(known.request, known.ask, self.connection.now_us)
+
+    @rule(known=requests, usage=st.tuples(TOKENS, TOKENS))
+    def progress(self, known: Known, usage: tuple[int, int]) -> None:
+        self._do(self.store.progress(known.request.id, known.request.subject.tenant, usage))
+        self.book.progress(known.request.id, usage)
+
+    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), other_plan=PLANS | st.none())
+    def settle(self, known: Known, tokens: int, other_plan: tuple[Limit, ...] | None, *, unobserved: bool) -> None:
+        request = known.request if other_plan is None else replace(known.request, limits=other_plan)
+        self.places.update({keys.counter(limit, request.subject): (limit, request.subject) for limit in request.limits})
+        record = replace(known.record, prompt_tokens=0 if unobserved else tokens, completion_tokens=0)
+        settlement = self._do(self.store.settle(record, request.limits, unobserved=unobserved))
+        first = self.book.settle(request, None if unobserved else tokens, self.connection.now_us)
+        self._note(known, told=settlement.first, expected=first)
+
+    @rule(known=requests)
+    def expire(self, known: Known) -> None:
+        reservation = self.book.reservations.get(known.request.id)
+        usage = reservation.usage if reservation else None
+        prompt, completion = usage or (0, 0)
+        record = replace(known.record, prompt_tokens=prompt, completion_tokens=completion)
+        settlement = self._do(self.store.expire(record, known.request.limits, unobserved=usage is None))
+        tokens = None if usage is None else sum(usage)
+        first = self.book.settle(known.request, tokens, self.connection.now_us, State.EXPIRED)
+        self._note(known, told=settlement.first, expected=first)
+
+    @rule(known=requests)
+    def release(self, known: Known) -> None:
+        self._do(self.store.release(known.record, known.request.limits))
+        self.book.release(known.request, self.connection.now_us)
+
+    @rule(subject=SUBJECTS, limits=PLANS.filter(bool))
+    def standings(self, subject: Subject, limits: tuple[Limit, ...]) -> None:
+        told = self._do(self.store.standings(subject, limits))
+        assert told == self.book.standings(subject, limits, self.connection.now_us)
+
+    @rule(by_us=st.integers(-7_200_000_000, 2_000_000_000) | st.integers(-3_000_000, 0))
+    def move_rates_and_places(self, by_us: int) -> None:
+        for key, (limit, subject) in self.places.items():
+            counter = self.book.counters.get(place(limit, subject))
+            if isinstance(counter, Rate):
+                self.redis.hset(key, "at", counter.at_us + by_us)
+                self.book.counters[place(limit, subject)] = replace(counter, at_us=counter.at_us + by_us)
+            elif isinstance(counter, InFlight) and counter.ends:
+                ends = {name: end + by_us for name, end in counter.ends.items()}
+                self.redis.zadd(key, ends)
+                self.book.counters[place(limit, subject)] = replace(counter, ends=ends)
+
+    @rule(days=st.sampled_from([-40, -1, 1]))
+    def move_windows(self, days: int) -> None:
+        by_us = days * DAY_US
+        for key, (limit, subject) in self.places.items():
+            counter = self.book.counters.get(place(limit, subject))
+            if isinstance(counter, Window):
+                self.redis.hset(key, "start", counter.start_us + by_us)
+                self.book.counters[place(limit, subject)] = replace(counter, start_us=counter.start_us + by_us)
+        for known in self.known:
+            self._move_holds(known, by_us)
+
+    # What always holds
+
+    @invariant()
+    def both_remember_the_same(self) -> None:
+        for key, (limit, subject) in self.places.items():
+            match self.book.counters.get(place(limit, subject)):
+                case Rate(used, carry, at_us):
+                    assert self._hash(key) == {"used": used, "carry": carry, "at": at_us}
+                case Window(start_us, settled, pending):
+                    assert self._hash(key) == {"start": start_us, "settled": settled, "pending": pending}
+                    assert pending >= 0
+                    assert settled >= 0
+                case InFlight(_, ends):
+                    assert dict(self.redis.zrange(key, 0, -1, withscores=True)) == ends
+                case None:
+                    assert not self.redis.exists(key)
+
+    @invariant()
+    def every_end_is_billed_once(self) -> None:
+        rows = [row for tenant in ("acme", "globex") for row in self.redis.xrange(keys.ledger(tenant))]
+        assert sorted(values["request_id"] for _, values in rows) == sorted(self.billed)
+        assert len(set(self.billed)) == len(self.billed)
+
+    @invariant()
+    def what_is_open_is_in_the_index(self) -> None:
+        open_now = {known.request.id for known in self.known if self._state(known) is State.PENDING}
+        members = [name for tenant in ("acme", "globex") for name in self.redis.zrange(keys.open_index(tenant), 0, -1)]
+        assert {keys.read_open_member(member)[1] for member in members} == open_now
+
+    @invariant()
+    def everything_but_the_ledger_and_the_registry_ends(self) -> None:
+        for key in self.redis.scan_iter():
+            assert key == keys.TENANTS or key.endswith(":ledger") or self.redis.pttl(key) > 0
+
+    def everything_settled_leaves_nothing_pending(self) -> None:
+        for known in self.known:
+            if self._state(known) is State.PENDING:
+                self.settle(known, 10, None, unobserved=False)
+        self.both_remember_the_same()
+        self.what_is_open_is_in_the_index()
+        for counter in self.book.counters.values():
+            assert not isinstance(counter, Window) or counter.pending == 0
+            assert not isinstance(counter, InFlight) or not counter.ends
+
+    # Helpers
+
+    def _do(self, step: Any) -> Any:
+        return self.loop.run(step)
+
+    async def _reserve(self, known: Known) -> Granted | Refused | None:
+        try:
+            return await self.store.reserve(known.record, known.request.limits, known.ask)
+        except AlreadyEnded:
+            return None
+
+    def _note(self, known: Known, *, told: bool, expected: bool) -> None:
+        assert told == expected
+        if expected:
+            self.billed.append(known.request.id)
+
+    def _state(self, known: Known) -> State | None:
+        reservation = self.book.reservations.get(known.request.id)
+        return reservation.state if reservation else None
+
+    def _hash(self, key: str) -> dict[str, int]:
+        return {name: int(value) for name, value in self.redis.hgetall(key).items()}
+
+    def _move_holds(self, known: Known, by_us: int) -> None:
+        reservation = self.book.reservations.get(known.request.id)
+        if reservation is None or reservation.state is not State.PENDING:
+            return
+        reservation.holds = tuple(
+            (
+                limit,
+                hold if hold.window_start_us is None else replace(hold, window_start_us=hold.window_start_us + by_us),
+            )
+            for limit, hold in reservation.holds
+        )
+        key = keys.reservation(known.record.tenant, known.request.id)
+        lines = [line.split(" ") for line in (self.redis.hget(key, "holds") or "").splitlines()]
+        moved = [[*line[:5], str(int(line[5]) + by_us) if line[1] == "window" else line[5]] for line in lines]
+        self.redis.hset(key, "holds", "\n".join(" ".join(line) for line in moved))
+
+
+def test_the_scripts_decide_as_the_book_does(redis_url: str) -> None:
+    # Not shrunk: time passes by itself here, so a shorter run is another run.
+    phases = [phase for phase in Phase if phase is not Phase.shrink]
+    run_state_machine_as_test(
+        cast("type[RuleBasedStateMachine]", lambda: QuotaMachine(redis_url)),
+        settings=settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True, phases=phases),
+    )

@@ -1,0 +1,73 @@
+"""The integers and the calendar of lua/lib, run inside Redis, equal Python's."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit
+from policies.rate import Rate
+from policies.window import bounds_us
+from proxy.store.scripts import library
+
+SETTINGS = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MAY_5138_US = 100_000_000_000_000_000 // 10**3 * 1000
+AMOUNTS = st.integers(1, MAX_AMOUNT) | st.integers(1, 10_000)
+PERIODS_US = {1_000_000: Per.SECOND, 60_000_000: Per.MINUTE, 3_600_000_000: Per.HOUR}
+
+Lua = Callable[..., list[int]]
+
+
+def carries(period: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.just(period), st.integers(0, period - 1))
+
+
+@pytest.fixture
+def lua(redis_url: str) -> Lua:
+    """Give a function that evaluates one Lua expression list behind the library, with integers as ARGV."""
+    client = Redis.from_url(redis_url, decode_responses=True)
+
+    def evaluate(expressions: str, *args: int | str) -> list[int]:
+        names = "".join(f"local a{i} = tonumber(ARGV[{i}]) or ARGV[{i}]\n" for i in range(1, len(args) + 1))
+        body = f"local told = {{{expressions}}}\nfor i, v in ipairs(told) do told[i] = text(v) end\nreturn told"
+        return [int(word) for word in client.eval(f"{library()}\n{names}{body}", 0, *args)]
+
+    return evaluate
+
+
+@SETTINGS
+@given(x=AMOUNTS, y=st.integers(0, 3_600_000_000), d=AMOUNTS)
+@example(x=MAX_AMOUNT, y=3_600_000_000, d=3_600_000_000)
+@example(x=MAX_AMOUNT - 1, y=3_599_999_999, d=MAX_AMOUNT)
+@example(x=2**53 - 3, y=2**32 - 1, d=2**53 - 2)
+@example(x=7, y=0, d=3)
+def test_multiply_divide_is_exact(lua: Lua, x: int, y: int, d: int) -> None:
+    if x * y // d > MAX_AMOUNT:
+        x %= d
+    assert lua("multiply_divide(a1, a2, a3)", x, y, d) == list(divmod(x * y, d))
+
+
+@SETTINGS
+@given(missing=AMOUNTS, amount=AMOUNTS, period_and_carry=st.sampled_from(list(PERIODS_US)).flatmap(carries))
+def test_the_wait_of_a_rate_is_the_first_microsecond_that_suffices(
+    lua: Lua, missing: int, amount: int, period_and_carry: tuple[int, int]
+) -> None:
+    period, carry = period_and_carry
+    missing = min(missing, 2_000_000 * amount)
+    (wait,) = lua("kinds.rate.wait({amount = a1, period = a2}, {carry = a3}, a4)", amount, period, carry, missing)
+    assert (wait * amount + carry) // period >= missing
+    assert ((wait - 1) * amount + carry) // period < missing
+    limit = Limit(Scope.USER, Unit.TOKENS, amount, PERIODS_US[period])
+    assert Rate(missing, carry, 0).wait_us(limit, missing) == wait
+
+
+@SETTINGS
+@given(now_us=st.integers(0, MAY_5138_US), per=st.sampled_from([Per.DAY, Per.MONTH]))
+@example(now_us=951_782_399_999_999, per=Per.DAY)
+@example(now_us=951_782_399_999_999, per=Per.MONTH)
+@example(now_us=4_107_542_399_999_999, per=Per.MONTH)
+@example(now_us=4_107_542_400_000_000, per=Per.MONTH)
+def test_a_window_begins_and_ends_as_the_calendar_says(lua: Lua, now_us: int, per: Per) -> None:
+    assert lua("window_bounds(a1, a2)", per.value, now_us) == list(bounds_us(per, now_us))
