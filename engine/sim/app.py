@@ -1,0 +1,207 @@
+"""
+The replica as an ASGI callable: routes, the life of one request, the controls under `/sim`.
+
+Rules: the client is watched while its answer is made, and its leaving cancels the making (an ASGI app that only sends
+never learns of it); the 200 head of a stream goes out before the first token; a step is a frame is a chunk.
+
+Beside vLLM's endpoints: `POST`, `GET`, `DELETE /sim/faults` (see `engine.sim.faults`), `GET /sim/stats`,
+`POST /sim/reset_prefix_cache`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import orjson
+
+from engine.sim import metrics
+from engine.sim.chat_wire import ChatWire
+from engine.sim.completion_wire import CompletionWire
+from engine.sim.config import SimConfig
+from engine.sim.embedding import embed
+from engine.sim.engine import Engine
+from engine.sim.exchange import Exchange, HungUp
+from engine.sim.faults import FaultTable, Kind
+from engine.sim.job import Job, chat_job, completion_job, parse_body
+from engine.sim.rejection import EngineDead, Overloaded, Rejection
+from engine.sim.relay import Relay
+from engine.sim.sequence import Limits, Sequence, Trap
+from engine.sim.tokens import Text
+from engine.sim.wire import Answer, Wire
+
+Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+VERSION = "0.32.0"
+
+
+class Simulator:
+    """One simulated vLLM replica; call it as an ASGI application."""
+
+    def __init__(self, config: SimConfig | None = None) -> None:
+        self.config = config or SimConfig()
+        self.engine = Engine(self.config)
+        self.faults = FaultTable()
+        self._requests = self._active = self._aborted = 0
+        self._created = int(time.time())
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/health": {"GET": self._health},
+            "/version": {"GET": self._version},
+            "/metrics": {"GET": self._metrics},
+            "/v1/models": {"GET": self._models},
+            "/v1/chat/completions": {"POST": self._chat},
+            "/v1/completions": {"POST": self._completions},
+            "/v1/embeddings": {"POST": self._embeddings},
+            "/sim/faults": {"GET": self._show_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
+            "/sim/stats": {"GET": self._stats},
+            "/sim/reset_prefix_cache": {"POST": self._reset_prefix_cache},
+        }
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send)
+        methods = self._routes.get(scope["path"])
+        if methods is None:
+            await exchange.json(404, b'{"detail":"Not Found"}')
+        elif scope["method"] not in methods:
+            allowed = ", ".join(methods)
+            await exchange.json(405, b'{"detail":"Method Not Allowed"}', allow=allowed)
+        else:
+            await methods[scope["method"]](exchange)
+
+    async def _chat(self, exchange: Exchange) -> None:
+        await self._serve(exchange, "chatcmpl", lambda: self._generate(exchange, chat_job, ChatWire))
+
+    async def _completions(self, exchange: Exchange) -> None:
+        await self._serve(exchange, "cmpl", lambda: self._generate(exchange, completion_job, CompletionWire))
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        await self._serve(exchange, "embd", lambda: self._embed(exchange))
+
+    async def _serve(self, exchange: Exchange, prefix: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._requests += 1
+        self._active += 1
+        exchange.name(prefix)
+        try:
+            await exchange.read_body()
+            await exchange.until_hung_up(work())
+        except HungUp:
+            self._aborted += not exchange.dropped
+        finally:
+            self._active -= 1
+
+    async def _generate(
+        self, exchange: Exchange, make_job: Callable[..., Job], make_wire: Callable[[Answer], Wire]
+    ) -> None:
+        try:
+            job = make_job(parse_body(exchange.body, exchange.content_type), self.config)
+            limits = self._meet_fault(exchange.path, in_band=job.stream)
+            if self.engine.overloaded:
+                raise Overloaded
+        except Rejection as rejection:
+            await exchange.reject(rejection)
+            return
+        answer = Answer(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
+        relay = Relay(self.engine, exchange, make_wire(answer))
+        await relay.run(job, self._sequences(job, limits))
+
+    async def _embed(self, exchange: Exchange) -> None:
+        try:
+            body = parse_body(exchange.body, exchange.content_type)
+            trap, _ = self._meet_fault(exchange.path, in_band=False)
+            tokens, answer = embed(body, self.config, exchange.id, int(time.time()))
+            if trap is Trap.ENGINE_DEAD:
+                raise EngineDead
+        except Rejection as rejection:
+            await exchange.reject(rejection)
+            return
+        if trap is Trap.HANG:
+            await asyncio.Event().wait()
+        if trap is Trap.CRASH:
+            await exchange.drop()
+            return
+        self.engine.counters.prompt_tokens += tokens
+        await exchange.json(200, answer)
+
+    def _meet_fault(self, path: str, *, in_band: bool) -> tuple[Trap | None, int]:
+        fault = self.faults.draw(path)
+        if fault is None:
+            return None, 0
+        if fault.kind is Kind.REFUSE:
+            raise Overloaded(in_band=in_band and fault.in_band)
+        if fault.kind is Kind.HTTP_500:
+            raise Rejection(500, "InternalServerError", "Internal server error")
+        return Trap(fault.kind.value), fault.after_tokens
+
+    def _sequences(self, job: Job, trap: tuple[Trap | None, int]) -> list[Sequence]:
+        sequences: list[Sequence] = []
+        for prompt, max_tokens in zip(job.prompts, job.max_tokens, strict=True):
+            limits = Limits(max_tokens, job.min_tokens, job.stop, job.ignore_eos, *trap)
+            for choice in range(job.n):
+                text = Text(self.config.seed + job.seed, prompt, choice, self.config.natural_tokens)
+                sequences.append(Sequence(len(sequences), prompt, text, limits, job.salt))
+        return sequences
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.respond(200, b"", [])
+
+    async def _version(self, exchange: Exchange) -> None:
+        await exchange.json(200, orjson.dumps({"version": VERSION}))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        body = metrics.render(self.config, self.engine)
+        await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
+
+    async def _models(self, exchange: Exchange) -> None:
+        data = [self._model(name) for name in self.config.models]
+        await exchange.json(200, orjson.dumps({"object": "list", "data": data}))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        created = int(time.time())
+        permission = {"id": f"modelperm-{os.urandom(8).hex()}", "object": "model_permission", "created": created}
+        permission |= {"allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True}
+        permission |= {"allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False}
+        permission |= {"organization": "*", "group": None, "is_blocking": False}
+        model = {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": self.config.models[0]}
+        return {**model, "parent": None, "max_model_len": self.config.max_model_len, "permission": [permission]}
+
+    async def _show_faults(self, exchange: Exchange) -> None:
+        await exchange.json(200, orjson.dumps({"faults": self.faults.rows()}))
+
+    async def _add_faults(self, exchange: Exchange) -> None:
+        await exchange.read_body()
+        try:
+            self.faults.add(orjson.loads(exchange.body))
+        except ValueError as error:
+            await exchange.json(400, orjson.dumps({"detail": str(error)}))
+            return
+        await self._show_faults(exchange)
+
+    async def _clear_faults(self, exchange: Exchange) -> None:
+        self.faults.clear()
+        await self._show_faults(exchange)
+
+    async def _reset_prefix_cache(self, exchange: Exchange) -> None:
+        self.engine.cache.clear()
+        await exchange.json(200, b"{}")
+
+    async def _stats(self, exchange: Exchange) -> None:
+        counters = self.engine.counters
+        stats = {
+            "requests": self._requests,
+            "active": self._active,
+            "aborted": self._aborted,
+            "running": len(self.engine.running),
+            "waiting": self.engine.waiting,
+            "prompt_tokens": counters.prompt_tokens,
+            "cached_tokens": counters.cached_tokens,
+            "generated_tokens": counters.generated_tokens,
+            "finished": {str(reason): count for reason, count in counters.finished.items()},
+        }
+        await exchange.json(200, orjson.dumps(stats))
