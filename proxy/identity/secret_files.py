@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from proxy.fatal import Fatal
 from proxy.settings import Settings
@@ -72,6 +73,20 @@ def cache_secret(settings: Settings) -> bytes:
     """
     named = settings.routing.cache_secret_file
     return read_secret(named) if named else read_or_make(settings.cache_secret_file)
+
+
+def redis_url(settings: Settings) -> str | None:
+    """
+    Return the config's Redis address with its password in it, ready to connect; None for the embedded one.
+
+    Raises: UnusableSecret.
+    """
+    redis = settings.redis
+    if redis.url is None or redis.password_file is None:
+        return redis.url
+    parts = urlsplit(redis.url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(read(redis.password_file), safe='')}@{host}"))
 
 
 def _make(path: Path) -> None:

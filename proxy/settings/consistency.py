@@ -73,8 +73,14 @@ def _replicas(document: Document) -> Iterator[Fault]:
             yield from seen.again(_text(replica, "name"), f"{path}.name", repr(replica.get("name")))
             if url := _text(replica, "url"):
                 yield from seen.again((index, url.rstrip("/")), f"{path}.url", "this address")
+                yield from _launched_elsewhere(model, url, f"{path}.url")
             elif "url" not in replica and "launch" not in model:
                 yield Fault(f"{path}.url", f"is missing, and models[{index}] has no launch table to start it by")
+
+
+def _launched_elsewhere(model: Document, url: str, path: str) -> Iterator[Fault]:
+    if "launch" in model and not url.startswith(("http://127.0.0.1:", "http://localhost:")):
+        yield Fault(path, "must be http://127.0.0.1:PORT or left out: the gateway launches this replica itself")
 
 
 def _plans(document: Document) -> Iterator[Fault]:

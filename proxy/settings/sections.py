@@ -125,7 +125,7 @@ class Redis(Section):
     """`redis://`, `rediss://` or `unix://`, without a password. Left out: a redis-server of our own, append-only, on a
     unix socket under `data_dir`."""
     password_file: Location | None = None
-    """File that holds the password for `url`."""
+    """File that holds the password for `url`; left out where it needs none."""
     data_dir: Location = Path("data")
     """Folder for what the gateway writes itself: the embedded Redis, the development key, the cache secret."""
     timeout_s: Seconds = 2.0
@@ -133,6 +133,13 @@ class Redis(Section):
     allow_unsafe: bool = False
     """Start even on a Redis that may lose or evict data (no append-only file, or a `maxmemory-policy` other than
     `noeviction`). For development."""
+
+    @field_validator("password_file")
+    @classmethod
+    def _is_for_an_address(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
+        if password_file is not None and info.data.get("url", "") is None:
+            raise ValueError("is of no use without a url: the embedded Redis is guarded by its socket's folder")
+        return password_file
 
 
 class Claims(Section):
@@ -331,10 +338,8 @@ class Routing(Section):
 class Ledger(Section):
     """How often a running request notes what it has used: a gateway that is killed loses at most one beat."""
 
-    progress_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """A beat falls after this many completion tokens."""
     progress_s: Seconds = 1.0
-    """And at the latest after this many seconds with something new."""
+    """Seconds between two beats."""
 
 
 class Bounds(Section):
@@ -344,8 +349,8 @@ class Bounds(Section):
     """Bytes of a request's body."""
     body_s_max: Seconds = 30.0
     """Seconds for the body to arrive."""
-    json_depth_max: Annotated[int, Field(ge=4, le=512)] = 64
-    """Nesting of a body's JSON."""
+    json_depth_max: Annotated[int, Field(ge=4, le=200)] = 64
+    """Nesting of a body's JSON, at most 200."""
     prompts_max: Annotated[int, Field(ge=1, le=65_536)] = 128
     """Prompts (or inputs to embed) in one request."""
     n_max: Annotated[int, Field(ge=1, le=4096)] = 16

@@ -5,8 +5,9 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from redis.asyncio.connection import parse_url
 
-from proxy.identity.secret_files import UnusableSecret, cache_secret, read_or_make, read_secret
+from proxy.identity.secret_files import UnusableSecret, cache_secret, read_or_make, read_secret, redis_url
 from proxy.settings.loading import parse
 
 
@@ -78,3 +79,27 @@ def test_the_cache_secret_is_the_operators_or_one_of_our_own(tmp_path: Path, min
         cache_secret(named)
     (tmp_path / "named").write_bytes(b"n" * 32)
     assert cache_secret(named) == b"n" * 32
+
+
+@pytest.mark.parametrize(
+    ("url", "user"), [("rediss://redis:6380/2", None), ("redis://bob@redis", "bob"), ("unix:///run/redis.sock", None)]
+)
+def test_the_password_reaches_redis_as_it_stands(
+    tmp_path: Path, minimal_config: str, url: str, user: str | None
+) -> None:
+    settings = parse(f'{minimal_config}\nredis = {{ url = "{url}", password_file = "pw" }}', {}, folder=tmp_path)
+    with pytest.raises(UnusableSecret, match="cannot be read"):
+        redis_url(settings)
+    (tmp_path / "pw").write_bytes("p@ss/w:ö rd?#%41\n".encode())
+    complete = redis_url(settings)
+    assert complete is not None
+    with_password, without = parse_url(complete), parse_url(url)
+    assert (with_password.pop("password"), with_password.get("username") or None) == ("p@ss/w:ö rd?#%41", user)
+    without.pop("username", None)
+    with_password.pop("username", None)
+    assert with_password == without
+
+
+def test_without_a_password_the_address_stays(minimal_config: str) -> None:
+    assert redis_url(parse(minimal_config, {})) is None
+    assert redis_url(parse(f'{minimal_config}\nredis.url = "redis://r"', {})) == "redis://r"

@@ -39,6 +39,12 @@ def test_a_replica_is_launched_or_has_an_address(faults: Faults) -> None:
     assert faults(no_url, ('"m",', '"m", launch = { engine = "sim" },')) == {}
 
 
+def test_a_launched_replica_is_on_this_machine(faults: Faults) -> None:
+    launch = ('"m",', '"m", launch = { engine = "sim" },')
+    assert "launches this replica itself" in faults(launch)["models[0].replicas[0].url"]
+    assert faults(launch, ("http://r:8000", "http://127.0.0.1:8000")) == {}
+
+
 def test_a_plan_names_known_models(faults: Faults) -> None:
     assert faults(("plans.p = {}", 'plans.p.models = ["m", "*", "x"]')) == {
         "plans.p.models[2]": "no model is named 'x'"

@@ -28,7 +28,8 @@ def test_a_text_field_takes_a_value_as_it_stands(minimal: str, text: str) -> Non
 
 
 def test_tables_on_the_way_are_made(minimal: str) -> None:
-    settings = parse(minimal, {"TOLLWAY__MODELS__0__LAUNCH__ENGINE": "vllm"})
+    text = minimal.replace("http://r:8000", "http://127.0.0.1:8000")
+    settings = parse(text, {"TOLLWAY__MODELS__0__LAUNCH__ENGINE": "vllm"})
     assert settings.models[0].launch is not None
     assert settings.models[0].launch.engine == "vllm"
 
