@@ -150,7 +150,7 @@ STORE = Row(
             "Reservations open, and requests in flight",
             "short",
             (
-                level(metric.RESERVATIONS_OPEN, over="max").named("reservations"),
+                level(metric.RESERVATIONS_OPEN).named("reservations"),
                 level(metric.INFLIGHT).named("in flight"),
             ),
         ),

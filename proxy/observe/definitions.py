@@ -112,18 +112,18 @@ ROUTES = Definition(
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     Kind.COUNTER,
-    "Tokens that engines spent and nobody pays for, as far as the gateway saw them, by the exchange's outcome.",
+    "Tokens engines spent and nobody pays for, as far as the gateway saw: retried, or how the exchange ended.",
     ("model", "reason"),
 )
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
     Kind.GAUGE,
-    "Reservations of all gateways neither settled nor released, as the store counts them.",
+    "Exchanges of this gateway that hold a reservation, neither settled nor released.",
 )
 SETTLE_FAILURES = Definition(
     "tollway_settle_failures_total",
     Kind.COUNTER,
-    "Settlements that Redis did not take at the first try.",
+    "Settlements and releases that Redis did not take.",
 )
 REPLICA_UP = Definition(
     "tollway_replica_up",

@@ -19,6 +19,8 @@ from proxy.errors import ApiError
 
 _OURS = ("tollway", "proxy", "engine", "policies")
 _EXCHANGE = logging.getLogger("tollway.exchange")
+_CONTEXT = ("request_id", "tenant", "model", "replica")
+"""What a log call may add by `extra=`; anything else it adds is not written."""
 _CAUSES_MAX = 8
 _FRAMES_MAX = 50
 
@@ -64,6 +66,7 @@ class JsonFormatter(logging.Formatter):
             # The two parts are spliced: copying the record's fields into one dictionary costs more than encoding them.
             return f"{orjson.dumps(line | {'event': 'exchange'})[:-1].decode()},{orjson.dumps(told)[1:].decode()}"
         line |= {"event": _event(record), "logger": record.name}
+        line |= {name: value for name in _CONTEXT if (value := getattr(record, name, None)) is not None}
         if record.exc_info and record.exc_info[1]:
             line["exception"] = _exception(record.exc_info[1])
         return orjson.dumps(line).decode()

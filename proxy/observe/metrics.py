@@ -26,13 +26,15 @@ from prometheus_client import (
 )
 
 from proxy import __version__
-from proxy.billing.record import ExchangeRecord
+from proxy.billing.record import OK, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
 
 USER_SERIES_MAX = 10_000
 OTHER_USERS = "other"
 """The `user` of everybody beyond the cap."""
+RETRIED = "retried"
+"""The `reason` of waste in an exchange that succeeded: an attempt before the last."""
 
 _CHILDREN_MAX = 10_000
 
@@ -166,7 +168,8 @@ class Metrics:
         if record.charge_micros:
             self._charge[record.tenant, record.model, record.currency].inc(record.charge_micros)
         if record.wasted_tokens:
-            self._waste[record.model, record.outcome].inc(record.wasted_tokens)
+            reason = RETRIED if record.outcome == OK else record.outcome
+            self._waste[record.model, reason].inc(record.wasted_tokens)
 
     def _user(self, tenant: str, user: str) -> _TokenCounters:
         known = self._user_tokens.get((tenant, user))
@@ -204,7 +207,7 @@ class Metrics:
         self._redis[(op,)].observe(seconds)
 
     def settle_failed(self) -> None:
-        """Count a settlement that Redis did not take."""
+        """Count a settlement or a release that Redis did not take."""
         self._settle_failures.inc()
 
     def fields_stripped(self, endpoint: str, count: int) -> None:
@@ -212,7 +215,7 @@ class Metrics:
         self._stripped[(endpoint,)].inc(count)
 
     def reservations_open(self, count: int) -> None:
-        """Tell how many reservations are open now."""
+        """Tell how many of this gateway's exchanges hold a reservation now."""
         self._reservations_open.set(count)
 
     def render(self) -> tuple[bytes, str]:

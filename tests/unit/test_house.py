@@ -128,3 +128,11 @@ def test_the_runbook_has_an_entry_for_each_alert_and_no_other() -> None:
     assert [entry.split("\n", 1)[0] for entry in entries] == list(ALERTS)
     for entry in entries:
         assert all(part in entry for part in ("**Means.**", "**Look first.**", "**Mend.**"))
+
+
+def test_the_runbook_points_at_panels_that_exist() -> None:
+    text = (ROOT / "dashboards" / "runbook.md").read_text()
+    panels = orjson.loads((ROOT / "dashboards" / "tollway.json").read_bytes())["panels"]
+    pointed = {" ".join(name.split()) for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text)}
+    assert pointed
+    assert not [name for name in pointed if not any(panel["title"].startswith(name) for panel in panels)]

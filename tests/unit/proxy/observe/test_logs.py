@@ -57,6 +57,13 @@ def test_everything_else_is_json_of_the_same_shape(stream: io.StringIO) -> None:
     }
 
 
+def test_a_line_names_its_request_and_nothing_else_from_its_extras(stream: io.StringIO) -> None:
+    logging.getLogger("proxy.stages.settle").warning("settle_failed", extra={"request_id": "01JD", "body": SECRET})
+    [line] = lines(stream)
+    assert line["request_id"] == "01JD"
+    assert SECRET not in stream.getvalue()
+
+
 def test_an_exception_is_told_by_type_and_frames_without_its_message(stream: io.StringIO) -> None:
     try:
         try:

@@ -88,6 +88,12 @@ def test_waste_is_counted_by_outcome_and_never_among_billed_tokens() -> None:
     assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="completion") == 11
 
 
+def test_waste_of_an_exchange_that_succeeded_was_retried() -> None:
+    metrics = Metrics()
+    metrics.served(replace(RECORD, attempts=2, wasted_tokens=9), request_s=1.0, overhead_s=0)
+    assert read(metrics, "tollway_waste_tokens_total", model="demo", reason="retried") == 9
+
+
 def test_a_recovered_record_is_billed_and_not_timed() -> None:
     metrics = Metrics()
     metrics.billed(replace(RECORD, source=Source.RECOVERED))
