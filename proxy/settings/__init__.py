@@ -2,6 +2,7 @@
 The configuration: one TOML file, an environment overlay, and every fault at once.
 
 - `sections` says what may stand in the file: its docstrings are the reference (`deploy/config-reference.md`).
+- `values` are the names, addresses and amounts that sections are made of.
 - `consistency` says what must agree between the sections (a tenant's plan exists, a name is given once).
 - `environment` lays `TOLLWAY__SECTION__FIELD` over the file.
 - `loading` reads, overlays, checks and reports.

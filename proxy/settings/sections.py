@@ -8,14 +8,23 @@ folder; the demo config's are taken from the current directory.
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from policies.quota import Limit, Per, Scope, Unit
-
-AMOUNT_BELOW = 2**53
-"""Lua's numbers are doubles: past this, counting by one stops working."""
+from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit
+from proxy.settings.values import (
+    Algorithm,
+    BaseUrl,
+    Group,
+    Location,
+    Micros,
+    Name,
+    Pointer,
+    Port,
+    RedisUrl,
+    Seconds,
+    Tokens,
+)
 
 GATEWAYS_OWN_FIELDS = frozenset(
     "cache_salt priority request_id session_id kv_transfer_params ec_transfer_params "
@@ -45,61 +54,6 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable and neither begin nor end with a space")
-    return value
-
-
-def _text_of_path(value: object) -> object:
-    """Take a default, which is a Path already, the way a file's text is taken."""
-    return str(value) if isinstance(value, Path) else value
-
-
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
-    folder: Path | None = info.context
-    return folder / path if folder else path
-
-
-def _pointer(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("must be a JSON pointer that begins with '/', such as /tenant")
-    return value
-
-
-def _base_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError("must look like http://host:port")
-    if parts.username or parts.password:
-        raise ValueError("must not carry credentials")
-    return value.rstrip("/")
-
-
-def _redis_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    if not (parts.path if parts.scheme == "unix" else parts.hostname) or parts.port == 0:
-        raise ValueError("must name a host, or for unix:// a socket")
-    if parts.password or "password" in parse_qs(parts.query):
-        raise ValueError("must not carry a password: put it in a file and name that in password_file")
-    return value
-
-
-Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-Group = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
-Location = Annotated[Path, Field(strict=False), BeforeValidator(_text_of_path), AfterValidator(_from_folder)]
-Pointer = Annotated[str, Field(max_length=256), AfterValidator(_pointer)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Tokens = Annotated[int, Field(ge=0, lt=2**31)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Micros = Annotated[int, Field(ge=0, lt=AMOUNT_BELOW)]
-Algorithm = Literal[
-    "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512"
-]
-
-
 class Listen(Section):
     """Where clients reach the gateway."""
 
@@ -121,7 +75,7 @@ class Admin(Section):
 class Redis(Section):
     """Where quotas, reservations and the ledger's tail live."""
 
-    url: Annotated[str, AfterValidator(_redis_url)] | None = None
+    url: RedisUrl | None = None
     """`redis://`, `rediss://` or `unix://`, without a password. Left out: a redis-server of our own, append-only, on a
     unix socket under `data_dir`."""
     password_file: Location | None = None
@@ -218,7 +172,7 @@ class Replica(Section):
 
     name: Name
     """Unique over all models: metrics, the ledger and `tollway drain` use it."""
-    url: Annotated[str, AfterValidator(_base_url)] | None = None
+    url: BaseUrl | None = None
     """`http://host:port`. A launched replica without one gets a free port on the loopback."""
     sequences: Annotated[int, Field(ge=1, le=65_536)] = 64
     """How many choices it runs at a time, vLLM's `--max-num-seqs`."""
@@ -270,7 +224,7 @@ class PlanLimit(Section):
     """Whose use is counted: `tenant`, `user`, `model` (the tenant's use of one model) or `user_model`."""
     unit: Unit
     """`tokens`, `requests`, or `concurrent` (requests in flight)."""
-    amount: Annotated[int, Field(ge=1, lt=AMOUNT_BELOW)]
+    amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
     """How many, 1 to 2**53 - 1."""
     per: Per | None = None
     """`second`, `minute` and `hour` are rates that refill all the time; `day` and `month` are calendar windows in UTC.

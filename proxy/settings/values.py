@@ -1,0 +1,66 @@
+"""The kinds of values that the sections are made of: names, addresses, paths, amounts, each with its bounds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from policies.quota import MAX_AMOUNT
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable and neither begin nor end with a space")
+    return value
+
+
+def _text_of_path(value: object) -> object:
+    """Take a default, which is a Path already, the way a file's text is taken."""
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder: Path | None = info.context
+    return folder / path if folder else path
+
+
+def _pointer(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must be a JSON pointer that begins with '/', such as /tenant")
+    return value
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
+        raise ValueError("must look like http://host:port")
+    if parts.username or parts.password:
+        raise ValueError("must not carry credentials")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname) or parts.port == 0:
+        raise ValueError("must name a host, or for unix:// a socket")
+    if parts.password or "password" in parse_qs(parts.query):
+        raise ValueError("must not carry a password: put it in a file and name that in password_file")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+Group = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
+Location = Annotated[Path, Field(strict=False), BeforeValidator(_text_of_path), AfterValidator(_from_folder)]
+Pointer = Annotated[str, Field(max_length=256), AfterValidator(_pointer)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Tokens = Annotated[int, Field(ge=0, lt=2**31)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Micros = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+Algorithm = Literal[
+    "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512"
+]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
