@@ -6,38 +6,45 @@ SHELL := /bin/bash
 # An empty value means "unset" to Python: without compiled bytecode every start is seconds slower.
 export PYTHONDONTWRITEBYTECODE :=
 
-HOST ?= 127.0.0.1
-PORT ?= 8080
-ADMIN_PORT ?= 9090
 ENGINE ?= sim
+ARGS ?=
 
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+# A name on PATH may be a shim that does not run: each is tried, with what `venv` needs.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python ~/.pyenv/versions/3.1[12].*/bin/python; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test lint types imports check lock
+# Only what was asked for is overridden, so that a tollway.toml of your own keeps its addresses.
+OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY__LISTEN__PORT='$(PORT)') \
+	$(if $(ADMIN_PORT),TOLLWAY__ADMIN__PORT='$(ADMIN_PORT)') \
+	$(if $(filter-out sim,$(ENGINE)),TOLLWAY__MODELS__0__LAUNCH__ENGINE='$(ENGINE)')
+
+.PHONY: help run test lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml deploy/requirements/dev.txt
-	@test -n "$(PYTHON)" || { echo "tollway: Python 3.11 or 3.12 is needed and none was found (set PYTHON=/path/to/python3)" >&2; exit 1; }
-	@rm -rf .venv
-	$(PYTHON) -m venv .venv || { echo "tollway: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -n "$(PYTHON)" || { echo "tollway: Python 3.11 or 3.12 with venv is needed and none was found;" \
+		"set PYTHON=/path/to/python3 (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && \
+		echo "tollway: setting up .venv with $$($(PYTHON) --version)" >&2 && $(PYTHON) -m venv .venv; }
+	@echo "tollway: installing the pinned dependencies, once" >&2
+	@$(PIP) install --require-hashes -r deploy/requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(READY)  ## Serve on embedded defaults: Redis, two replicas, the gateway. ENGINE=vllm for real vLLM.
+run: $(READY)  ## Serve on embedded defaults (HOST, PORT, ADMIN_PORT override). ENGINE=vllm runs real vLLM.
 ifeq ($(ENGINE),vllm)
 	@deploy/vllm/install.sh .venv-vllm
 endif
-	@exec env TOLLWAY__LISTEN__HOST=$(HOST) TOLLWAY__LISTEN__PORT=$(PORT) TOLLWAY__ADMIN__PORT=$(ADMIN_PORT) \
-		TOLLWAY__MODELS__0__LAUNCH__ENGINE=$(ENGINE) $(BIN)/tollway up
+	@exec env $(OVERRIDES) $(BIN)/tollway up $(ARGS)
 
-test: $(READY)  ## Run the whole test suite against a real redis-server.
-	$(BIN)/python -m pytest
+test: $(READY)  ## Run the whole test suite against a real redis-server. ARGS="-k name" narrows it.
+	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)  ## Check layout and style.
 	$(BIN)/ruff check .
@@ -51,8 +58,16 @@ imports: $(READY)  ## Check who may import whom.
 
 check: lint types imports test  ## Everything CI runs.
 
+docs: $(READY)  ## Write anew what is generated: the config reference and the dashboard.
+	$(BIN)/python -m proxy.settings.reference >deploy/config-reference.md
+	$(BIN)/python -m dashboards.build
+
 lock:  ## Pin every dependency anew (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --extra embedded pyproject.toml -o deploy/requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o deploy/requirements/dev.txt
+
+clean:  ## Remove what was installed and built; data/ stays.
+	rm -rf .venv .venv-vllm dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
