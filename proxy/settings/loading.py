@@ -44,7 +44,7 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "", folder: Path |
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError([Fault("", f"is not TOML: {_lowered(error)}")], source) from None
     document.setdefault("redis", {})  # so that its default paths are taken from the folder too
     origins: dict[str, str] = {}
@@ -55,6 +55,8 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "", folder: Path |
         settings = Settings.model_validate_json(json.dumps(document, default=str), context=folder)
     except ValidationError as error:
         found += faults.of_validation(error)
+    except RecursionError:
+        found.append(Fault("", "nests too deeply"))
     found += inconsistencies(document)
     if settings is None or found:
         raise ConfigError([_blame(fault, origins) for fault in faults.in_order(found)], source)

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.quota import Limit, Per, Scope, Unit
@@ -106,6 +106,14 @@ def test_broken_toml_names_its_line(minimal: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", [".".join("a" * 20_000) + " = 1", ".".join("a" * 300) + " = 1", "a = " + "[" * 3000, f"a = {'9' * 5000}"]
+)
+def test_a_monstrous_document_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(text, {"TOLLWAY__LISTEN__PORT": "9" * 5000})
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [(b"\xff\xfe", "is not UTF-8 text"), (b"#" * (8 * 2**20 + 1), "is larger than"), (None, "cannot be read")],
 )
@@ -162,6 +170,7 @@ def _toml(value: Any) -> str:
             return str(value)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(_all_keys()), _VALUES),
     st.dictionaries(
