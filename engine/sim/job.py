@@ -120,13 +120,17 @@ def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple
     if logprobs is not None and logprobs > MAX_LOGPROBS:
         message = f"Requested sample logprobs of {logprobs}, which is greater than max allowed: {MAX_LOGPROBS}"
         raise BadParameter(message, "logprobs", logprobs, in_band=stream)
+    allowed = tuple(min(limit, config.max_model_len - len(prompt)) for prompt in prompts)
+    min_tokens = int(body.get("min_tokens") or 0)
+    if min_tokens > min(allowed):
+        raise BadParameter(f"min_tokens must be less than or equal to max_tokens={min(allowed)}, got {min_tokens}.")
     options = body.get("stream_options") or {}
     stop = body.get("stop") or ()
     return Job(
         prompts=tuple(map(tuple, prompts)),
         n=int(body.get("n") or 1),
-        max_tokens=tuple(min(limit, config.max_model_len - len(prompt)) for prompt in prompts),
-        min_tokens=int(body.get("min_tokens") or 0),
+        max_tokens=allowed,
+        min_tokens=min_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         ignore_eos=bool(body.get("ignore_eos")),
         seed=int(body.get("seed") or 0),
