@@ -14,6 +14,7 @@ from proxy.cli.config import config_option, settings_of
 from proxy.cli.period import from_option, period, to_option
 from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
+from proxy.identity.secret_files import redis_url
 from proxy.settings import Settings
 from proxy.store import ledger
 from proxy.store.connection import Connection
@@ -103,10 +104,8 @@ async def _report(settings: Settings, group_by: tuple[str, ...], begin: int, end
 
 
 def _url(settings: Settings) -> str:
-    if settings.redis.url is not None:
-        return settings.redis.url
     try:
-        return address(settings.redis.data_dir)
+        return redis_url(settings) or address(settings.redis.data_dir)
     except EmbeddedRedisNotRunning as error:
         raise Fatal(str(error)) from None
 
