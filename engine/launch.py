@@ -20,6 +20,8 @@ from engine.process import Child, ChildFailed, shielded, told
 
 HOST = "127.0.0.1"
 READY_S_MAX = {"sim": 10.0, "vllm": 300.0}
+PATIENCE_S = 30.0
+"""An engine that may take longer to start says so."""
 STOP_S_MAX = 10.0
 PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 60.0
