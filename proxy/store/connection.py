@@ -4,6 +4,8 @@ The connection to Redis: a bounded pool, a deadline on every call, one fault.
 Rules:
 - Every call ends within `deadline_s`, the wait for a pooled connection included.
 - Whatever redis-py raises becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
+- A cancelled call raises CancelledError. redis-py may answer all the same and keep the cancellation to itself (seen
+  with 8.1), so it is looked for after each call.
 - A call may be sent again once when a pooled connection turns out to be dead, so every command sent through here is
   one that changes nothing the second time.
 
@@ -63,7 +65,7 @@ class Connection:
             retry=Retry(NoBackoff(), 1),
             decode_responses=True,
         )
-        self._redis: Redis = Redis.from_pool(pool)
+        self._redis: Any = Redis.from_pool(pool)
 
     async def __aenter__(self) -> Self:
         """Return itself; sockets open with the first call."""
@@ -114,10 +116,13 @@ class Connection:
 
     @asynccontextmanager
     async def _bounded(self, op: str) -> AsyncIterator[None]:
-        began = perf_counter()
+        began, task = perf_counter(), asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._deadline_s):
                 yield
+            if task and task.cancelling() > cancels:
+                raise asyncio.CancelledError
         except (RedisError, OSError, TimeoutError) as error:
             raise LedgerUnavailable from error
         finally:

@@ -15,6 +15,7 @@ from ulid import ULID
 
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, scripts
+from proxy.store.background import Background
 from proxy.store.connection import Connection
 
 BEAT_S = 2.0
@@ -36,22 +37,19 @@ class Incarnation:
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._beat_on, "tollway-heartbeat")
 
     async def __aenter__(self) -> Self:
         """Beat once, so that nothing this start reserves looks like a dead one's, and go on beating."""
         await self.beat()
-        self._task = asyncio.create_task(self._beat_on(), name="tollway-heartbeat")
+        await self._background.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop beating. What is still open is left to the sweeper at once, not in 10 s."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.__aexit__(kind, error, trace)
         with suppress(LedgerUnavailable):
             await self._connection.call("ZREM", keys.INCARNATIONS, self.id)
 

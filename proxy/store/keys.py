@@ -48,7 +48,7 @@ def open_member(incarnation: str, request_id: str) -> str:
 def read_open_member(member: str) -> tuple[str, str]:
     """Return the (incarnation, request id) that `open_member` joined."""
     incarnation, _, request_id = member.partition("/")
-    return unquote(incarnation), unquote(request_id)
+    return _decoded(incarnation), _decoded(request_id)
 
 
 def _of(tenant: str) -> str:
@@ -58,3 +58,7 @@ def _of(tenant: str) -> str:
 def _encoded(name: str) -> str:
     """Return `name` so that it has no separator in it; an empty one is `%`, since an empty hash tag is none."""
     return quote(name, safe="") or "%"
+
+
+def _decoded(text: str) -> str:
+    return "" if text == "%" else unquote(text)

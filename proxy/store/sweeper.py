@@ -14,7 +14,6 @@ script. Because the price must be stamped and prices are Python's; instead of a 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -22,6 +21,7 @@ from typing import Self
 from proxy.billing.record import ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
+from proxy.store.background import Background
 from proxy.store.connection import Connection
 from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
 from proxy.store.redis_reservations import RedisReservations, read_draft
@@ -52,21 +52,18 @@ class Sweeper:
         self._reservations = reservations
         self._price = price
         self._sweep_s = sweep_s
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._sweep_on, "tollway-sweeper")
 
     async def __aenter__(self) -> Self:
         """Begin to sweep, at once."""
-        self._task = asyncio.create_task(self._sweep_on(), name="tollway-sweeper")
+        await self._background.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop; a sweep cut short is finished by the next one."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.__aexit__(kind, error, trace)
 
     async def sweep(self) -> int:
         """
@@ -101,7 +98,11 @@ class Sweeper:
         if state != "PENDING":
             await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
             return False
-        record, limits = read_draft(draft)
+        try:
+            record, limits = read_draft(draft)
+        except (ValueError, KeyError, TypeError):
+            _log.exception("draft_unreadable", extra={"request_id": request_id})
+            return False
         lost = replace(
             record,
             prompt_tokens=int(prompt or 0),

@@ -1,0 +1,92 @@
+"""The connection's promises: a deadline, one fault, cancellations that arrive, and no unsafe Redis."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from proxy.errors import LedgerUnavailable
+from proxy.store.connection import Connection, UnsafeRedis
+from proxy.store.scripts import STANDINGS
+
+
+async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: Connection) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.script_flush()
+    assert int(await connection.run(STANDINGS, [], [])) > 0
+    assert int(await connection.run(STANDINGS, [], [])) > 0
+
+
+async def test_nobody_listening_is_one_fault(tmp_path: Path) -> None:
+    async with Connection(f"unix://{tmp_path}/none.sock", deadline_s=5) as connection:
+        with pytest.raises(LedgerUnavailable):
+            await connection.call("PING")
+
+
+async def test_a_command_that_redis_refuses_is_the_same_fault(connection: Connection) -> None:
+    await connection.call("SET", "text", "x")
+    with pytest.raises(LedgerUnavailable) as caught:
+        await connection.call("ZCARD", "text")
+    assert "WRONGTYPE" in str(caught.value.__cause__)
+
+
+async def test_a_silent_redis_is_given_up_at_the_deadline(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.execute_command("CLIENT", "PAUSE", 700, "ALL")
+        try:
+            async with Connection(redis_url, deadline_s=0.2) as connection:
+                async with asyncio.timeout(0.6):
+                    with pytest.raises(LedgerUnavailable):
+                        await connection.call("SET", "a", "b")
+        finally:
+            client.execute_command("CLIENT", "UNPAUSE")
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_cancelled_call_is_cancelled(connection: Connection, steps: int) -> None:
+    async def call_twice() -> None:
+        await connection.call("PING")
+        await asyncio.Event().wait()
+
+    await connection.call("PING")
+    task = asyncio.create_task(call_twice())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    assert done
+    assert task.cancelled()
+    assert await connection.call("ECHO", str(steps)) == str(steps)
+
+
+async def test_a_thousand_calls_share_a_few_sockets(redis_url: str) -> None:
+    async with Connection(redis_url, deadline_s=20, connections_max=8) as connection:
+        answers = await asyncio.gather(*(connection.call("INCR", "n") for _ in range(1000)))
+        clients = await connection.call("CLIENT", "LIST")
+    assert sorted(answers) == list(range(1, 1001))
+    assert len(clients.splitlines()) <= 8
+
+
+async def test_every_call_is_observed_by_its_name(redis_url: str) -> None:
+    seen: list[tuple[str, float]] = []
+    async with Connection(redis_url, observe=lambda op, seconds: seen.append((op, seconds))) as connection:
+        await connection.call("PING")
+        await connection.run(STANDINGS, [], [])
+    assert [op for op, _ in seen] == ["ping", "standings"]
+    assert all(seconds > 0 for _, seconds in seen)
+
+
+async def test_a_redis_that_loses_what_is_billed_is_refused(connection: Connection) -> None:
+    with pytest.raises(UnsafeRedis, match="append-only"):
+        await connection.check()
+    await connection.check(allow_unsafe=True)
+    await connection.call("CONFIG", "SET", "appendonly", "yes")
+    try:
+        await connection.check()
+        await connection.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        with pytest.raises(UnsafeRedis, match="noeviction"):
+            await connection.check()
+    finally:
+        await connection.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        await connection.call("CONFIG", "SET", "appendonly", "no")

@@ -1,0 +1,157 @@
+"""What a gateway that died leaves open is ended by another, once, and billed as far as it was proven."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.billing.record import ExchangeRecord, Source
+from proxy.store import keys
+from proxy.store.connection import Connection
+from proxy.store.incarnation import DEAD_AFTER_US, Incarnation
+from proxy.store.ledger import Entry, read
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.reservations import Settlement
+from proxy.store.sweeper import GATEWAY_LOST, Sweeper
+from tests.records import RECORD
+
+LIMITS = (
+    Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY),
+    Limit(Scope.TENANT, Unit.REQUESTS, 100, Per.DAY),
+    Limit(Scope.USER, Unit.CONCURRENT, 2, None),
+)
+SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
+
+
+def priced(record: ExchangeRecord) -> ExchangeRecord:
+    """Charge one micro a token."""
+    return replace(record, charge_micros=record.prompt_tokens + record.completion_tokens)
+
+
+@pytest.fixture
+async def incarnation(connection: Connection) -> AsyncIterator[Incarnation]:
+    async with Incarnation(connection) as living:
+        yield living
+
+
+@pytest.fixture
+def reservations(connection: Connection, incarnation: Incarnation) -> RedisReservations:
+    return RedisReservations(connection, incarnation)
+
+
+@pytest.fixture
+def sweeper(connection: Connection, reservations: RedisReservations) -> Sweeper:
+    return Sweeper(connection, reservations, priced)
+
+
+async def made_long_ago(connection: Connection, record: ExchangeRecord) -> None:
+    """Let a reservation be older than a dead gateway's last beat may be."""
+    member = keys.open_member(record.incarnation, record.request_id)
+    await connection.call("ZINCRBY", keys.open_index(record.tenant), -2 * DEAD_AFTER_US, member)
+
+
+async def ledger(connection: Connection) -> list[Entry]:
+    return [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)]
+
+
+async def used(reservations: RedisReservations) -> list[int]:
+    return [standing.used for standing in await reservations.standings(SUBJECT, LIMITS)]
+
+
+async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.progress(RECORD.request_id, RECORD.tenant, (90, 40))
+    await reservations.progress(RECORD.request_id, RECORD.tenant, (90, 30))
+    await made_long_ago(connection, RECORD)
+    assert await sweeper.sweep() == 1
+    [entry] = await ledger(connection)
+    assert (entry.record.prompt_tokens, entry.record.completion_tokens, entry.record.charge_micros) == (90, 40, 130)
+    assert (entry.record.source, entry.record.outcome) == (Source.RECOVERED, GATEWAY_LOST)
+    assert await used(reservations) == [130, 1, 0]
+    assert await sweeper.sweep() == 0
+
+
+async def test_what_was_never_observed_is_not_billed_but_stays_used(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
+    assert await sweeper.sweep() == 1
+    [entry] = await ledger(connection)
+    assert (entry.record.prompt_tokens, entry.record.completion_tokens, entry.record.charge_micros) == (0, 0, 0)
+    assert await used(reservations) == [1000, 1, 0]
+
+
+async def test_a_gateway_that_was_only_paused_does_not_bill_again(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
+    await sweeper.sweep()
+    [entry] = await ledger(connection)
+    assert await reservations.settle(RECORD, LIMITS) == Settlement(entry.id, first=False)
+    await reservations.release(RECORD, LIMITS)
+    assert await ledger(connection) == [entry]
+
+
+async def test_the_living_and_the_young_are_left_alone(
+    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    mine = replace(RECORD, request_id="mine", incarnation=incarnation.id)
+    young = replace(RECORD, request_id="young")
+    for record in (mine, young):
+        await reservations.reserve(record, LIMITS, ASK)
+    await made_long_ago(connection, mine)
+    assert await sweeper.sweep() == 0
+    assert await used(reservations) == [2000, 2, 2]
+
+
+async def test_who_has_not_beaten_for_ten_seconds_is_dead(
+    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    silent = replace(RECORD, incarnation=incarnation.id)
+    await reservations.reserve(silent, LIMITS, ASK)
+    await made_long_ago(connection, silent)
+    await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, incarnation.id)
+    assert await sweeper.sweep() == 1
+
+
+async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    many = [replace(RECORD, request_id=f"R{number}") for number in range(30)]
+    for record in many:
+        await reservations.reserve(record, LIMITS[:1], ASK)
+        await made_long_ago(connection, record)
+    under_way = asyncio.Event()
+
+    def priced_and_told(record: ExchangeRecord) -> ExchangeRecord:
+        under_way.set()
+        return priced(record)
+
+    async with asyncio.timeout(20):
+        async with Sweeper(connection, reservations, priced_and_told):
+            await under_way.wait()
+        assert await connection.call("ZCARD", keys.open_index(RECORD.tenant)) > 0
+        await connection.call("DEL", keys.SWEEP)
+        async with Sweeper(connection, reservations, priced, sweep_s=0.05):
+            while await connection.call("ZCARD", keys.open_index(RECORD.tenant)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    billed = [entry.record.request_id for entry in await ledger(connection)]
+    assert sorted(billed) == sorted(record.request_id for record in many)
+
+
+async def test_an_index_entry_without_a_reservation_is_dropped(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
+    await connection.call("DEL", keys.reservation(RECORD.tenant, RECORD.request_id))
+    assert await sweeper.sweep() == 0
+    assert await connection.call("ZCARD", keys.open_index(RECORD.tenant)) == 0
+    assert await ledger(connection) == []
