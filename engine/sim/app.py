@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from engine.sim import metrics
+from engine.sim.body import parse_body
 from engine.sim.chat_wire import ChatWire
 from engine.sim.completion_wire import CompletionWire
 from engine.sim.config import SimConfig
@@ -24,7 +25,7 @@ from engine.sim.embedding import embed
 from engine.sim.engine import Engine
 from engine.sim.exchange import Exchange, HungUp
 from engine.sim.faults import FaultTable, Kind
-from engine.sim.job import Job, chat_job, completion_job, parse_body
+from engine.sim.job import Job, chat_job, completion_job
 from engine.sim.rejection import EngineDead, Overloaded, Rejection
 from engine.sim.relay import Relay
 from engine.sim.sequence import Limits, Sequence, Trap

@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
+from engine.sim.body import Body, check_model
 from engine.sim.config import SimConfig
-from engine.sim.job import Body, check_model, prompts_of
+from engine.sim.job import prompts_of
 from engine.sim.rejection import BadParameter
 from engine.sim.wire import usage
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from engine.sim.body import parse_body
 from engine.sim.config import SimConfig
-from engine.sim.job import Job, chat_job, completion_job, parse_body, prompts_of
+from engine.sim.job import Job, chat_job, completion_job, prompts_of
 from engine.sim.rejection import Rejection
 
 CONFIG = SimConfig(max_model_len=100)
