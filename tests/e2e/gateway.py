@@ -1,0 +1,121 @@
+"""A gateway as a person starts it: the command `tollway up`, its data in a folder of its own."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from proxy.identity.development import mint
+from proxy.settings import Settings, load
+
+TOLLWAY = Path(sys.executable).with_name("tollway")
+CONFIG = Path(__file__).with_name("tollway.toml")
+READY_S_MAX = 60.0
+STOP_S_MAX = 30.0
+_QUOTED = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that answers."""
+
+    process: subprocess.Popen[bytes]
+    settings: Settings
+    environment: Mapping[str, str]
+    folder: Path
+    banner: str
+
+    @property
+    def url(self) -> str:
+        """Return the base URL, without `/v1`."""
+        return self._printed(r"base URL +(\S+)/v1")
+
+    @property
+    def admin_url(self) -> str:
+        """Return where the admin listener is."""
+        return self._printed(r"admin +(\S+)")
+
+    def replica_url(self, name: str) -> str:
+        """Return where a replica is."""
+        return self._printed(rf"{name} +(\S+)")
+
+    def token(self, tenant: str = "acme", user: str = "ada", plan: str | None = None, **more: Any) -> str:
+        """Return a signed token."""
+        return mint(self.settings, tenant=tenant, user=user, plan=plan, **more)
+
+    def bearer(self, tenant: str = "acme", user: str = "ada", plan: str | None = None) -> dict[str, str]:
+        """Return the header that carries a token."""
+        return {"authorization": f"Bearer {self.token(tenant, user, plan)}"}
+
+    def tollway(self, *args: str) -> str:
+        """Run a command beside the gateway and return what it printed."""
+        command = [TOLLWAY, *args, "--config", str(CONFIG)]
+        return subprocess.run(
+            command, env=dict(self.environment), cwd=self.folder, capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+
+    def usage(self, *group_by: str) -> list[dict[str, Any]]:
+        """Return the rows of the finance report."""
+        printed = self.tollway("usage", "--from", "2020-01-01", "--group-by", ",".join(group_by), "--format", "json")
+        rows: list[dict[str, Any]] = json.loads(printed)["rows"]
+        return rows
+
+    def metrics(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's series that carry these labels."""
+        total = 0.0
+        for line in httpx.get(f"{self.admin_url}/metrics", timeout=10).text.splitlines():
+            series, _, value = line.rpartition(" ")
+            if re.match(rf"{name}(\{{|$)", series) and labels.items() <= dict(_QUOTED.findall(series)).items():
+                total += float(value)
+        return total
+
+    async def eventually(self, name: str, value: float, *, within_s: float) -> None:
+        """Wait until a metric has a value."""
+        deadline = time.monotonic() + within_s
+        while (seen := self.metrics(name)) != value:
+            assert time.monotonic() < deadline, f"{name} is {seen}, not {value}, after {within_s} s"
+            await asyncio.sleep(0.05)
+
+    def _printed(self, pattern: str) -> str:
+        found = re.search(pattern, self.banner)
+        assert found is not None, self.banner
+        return found[1]
+
+
+@contextmanager
+def gateway(folder: Path, **environment: str) -> Iterator[Running]:
+    """Run a gateway with its data in `folder`; Ctrl-C ends it."""
+    env = {**os.environ, "TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": "", **environment}
+    with (folder / "printed").open("a") as printed, (folder / "log").open("a") as log:
+        process = subprocess.Popen(
+            [TOLLWAY, "up", "--config", str(CONFIG)], env=env, cwd=folder, stdout=printed, stderr=log
+        )
+    try:
+        yield Running(process, load(CONFIG, env), env, folder, _banner(process, folder))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S_MAX)
+        finally:
+            process.kill()
+
+
+def _banner(process: subprocess.Popen[bytes], folder: Path) -> str:
+    deadline = time.monotonic() + READY_S_MAX
+    while "Ctrl-C" not in (printed := (folder / "printed").read_text()):
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, f"not ready in {READY_S_MAX} s: {printed}"
+        time.sleep(0.02)
+    return printed
