@@ -13,7 +13,7 @@ from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import read
 from proxy.store.redis_reservations import RedisReservations
-from proxy.store.reservations import AlreadyEnded, Settlement
+from proxy.store.reservations import AlreadyEnded, Reservations, Settlement
 from tests.records import RECORD
 
 USER_TOKENS = Limit(Scope.USER, Unit.TOKENS, 100_000, Per.MINUTE)
@@ -31,16 +31,16 @@ def exchange(number: int, **fields: object) -> ExchangeRecord:
 
 
 @pytest.fixture
-async def reservations(connection: Connection) -> AsyncIterator[RedisReservations]:
+async def reservations(connection: Connection) -> AsyncIterator[Reservations]:
     async with Incarnation(connection) as incarnation:
         yield RedisReservations(connection, incarnation)
 
 
-async def used(reservations: RedisReservations, limits: tuple[Limit, ...] = ALL) -> list[int]:
+async def used(reservations: Reservations, limits: tuple[Limit, ...] = ALL) -> list[int]:
     return [standing.used for standing in await reservations.standings(SUBJECT, limits)]
 
 
-async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: RedisReservations) -> None:
+async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: Reservations) -> None:
     granted = await reservations.reserve(RECORD, ALL, ASK)
     assert isinstance(granted, Granted)
     assert granted.max_completion == 900
@@ -51,7 +51,7 @@ async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: R
 
 
 async def test_a_settle_repeated_tells_the_first_and_bills_once(
-    connection: Connection, reservations: RedisReservations
+    connection: Connection, reservations: Reservations
 ) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     first = await reservations.settle(RECORD, ALL)
@@ -62,7 +62,7 @@ async def test_a_settle_repeated_tells_the_first_and_bills_once(
 
 
 async def test_a_settle_without_a_reservation_is_charged_and_billed(
-    connection: Connection, reservations: RedisReservations
+    connection: Connection, reservations: Reservations
 ) -> None:
     await reservations.settle(RECORD, ALL)
     assert (await used(reservations))[1:] == [1, 0, 131]
@@ -70,7 +70,7 @@ async def test_a_settle_without_a_reservation_is_charged_and_billed(
 
 
 async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
-    connection: Connection, reservations: RedisReservations
+    connection: Connection, reservations: Reservations
 ) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     cut = replace(RECORD, prompt_tokens=0, completion_tokens=0)
@@ -79,7 +79,7 @@ async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
     assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [cut]
 
 
-async def test_a_release_returns_everything(connection: Connection, reservations: RedisReservations) -> None:
+async def test_a_release_returns_everything(connection: Connection, reservations: Reservations) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     await reservations.release(RECORD, ALL)
     await reservations.release(RECORD, ALL)
@@ -88,7 +88,7 @@ async def test_a_release_returns_everything(connection: Connection, reservations
     assert [entry async for entry in read(connection, ["acme"], 0, 2**52)] == []
 
 
-async def test_a_reserve_that_arrives_after_its_release_takes_nothing(reservations: RedisReservations) -> None:
+async def test_a_reserve_that_arrives_after_its_release_takes_nothing(reservations: Reservations) -> None:
     await reservations.release(RECORD, ALL)
     with pytest.raises(AlreadyEnded):
         await reservations.reserve(RECORD, ALL, ASK)
@@ -96,9 +96,7 @@ async def test_a_reserve_that_arrives_after_its_release_takes_nothing(reservatio
 
 
 @pytest.mark.parametrize("give_up_after", [0, 1, 2, 3, 5, 8, 13, 21])
-async def test_a_cancelled_reserve_and_its_release_leak_nothing(
-    reservations: RedisReservations, give_up_after: int
-) -> None:
+async def test_a_cancelled_reserve_and_its_release_leak_nothing(reservations: Reservations, give_up_after: int) -> None:
     await reservations.standings(SUBJECT, ALL)
     reserving = asyncio.create_task(reservations.reserve(RECORD, ALL, ASK))
     for _ in range(give_up_after):
@@ -111,16 +109,16 @@ async def test_a_cancelled_reserve_and_its_release_leak_nothing(
     assert await used(reservations) == [0, 0, 0, 0]
 
 
-async def test_a_thousand_at_once_never_exceed_the_limit(reservations: RedisReservations) -> None:
-    hour = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY), USER_TOKENS)
+async def test_a_thousand_at_once_never_exceed_the_limit(reservations: Reservations) -> None:
+    limits = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY), USER_TOKENS)
     ask = replace(ASK, max_completion=900, min_completion=900)
-    decisions = await asyncio.gather(*(reservations.reserve(exchange(i), hour, ask) for i in range(1000)))
+    decisions = await asyncio.gather(*(reservations.reserve(exchange(i), limits, ask) for i in range(1000)))
     granted = [decision for decision in decisions if isinstance(decision, Granted)]
     assert len(granted) == 100
-    assert (await used(reservations, hour))[0] == 100_000
+    assert (await used(reservations, limits))[0] == 100_000
 
 
-async def test_levels_move_together_or_not_at_all(reservations: RedisReservations) -> None:
+async def test_levels_move_together_or_not_at_all(reservations: Reservations) -> None:
     tight = Limit(Scope.MODEL, Unit.TOKENS, 300, Per.DAY)
     refused = await reservations.reserve(RECORD, (USER_TOKENS, USER_IN_FLIGHT, tight, TENANT_MONTH), ASK)
     assert isinstance(refused, Refused)
@@ -129,7 +127,7 @@ async def test_levels_move_together_or_not_at_all(reservations: RedisReservation
     assert await used(reservations, (USER_TOKENS, USER_IN_FLIGHT, tight, TENANT_MONTH)) == [0, 0, 0, 0]
 
 
-async def test_the_completion_is_clamped_to_what_fits(reservations: RedisReservations) -> None:
+async def test_the_completion_is_clamped_to_what_fits(reservations: Reservations) -> None:
     tight = (Limit(Scope.USER, Unit.TOKENS, 1_150, Per.DAY),)
     ask = replace(ASK, choices=2, max_completion=900)
     first = await reservations.reserve(exchange(1), tight, ask)
@@ -141,7 +139,7 @@ async def test_the_completion_is_clamped_to_what_fits(reservations: RedisReserva
     assert 0 < second.retry_after_us <= 86_400_000_000
 
 
-async def test_who_waits_as_long_as_told_is_admitted(reservations: RedisReservations) -> None:
+async def test_who_waits_as_long_as_told_is_admitted(reservations: Reservations) -> None:
     paced = (Limit(Scope.USER, Unit.TOKENS, 5_000, Per.SECOND),)
     ask = replace(ASK, prompt_tokens=0, max_completion=5_000, min_completion=3_000)
     assert isinstance(await reservations.reserve(exchange(1), paced, ask), Granted)
@@ -154,7 +152,7 @@ async def test_who_waits_as_long_as_told_is_admitted(reservations: RedisReservat
 
 
 async def test_places_in_flight_are_given_back_and_the_wait_is_the_earliest_end(
-    reservations: RedisReservations,
+    reservations: Reservations,
 ) -> None:
     limits = (USER_IN_FLIGHT,)
     await reservations.reserve(exchange(1), limits, replace(ASK, hold_us=60_000_000))
@@ -167,16 +165,14 @@ async def test_places_in_flight_are_given_back_and_the_wait_is_the_earliest_end(
     assert isinstance(await reservations.reserve(exchange(4), limits, ASK), Granted)
 
 
-async def test_another_plan_counts_on_from_what_was_used(reservations: RedisReservations) -> None:
+async def test_another_plan_counts_on_from_what_was_used(reservations: Reservations) -> None:
     small, large = (Limit(Scope.USER, Unit.TOKENS, amount, Per.DAY) for amount in (1_000, 1_500))
     ask = replace(ASK, min_completion=900)
     assert isinstance(await reservations.reserve(exchange(1), (small,), ask), Granted)
     assert isinstance(await reservations.reserve(exchange(2, plan="large"), (large,), ask), Refused)
 
 
-async def test_a_plan_without_limits_is_granted_and_billed(
-    connection: Connection, reservations: RedisReservations
-) -> None:
+async def test_a_plan_without_limits_is_granted_and_billed(connection: Connection, reservations: Reservations) -> None:
     granted = await reservations.reserve(RECORD, (), ASK)
     assert granted == Granted(900, ())
     await reservations.settle(RECORD, ())

@@ -1,0 +1,44 @@
+"""A gateway that runs is known to live; one that left or went silent is not."""
+
+import asyncio
+
+from proxy.store import keys
+from proxy.store.connection import Connection
+from proxy.store.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
+
+
+async def test_it_lives_from_its_first_moment_to_its_last(connection: Connection) -> None:
+    async with Incarnation(connection) as one, Incarnation(connection) as two:
+        assert (await living(connection))[1] == {one.id, two.id}
+    assert (await living(connection))[1] == frozenset()
+
+
+async def test_it_goes_on_beating_and_comes_back_after_a_pause(connection: Connection) -> None:
+    async with Incarnation(connection, beat_s=0.01) as one, asyncio.timeout(10):
+        await connection.call("ZADD", keys.INCARNATIONS, 1, one.id)
+        while one.id not in (await living(connection))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_silence_for_ten_seconds_is_death(connection: Connection) -> None:
+    async with Incarnation(connection) as one:
+        await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, one.id)
+        assert (await living(connection))[1] == frozenset()
+
+
+async def test_a_redis_that_lost_its_memory_learns_the_tenants_again(connection: Connection) -> None:
+    async with Incarnation(connection) as one:
+        await one.serve("acme")
+        await connection.call("FLUSHALL")
+        await one.beat()
+        await one.serve("acme")
+        assert await tenants(connection) == ["acme"]
+
+
+async def test_a_failed_beat_is_not_the_end(connection: Connection) -> None:
+    async with Incarnation(connection, beat_s=0.01) as one, asyncio.timeout(10):
+        await connection.call("SET", keys.INCARNATIONS, "in the way")
+        await asyncio.sleep(0.05)
+        await connection.call("DEL", keys.INCARNATIONS)
+        while not await connection.call("ZSCORE", keys.INCARNATIONS, one.id):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
