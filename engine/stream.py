@@ -59,8 +59,8 @@ class CompletionStream:
         """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
         try:
             return [self._read(raw) for raw in self._splitter.feed(data)]
-        except orjson.JSONDecodeError as error:
-            raise MalformedStream("a usage or error object is no JSON") from error
+        except ValueError as error:
+            raise MalformedStream("a usage or error object is not what vLLM sends") from error
 
     @property
     def usage(self) -> Usage:
@@ -80,7 +80,8 @@ class CompletionStream:
             self.done = True
             return Frame(Kind.DONE, raw)
         if data.startswith((b'{"error"', b'{"object":"error"')):
-            self.error = orjson.loads(data).get("error") or {}
+            told = orjson.loads(data).get("error")
+            self.error = told if isinstance(told, dict) else {}
             return Frame(Kind.ERROR, b"")
         stripped, usage = split_usage(raw)
         if usage is not None:

@@ -27,17 +27,27 @@ class Usage:
 
 
 def usage_of(value: dict[str, Any]) -> Usage:
-    """Return a usage object of the OpenAI API as ours."""
+    """Return a usage object of the OpenAI API as ours; raise `ValueError` for what no engine says."""
     details = value.get("prompt_tokens_details") or {}
+    if not isinstance(details, dict):
+        raise ValueError("prompt_tokens_details is no object")
     return Usage(
-        prompt_tokens=value.get("prompt_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
-        completion_tokens=value.get("completion_tokens") or 0,
+        prompt_tokens=_count(value.get("prompt_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")),
+        completion_tokens=_count(value.get("completion_tokens")),
     )
 
 
+def _count(value: Any) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int or value < 0:
+        raise ValueError("a token count is no natural number")
+    return value
+
+
 def split_usage(frame: bytes) -> tuple[bytes, Usage | None]:
-    """Return the frame without its usage, and the usage; a frame without one comes back as it is."""
+    """Return the frame without its usage, and the usage; a frame without one comes back as it is. Raises ValueError."""
     found = _USAGE.search(frame)
     if found is None:
         return frame, None

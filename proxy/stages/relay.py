@@ -59,7 +59,7 @@ class Relay:
         `ClientGone` at any time.
         """
         tally.wasted()
-        tally.reached = True
+        reached_before, tally.reached = tally.reached, True
         tally.watch.dispatched = time.perf_counter()
         try:
             async with downstream.watched():
@@ -67,7 +67,7 @@ class Relay:
         except (UpstreamFault, EngineRefused) as fault:
             if downstream.started:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
-            tally.reached = not isinstance(fault, ConnectFailed | Declined | EngineRefused)
+            tally.reached = reached_before or not isinstance(fault, ConnectFailed | Declined | EngineRefused)
             raise
         finally:
             tally.watch.upstream_ended = time.perf_counter()
@@ -172,7 +172,7 @@ def _whole(body: bytes, tally: Tally) -> bytes:
         answer = orjson.loads(body)
         tally.usage = usage_of(answer["usage"])
         aborted = any(choice.get("finish_reason") == "abort" for choice in answer.get("choices", ()))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpstreamBroken("the answer is not what vLLM sends") from error
     if aborted:
         raise UpstreamBroken("the engine gave the request up")
@@ -189,6 +189,6 @@ def _refusal(status: int, body: bytes) -> Exception:
 def _refusal_in_stream(error: dict[str, Any]) -> Exception:
     """Return what an error frame stands for: vLLM answers 200 to a stream before it looks at its parameters."""
     code = error.get("code")
-    if code in _PASSED_THROUGH:
+    if isinstance(code, int) and code in _PASSED_THROUGH:
         return EngineRefused(code, orjson.dumps({"error": error}))
     return Declined(f"error frame with code {code}")
