@@ -1,0 +1,160 @@
+"""A stream means the same however it is cut into reads, and what goes on is what came less what nobody asked for."""
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.sse import FrameSplitter, data_of
+from engine.stream import CompletionStream, Kind
+from engine.usage import Usage, split_usage
+from tests.transcripts import STREAMS, Transcript
+
+WHOLE = [one for one in STREAMS if one.continuous and one.name.startswith(("1", "2"))]
+"""Continuous streams that ran to their end, as the gateway asks for all of its own."""
+
+line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
+texts = st.text(st.sampled_from("ab \":{}[],\u2028\u2029\u0085\u00e9\U0001f600"), max_size=12)
+lines = st.one_of(
+    texts.map(lambda text: "data: " + text),
+    texts.map(lambda text: "data:" + text),
+    texts.map(lambda text: ": " + text),
+    st.sampled_from(["data", "event: message", "id: 7", "retry: 10", "database: no"]),
+)
+
+
+@st.composite
+def event_streams(draw: st.DrawFn) -> bytes:
+    """Draw events whose every line ends in its own way."""
+    stream = b""
+    for event in draw(st.lists(st.lists(lines, max_size=4), max_size=6)):
+        for line in [*event, ""]:
+            stream += line.encode() + draw(line_ends)
+    return stream + draw(st.sampled_from([b"", b"data: unfinished", b": unfinished"]))
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    """Return the stream cut at these places."""
+    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
+def framed(reads: list[bytes]) -> tuple[list[bytes], bytes]:
+    """Return the frames of a stream read in these parts, and what was left."""
+    splitter = FrameSplitter()
+    return [frame for read in reads for frame in splitter.feed(read)], splitter.rest
+
+
+def events(stream: bytes) -> list[bytes]:
+    """Return the data of a stream's whole events, as the WHATWG reads it: line by line."""
+    *whole, _ = re.split(rb"\r\n|\n|\r", stream)
+    found: list[bytes] = []
+    data: list[bytes] = []
+    for line in whole:
+        name, _, value = line.partition(b":")
+        if line == b"" and data:
+            found.append(b"\n".join(data))
+            data = []
+        elif name == b"data":
+            data.append(value.removeprefix(b" "))
+    return found
+
+
+@given(event_streams(), st.lists(st.integers(0, 10_000), max_size=12))
+def test_frames_do_not_depend_on_where_reads_end(stream: bytes, places: list[int]) -> None:
+    frames, rest = framed(cut(stream, places))
+    assert b"".join(frames) + rest == stream
+    assert (frames, rest) == framed([stream])
+
+
+@given(event_streams())
+def test_frames_hold_the_events_that_a_browser_would_dispatch(stream: bytes) -> None:
+    ended = stream + b"\n: end"
+    frames, _ = framed([ended])
+    assert [data for frame in frames if (data := data_of(frame)) is not None] == events(ended)
+
+
+@pytest.mark.parametrize("played", STREAMS, ids=lambda one: one.name)
+@given(places=st.lists(st.integers(0, 100_000), max_size=30))
+def test_what_goes_on_does_not_depend_on_where_reads_end(played: Transcript, places: list[int]) -> None:
+    results = []
+    for reads in (list(played.chunks), cut(played.body, places)):
+        stream = CompletionStream(n=played.n, include_usage=False, continuous_usage=False)
+        forwarded = b"".join(frame.forward for read in reads for frame in stream.feed(read))
+        results.append((forwarded, stream.usage, stream.complete, stream.aborted, stream.error))
+    assert results[0] == results[1]
+
+
+def fed(played: Transcript, *, include_usage: bool, continuous_usage: bool) -> list[tuple[Any, Any]]:
+    """Return what came and what goes on of each data frame, both parsed; None is nothing."""
+    stream = CompletionStream(n=played.n, include_usage=include_usage, continuous_usage=continuous_usage)
+    pairs = []
+    for chunk in played.chunks:
+        (frame,) = stream.feed(chunk)
+        if frame.kind is not Kind.DONE:
+            pairs.append((parsed(chunk), parsed(frame.forward)))
+    return pairs
+
+
+def parsed(frame: bytes) -> Any:
+    data = data_of(frame)
+    return None if data is None else json.loads(data)
+
+
+def without_usage(frame: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in frame.items() if key != "usage"}
+
+
+@pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
+def test_a_client_that_asked_for_no_usage_reads_all_else(played: Transcript) -> None:
+    for came, went in fed(played, include_usage=False, continuous_usage=False):
+        assert went == (without_usage(came) if came["choices"] else None)
+
+
+@pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
+def test_a_client_that_asked_for_usage_reads_it_at_the_end_alone(played: Transcript) -> None:
+    for came, went in fed(played, include_usage=True, continuous_usage=False):
+        assert went == (without_usage(came) if came["choices"] else came)
+
+
+@pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
+def test_a_client_that_asked_for_all_of_it_reads_the_same_bytes(played: Transcript) -> None:
+    stream = CompletionStream(n=played.n, include_usage=True, continuous_usage=True)
+    assert b"".join(frame.forward for frame in stream.feed(played.body)) == played.body
+
+
+@pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
+def test_the_running_usage_arrives_at_the_engines_own_sum(played: Transcript) -> None:
+    stream = CompletionStream(n=played.n, include_usage=False, continuous_usage=False)
+    seen: list[tuple[int, int]] = []
+    for chunk in played.chunks:
+        stream.feed(chunk)
+        seen.append((stream.usage.prompt_tokens, stream.usage.completion_tokens))
+    *running, told, _ = seen
+    engines_own = json.loads(played.chunks[-2][6:])["usage"]
+    assert told == (engines_own["prompt_tokens"], engines_own["completion_tokens"])
+    assert running[-1] == told
+    assert all(prompt <= told[0] and completion <= told[1] for prompt, completion in running)
+
+
+contents = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from([',"usage":{"prompt_tokens":1}', '"choices":[]', '"finish_reason":"abort"', '{"error"', "\n\n"]),
+)
+
+
+@given(content=contents, tokens=st.integers(0, 2**40), compact=st.booleans())
+def test_no_text_of_a_tenant_is_taken_for_usage(content: str, tokens: int, *, compact: bool) -> None:
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens + 1, "completion_tokens": 1, "details": {"cached": 0}}
+    frame = {"id": "x", "choices": [{"index": 0, "delta": {"content": content}}], "usage": usage, "text": content}
+    written = json.dumps(frame, separators=(",", ":"), ensure_ascii=compact).encode()
+    stripped, found = split_usage(b"data: " + written + b"\n\n")
+    assert parsed(stripped) == without_usage(frame)
+    assert found == Usage(tokens, 0, 1)
+    stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
+    assert [one.kind for one in stream.feed(b"data: " + written + b"\n\n")] == [Kind.CONTENT]
+    assert stream.usage == Usage(tokens, 0, 1)
