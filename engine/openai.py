@@ -102,17 +102,19 @@ class Inquiry:
         return self.prompts * self.n
 
 
-def parse(endpoint: Endpoint, body: bytes, *, prompts_max: int, n_max: int) -> Inquiry:
+def parse(endpoint: Endpoint, body: bytes, *, depth_max: int, prompts_max: int, n_max: int) -> Inquiry:
     """
     Return what `body` asks for.
 
     Raises: MalformedRequest.
-    Bounds: at most `prompts_max` prompts and `n_max` choices for each.
+    Bounds: JSON nested at most `depth_max` deep, `prompts_max` prompts and `n_max` choices for each.
     """
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(f"The body is not valid JSON: {error.msg} at byte {error.pos}.") from None
+    if body.count(b"[") + body.count(b"{") > depth_max and _is_deeper(fields, depth_max):
+        raise MalformedRequest(f"The body is nested more than {depth_max} levels deep.")
     if not isinstance(fields, dict):
         raise MalformedRequest("The body must be a JSON object.")
     model = fields.get("model")
@@ -160,6 +162,20 @@ def render(
     else:
         body.pop("stream_options", None)
     return orjson.dumps(body), removed
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def _streaming(fields: dict[str, Any]) -> tuple[bool, dict[str, Any]]:

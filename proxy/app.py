@@ -18,7 +18,7 @@ from proxy.catalog import Catalog
 from proxy.errors import LedgerUnavailable
 from proxy.exchange import Exchange
 from proxy.fatal import Fatal
-from proxy.identity.secret_files import read_or_make
+from proxy.identity.secret_files import cache_secret, redis_url
 from proxy.identity.tokens import Verifier
 from proxy.listeners import bound, served, url_of
 from proxy.observe.metrics import Metrics
@@ -69,7 +69,7 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
         bound(settings.admin.host, settings.admin.port) as private,
     ):
         authenticate = Authenticate(Verifier(settings, catalog))
-        cache_secret = read_or_make(settings.cache_secret_file)
+        secret = cache_secret(settings)
         async with (
             _redis(settings, metrics) as connection,
             Incarnation(connection) as incarnation,
@@ -90,7 +90,7 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
                     authenticate=authenticate,
                     admit=Admit(store, holds, progress, metrics),
                     take_turn=TakeTurn(pools, holds, metrics),
-                    relay=Relay(upstream, settings.limits, cache_secret, metrics),
+                    relay=Relay(upstream, settings.limits, secret, metrics),
                     meter=Meter(metrics),
                 )
                 drain_s_max = settings.limits.drain_s_max
@@ -107,7 +107,7 @@ async def _redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connecti
     redis = settings.redis
     async with AsyncExitStack() as stack:
         try:
-            url = redis.url or (await stack.enter_async_context(EmbeddedRedis(redis.data_dir))).address
+            url = redis_url(settings) or (await stack.enter_async_context(EmbeddedRedis(redis.data_dir))).address
             connection = await stack.enter_async_context(
                 Connection(url, deadline_s=redis.timeout_s, observe=metrics.redis)
             )

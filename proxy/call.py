@@ -57,7 +57,13 @@ class Call:
 def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
     """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
     try:
-        inquiry = parse(endpoint, body, prompts_max=bounds.prompts_max, n_max=bounds.n_max)
+        inquiry = parse(
+            endpoint,
+            body,
+            depth_max=bounds.json_depth_max,
+            prompts_max=bounds.prompts_max,
+            n_max=bounds.n_max,
+        )
     except MalformedRequest as error:
         raise InvalidRequest(error.message, error.param) from None
     plan = catalog.plan(principal.tenant, principal.plan)

@@ -7,12 +7,13 @@ If this gateway is killed, another bills its exchanges from these notes: a beat 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from engine.usage import Usage
 from proxy.errors import LedgerUnavailable
+from proxy.store.background import Background
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 
@@ -31,17 +32,16 @@ class Progress:
         self._beat_s = beat_s
         self._opened = opened
         self._noted: dict[str, tuple[Tally, Usage]] = {}
+        self._background = Background(self._beat_on, "tollway-progress")
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._beat_on(), name="tollway-progress")
+        await self._background.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await self._background.__aexit__(kind, error, traceback)
 
     @contextmanager
     def following(self, tally: Tally) -> Iterator[None]:

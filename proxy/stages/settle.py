@@ -58,12 +58,12 @@ class Reservation:
         unobserved = tally.outcome == CLIENT_CLOSED and tally.usage == Usage()
         record = tally.record()
         try:
-            await self._store.settle(record, self._call.plan.limits, unobserved=unobserved)
+            settlement = await self._store.settle(record, self._call.plan.limits, unobserved=unobserved)
         except LedgerUnavailable:
             self._metrics.settle_failed()
             _log.exception("settle_failed", extra={"request_id": tally.request_id})
         else:
-            tally.final = record
+            tally.final = record if settlement.first else None
 
     async def _release(self) -> None:
         try:

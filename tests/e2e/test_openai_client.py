@@ -3,10 +3,11 @@
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.gateway import Running
 
-MESSAGES = [{"role": "user", "content": "Tell me about toll roads."}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me about toll roads."}]
 
 
 def client(running: Running, user: str, *, tenant: str = "acme", plan: str | None = None) -> AsyncOpenAI:
