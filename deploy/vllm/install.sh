@@ -57,7 +57,8 @@ install_cpu() {
     "had from the package indexes set up here; set UV_FIND_LINKS to a folder that holds its wheel for Python 3.11, or" \
     "UV_INDEX to PyTorch's index of CPU builds"
   # Without dependencies: they name CUDA builds of torchvision, torchaudio and torchcodec, which break the start.
-  install --no-deps -r "$here/requirements-cpu.txt"
+  # Best match: PyTorch's index has old versions of other packages too, and every version here is pinned.
+  install --no-deps --index-strategy unsafe-best-match -r "$here/requirements-cpu.txt"
   "$dir/bin/python" "$here/alias_metadata.py"
 }
 
