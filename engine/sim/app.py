@@ -26,7 +26,7 @@ from engine.sim.engine import Engine
 from engine.sim.exchange import Exchange, HungUp
 from engine.sim.faults import FaultTable, Kind
 from engine.sim.job import Job, chat_job, completion_job
-from engine.sim.rejection import EngineDead, Overloaded, Rejection
+from engine.sim.rejection import EngineDead, Overloaded, Rejection, Unprocessable
 from engine.sim.relay import Relay
 from engine.sim.sequence import Limits, Sequence, Trap
 from engine.sim.tokens import Text
@@ -35,6 +35,8 @@ from engine.sim.wire import Answer, Wire
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 VERSION = "0.32.0"
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading a body of the wrong types raises, beyond the types that are checked by name; a 400, as in vLLM."""
 
 
 class Simulator:
@@ -108,6 +110,9 @@ class Simulator:
         except Rejection as rejection:
             await exchange.reject(rejection)
             return
+        except MISSHAPEN:
+            await exchange.reject(Unprocessable("Input should have the shape of the endpoint"))
+            return
         answer = Answer(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
         relay = Relay(self.engine, exchange, make_wire(answer))
         await relay.run(job, self._sequences(job, limits))
@@ -121,6 +126,9 @@ class Simulator:
                 raise EngineDead
         except Rejection as rejection:
             await exchange.reject(rejection)
+            return
+        except MISSHAPEN:
+            await exchange.reject(Unprocessable("Input should have the shape of the endpoint"))
             return
         if trap is Trap.HANG:
             await asyncio.Event().wait()

@@ -66,8 +66,10 @@ class Engine:
     @asynccontextmanager
     async def run(self, sequences: Ordered[Sequence]) -> AsyncIterator[AsyncIterator[Step]]:
         """Run sequences together and give out their steps as they come; whoever leaves the block ends them all."""
-        steps: asyncio.Queue[Step] = asyncio.Queue()
+        steps: asyncio.Queue[Step | BaseException] = asyncio.Queue()
         tasks = [self._start(sequence, steps.put_nowait) for sequence in sequences]
+        for task in tasks:
+            task.add_done_callback(lambda done: _pass_on(done, steps))
         try:
             yield _drain(steps, len(tasks))
         finally:
@@ -139,8 +141,15 @@ class Engine:
         emit(step)
 
 
-async def _drain(steps: asyncio.Queue[Step], open_sequences: int) -> AsyncIterator[Step]:
+def _pass_on(done: asyncio.Task[None], steps: asyncio.Queue[Step | BaseException]) -> None:
+    if not done.cancelled() and (fault := done.exception()) is not None:
+        steps.put_nowait(fault)
+
+
+async def _drain(steps: asyncio.Queue[Step | BaseException], open_sequences: int) -> AsyncIterator[Step]:
     while open_sequences:
         step = await steps.get()
+        if isinstance(step, BaseException):
+            raise step
         open_sequences -= step.finish is not None
         yield step

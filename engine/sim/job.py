@@ -76,6 +76,8 @@ def prompts_of(prompt: Any) -> list[list[int]]:
     """Return the token ids of a text, of token ids, or of a list of either."""
     if isinstance(prompt, str):
         return [tokens.encode(prompt)]
+    if not isinstance(prompt, list):
+        raise TypeError("a prompt is a text, token ids, or a list of either")
     if all(isinstance(one, int) for one in prompt):
         return [list(prompt)]
     return [tokens.encode(one) if isinstance(one, str) else list(one) for one in prompt]
@@ -94,7 +96,9 @@ def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple
     if min_tokens > min(allowed):
         raise BadParameter(f"min_tokens must be less than or equal to max_tokens={min(allowed)}, got {min_tokens}.")
     options = body.get("stream_options") or {}
-    stop = body.get("stop") or ()
+    stop, salt = body.get("stop") or (), body.get("cache_salt")
+    if not all(isinstance(one, str) for one in stop) or not isinstance(salt, str | None):
+        raise TypeError("stop and cache_salt are texts")
     return Job(
         prompts=tuple(map(tuple, prompts)),
         n=int(body.get("n") or 1),
@@ -103,7 +107,7 @@ def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         ignore_eos=bool(body.get("ignore_eos")),
         seed=int(body.get("seed") or 0),
-        salt=body.get("cache_salt"),
+        salt=salt,
         logprobs=logprobs,
         stream=stream,
         include_usage=bool(options.get("include_usage")),

@@ -38,6 +38,27 @@ async def test_routes(simulator: Simulator, method: str, path: str, status: int)
         assert (await http.request(method, path)).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": "hello"}),
+        ("chat/completions", {"messages": [1]}),
+        ("chat/completions", {"messages": [{"role": "user", "content": ["x"]}]}),
+        ("completions", {"prompt": 5}),
+        ("completions", {"prompt": ["hello", 5]}),
+        ("completions", {"prompt": "hello", "stop": [1]}),
+        ("completions", {"prompt": "hello", "cache_salt": [1]}),
+        ("completions", {"prompt": "hello", "logprobs": "two"}),
+        ("completions", {"prompt": "hello", "stream": True, "stream_options": 3}),
+        ("embeddings", {"input": {"a": 1}}),
+    ],
+)
+async def test_a_misshapen_body_is_a_400(simulator: Simulator, path: str, body: dict[str, Any]) -> None:
+    async with client(simulator) as http:
+        answer = await http.post(f"/v1/{path}", json=body)
+    assert answer.status_code == answer.json()["error"]["code"] == 400
+
+
 async def test_a_body_that_never_comes_whole_is_a_hang_up(simulator: Simulator) -> None:
     parts: list[dict[str, Any]] = [
         {"type": "http.request", "body": b"{", "more_body": True},

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from engine.sim.config import SimConfig
 from engine.sim.engine import Engine
 from engine.sim.sequence import Finish, Limits, Sequence, Step, Trap
@@ -101,6 +103,11 @@ async def test_a_crash_step_ends_the_sequence_without_success() -> None:
     steps = await run(one, sequence(0, Limits(9, ignore_eos=True, trap=Trap.CRASH, trap_after=2)))
     assert [step.trap for step in steps] == [None, None, Trap.CRASH]
     assert not any(one.counters.finished.values())
+
+
+async def test_a_fault_of_our_own_comes_out_instead_of_silence() -> None:
+    with pytest.raises(TypeError):
+        await run(engine(), Sequence(0, (1,), Text(0, (1,), 0, 9), Limits(4, stop=(7,))))  # type: ignore[arg-type]
 
 
 async def test_a_hung_sequence_keeps_its_slot_and_its_count() -> None:
