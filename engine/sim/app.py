@@ -1,26 +1,20 @@
 """
-The replica as an ASGI callable: routes, the life of one request, the controls under `/sim`.
+The replica as an ASGI callable: routes and the life of one request (`controls` has what does not generate).
 
 Rules: the client is watched while its answer is made, and its leaving cancels the making (an ASGI app that only sends
 never learns of it); the 200 head of a stream goes out before the first token; a step is a frame is a chunk.
-
-Beside vLLM's endpoints: `POST`, `GET`, `DELETE /sim/faults` (see `engine.sim.faults`), `GET /sim/stats`,
-`POST /sim/reset_prefix_cache`.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import orjson
-
-from engine.sim import metrics
 from engine.sim.body import parse_body
 from engine.sim.chat_wire import ChatWire
 from engine.sim.completion_wire import CompletionWire
 from engine.sim.config import SimConfig
+from engine.sim.controls import Controls, Handler, Traffic
 from engine.sim.embedding import embed
 from engine.sim.engine import Engine
 from engine.sim.exchange import Exchange, HungUp
@@ -32,9 +26,6 @@ from engine.sim.sequence import Limits, Sequence, Trap
 from engine.sim.tokens import Text
 from engine.sim.wire import Answer, Wire
 
-Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
-
-VERSION = "0.32.0"
 MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
 """What reading a body of the wrong types raises, beyond the types that are checked by name; a 400, as in vLLM."""
 
@@ -46,19 +37,12 @@ class Simulator:
         self.config = config or SimConfig()
         self.engine = Engine(self.config)
         self.faults = FaultTable()
-        self._requests = self._active = self._aborted = 0
-        self._created = int(time.time())
+        self.traffic = Traffic()
         self._routes: dict[str, dict[str, Handler]] = {
-            "/health": {"GET": self._health},
-            "/version": {"GET": self._version},
-            "/metrics": {"GET": self._metrics},
-            "/v1/models": {"GET": self._models},
+            **Controls(self.config, self.engine, self.faults, self.traffic).routes(),
             "/v1/chat/completions": {"POST": self._chat},
             "/v1/completions": {"POST": self._completions},
             "/v1/embeddings": {"POST": self._embeddings},
-            "/sim/faults": {"GET": self._show_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
-            "/sim/stats": {"GET": self._stats},
-            "/sim/reset_prefix_cache": {"POST": self._reset_prefix_cache},
         }
 
     async def __call__(
@@ -88,16 +72,16 @@ class Simulator:
         await self._serve(exchange, "embd", lambda: self._embed(exchange))
 
     async def _serve(self, exchange: Exchange, prefix: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._requests += 1
-        self._active += 1
+        self.traffic.requests += 1
+        self.traffic.active += 1
         exchange.name(prefix)
         try:
             await exchange.read_body()
             await exchange.until_hung_up(work())
         except HungUp:
-            self._aborted += not exchange.dropped
+            self.traffic.aborted += not exchange.dropped
         finally:
-            self._active -= 1
+            self.traffic.active -= 1
 
     async def _generate(
         self, exchange: Exchange, make_job: Callable[..., Job], make_wire: Callable[[Answer], Wire]
@@ -115,7 +99,7 @@ class Simulator:
             return
         answer = Answer(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
         relay = Relay(self.engine, exchange, make_wire(answer))
-        await relay.run(job, self._sequences(job, limits))
+        await relay.run(job, self._sequences(job, limits, exchange.id))
 
     async def _embed(self, exchange: Exchange) -> None:
         try:
@@ -148,69 +132,11 @@ class Simulator:
             raise Rejection(500, "InternalServerError", "Internal server error")
         return Trap(fault.kind.value), fault.after_tokens
 
-    def _sequences(self, job: Job, trap: tuple[Trap | None, int]) -> list[Sequence]:
+    def _sequences(self, job: Job, trap: tuple[Trap | None, int], owner: str) -> list[Sequence]:
         sequences: list[Sequence] = []
         for prompt, max_tokens in zip(job.prompts, job.max_tokens, strict=True):
             limits = Limits(max_tokens, job.min_tokens, job.stop, job.ignore_eos, *trap)
             for choice in range(job.n):
                 text = Text(self.config.seed + job.seed, prompt, choice, self.config.natural_tokens)
-                sequences.append(Sequence(len(sequences), prompt, text, limits, job.salt))
+                sequences.append(Sequence(len(sequences), prompt, text, limits, job.salt, owner))
         return sequences
-
-    async def _health(self, exchange: Exchange) -> None:
-        await exchange.respond(200, b"", [])
-
-    async def _version(self, exchange: Exchange) -> None:
-        await exchange.json(200, orjson.dumps({"version": VERSION}))
-
-    async def _metrics(self, exchange: Exchange) -> None:
-        body = metrics.render(self.config, self.engine)
-        await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
-
-    async def _models(self, exchange: Exchange) -> None:
-        data = [self._model(name) for name in self.config.models]
-        await exchange.json(200, orjson.dumps({"object": "list", "data": data}))
-
-    def _model(self, name: str) -> dict[str, Any]:
-        created = int(time.time())
-        permission = {"id": f"modelperm-{os.urandom(8).hex()}", "object": "model_permission", "created": created}
-        permission |= {"allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True}
-        permission |= {"allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False}
-        permission |= {"organization": "*", "group": None, "is_blocking": False}
-        model = {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": self.config.models[0]}
-        return {**model, "parent": None, "max_model_len": self.config.max_model_len, "permission": [permission]}
-
-    async def _show_faults(self, exchange: Exchange) -> None:
-        await exchange.json(200, orjson.dumps({"faults": self.faults.rows()}))
-
-    async def _add_faults(self, exchange: Exchange) -> None:
-        await exchange.read_body()
-        try:
-            self.faults.add(orjson.loads(exchange.body))
-        except ValueError as error:
-            await exchange.json(400, orjson.dumps({"detail": str(error)}))
-            return
-        await self._show_faults(exchange)
-
-    async def _clear_faults(self, exchange: Exchange) -> None:
-        self.faults.clear()
-        await self._show_faults(exchange)
-
-    async def _reset_prefix_cache(self, exchange: Exchange) -> None:
-        self.engine.cache.clear()
-        await exchange.json(200, b"{}")
-
-    async def _stats(self, exchange: Exchange) -> None:
-        counters = self.engine.counters
-        stats = {
-            "requests": self._requests,
-            "active": self._active,
-            "aborted": self._aborted,
-            "running": len(self.engine.running),
-            "waiting": self.engine.waiting,
-            "prompt_tokens": counters.prompt_tokens,
-            "cached_tokens": counters.cached_tokens,
-            "generated_tokens": counters.generated_tokens,
-            "finished": {str(reason): count for reason, count in counters.finished.items()},
-        }
-        await exchange.json(200, orjson.dumps(stats))

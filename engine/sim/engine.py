@@ -7,7 +7,7 @@ generated stays counted. Nothing here knows HTTP.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from collections.abc import Sequence as Ordered
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,12 +77,15 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def abort_all(self) -> None:
-        """End every sequence with `finish_reason` "abort", as vLLM does when it is told to stop."""
+    def abort(self, owners: Container[str] | None = None) -> set[str]:
+        """End what belongs to `owners` (None: everything) with `finish_reason` "abort"; return whose it was."""
+        ended = set()
         for sequence, emit, task in list(self._live.values()):
-            if sequence.finish is None:
+            if sequence.finish is None and (owners is None or sequence.owner in owners):
                 self._finish(sequence, sequence.abort(), emit)
-            task.cancel()
+                task.cancel()
+                ended.add(sequence.owner)
+        return ended
 
     def _start(self, sequence: Sequence, emit: Emit) -> asyncio.Task[None]:
         task = asyncio.create_task(self._generate(sequence, emit))

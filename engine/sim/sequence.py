@@ -69,6 +69,9 @@ class Sequence:
     text: Text
     limits: Limits
     salt: str | None = None
+    owner: str = ""
+    """Id of the answer it belongs to."""
+
     generated: list[Token] = field(default_factory=list)
     spelled: str = ""
     """What was generated, cut at a stop string."""

@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Abort the running answers, let their last frames out, stop."""
-        self._simulator.engine.abort_all()
+        self._simulator.engine.abort()
         await super().shutdown(sockets)
 
 

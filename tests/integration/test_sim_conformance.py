@@ -143,7 +143,8 @@ async def test_sigterm_aborts_what_runs_as_recorded() -> None:
         requests = [chat("", max_tokens=2000, **CONTINUOUS), chat("", max_tokens=2000)]
         running = [asyncio.create_task(record(sim.address, request)) for request in requests]
         await sim.until(running=2)
-        await asyncio.sleep(0.3)
+        while (await sim.stats())["generated_tokens"] < 8 * KEPT_AT_EACH_END:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         sim.process.send_signal(signal.SIGTERM)
         stream, plain = [transcript["response"] for transcript in await asyncio.gather(*running)]
         assert await asyncio.to_thread(sim.process.wait, 10) == 0

@@ -82,6 +82,19 @@ async def test_who_hangs_up_on_a_plain_request_aborts_it_too(sim: SimProcess) ->
     await sim.until(aborted=before["aborted"] + 1, active=0, running=0)
 
 
+async def test_requests_can_be_aborted_by_id_or_all(sim: SimProcess) -> None:
+    named = Case("", "POST", CHAT, body(max_tokens=5000), headers={"X-Request-Id": "me"})
+    mine = asyncio.create_task(record(sim.address, named))
+    other = asyncio.create_task(sim.ask("POST", CHAT, body(max_tokens=5000)))
+    await sim.until(running=2)
+    first = await sim.ask("POST", "/abort_requests", {"request_ids": ["chatcmpl-me"]})
+    assert '"finish_reason":"abort"' in (await mine)["response"]["chunks"][0]
+    await sim.until(running=1)
+    second = await sim.ask("POST", "/abort_requests", {})
+    assert (await other)["choices"][0]["finish_reason"] == "abort"
+    assert first == second == {"status": "aborted", "aborted": 1}
+
+
 async def test_the_queue_is_first_come_first_served_and_forgets_who_left() -> None:
     with running_sim("--max-num-seqs", "1", "--decode-ms-per-token", "5") as sim:
         _, running = await sim.open(CHAT, body(max_tokens=5000, stream=True))

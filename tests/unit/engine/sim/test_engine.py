@@ -77,11 +77,11 @@ async def test_overload_is_a_full_waiting_queue() -> None:
     assert not engine(max_num_seqs=1).overloaded
 
 
-async def test_abort_all_ends_running_and_waiting_ones() -> None:
+async def test_abort_ends_running_and_waiting_ones() -> None:
     one = engine(max_num_seqs=1)
     async with one.run([sequence(0, FOREVER), sequence(1)]) as steps:
         await anext(steps)
-        one.abort_all()
+        one.abort()
         ends = [step async for step in steps if step.finish]
     assert sorted(step.index for step in ends) == [0, 1]
     assert {step.finish for step in ends} == {Finish.ABORT}

@@ -1,0 +1,137 @@
+"""
+What a replica answers without generating: health, models, metrics, and the controls.
+
+| beside vLLM's endpoints        | does                                                             |
+|--------------------------------|------------------------------------------------------------------|
+| `POST GET DELETE /sim/faults`  | sets, shows, clears faults (see `engine.sim.faults`)             |
+| `GET /sim/stats`               | counters: requests, active, aborted (the client left), tokens …  |
+| `POST /sim/reset_prefix_cache` | forgets the prefix cache                                         |
+
+`POST /abort_requests` is vLLM's own, of its dev mode: `{"request_ids": ["chatcmpl-r"]}` ends those with "abort", an
+empty list all.
+"""
+
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.sim import metrics
+from engine.sim.config import SimConfig
+from engine.sim.engine import Engine
+from engine.sim.exchange import Exchange
+from engine.sim.faults import FaultTable
+
+Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+VERSION = "0.32.0"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Requests to the generating endpoints and to embeddings."""
+
+    requests: int = 0
+    active: int = 0
+    aborted: int = 0
+    """Those whose client left before its answer was complete."""
+
+
+class Controls:
+    """Handlers over a replica's parts."""
+
+    def __init__(self, config: SimConfig, engine: Engine, faults: FaultTable, traffic: Traffic) -> None:
+        self._config = config
+        self._engine = engine
+        self._faults = faults
+        self._traffic = traffic
+
+    def routes(self) -> dict[str, dict[str, Handler]]:
+        """Return the handlers by path and method."""
+        return {
+            "/health": {"GET": self.health},
+            "/version": {"GET": self.version},
+            "/metrics": {"GET": self.metrics},
+            "/v1/models": {"GET": self.models},
+            "/abort_requests": {"POST": self.abort_requests},
+            "/sim/faults": {"GET": self.show_faults, "POST": self.add_faults, "DELETE": self.clear_faults},
+            "/sim/stats": {"GET": self.stats},
+            "/sim/reset_prefix_cache": {"POST": self.reset_prefix_cache},
+        }
+
+    async def abort_requests(self, exchange: Exchange) -> None:
+        """End the named requests, or all, with `finish_reason` "abort"."""
+        await exchange.read_body()
+        named = orjson.loads(exchange.body).get("request_ids")
+        ended = self._engine.abort(set(named) if named else None)
+        await exchange.json(200, orjson.dumps({"status": "aborted", "aborted": len(named or ended)}))
+
+    async def health(self, exchange: Exchange) -> None:
+        """Answer 200 with nothing, whatever the engine does."""
+        await exchange.respond(200, b"", [])
+
+    async def version(self, exchange: Exchange) -> None:
+        """Name the version that is simulated."""
+        await exchange.json(200, orjson.dumps({"version": VERSION}))
+
+    async def metrics(self, exchange: Exchange) -> None:
+        """Answer with the exposition."""
+        body = metrics.render(self._config, self._engine)
+        await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
+
+    async def models(self, exchange: Exchange) -> None:
+        """List the served models."""
+        data = [self._model(name) for name in self._config.models]
+        await exchange.json(200, orjson.dumps({"object": "list", "data": data}))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        created = int(time.time())
+        permission = {"id": f"modelperm-{os.urandom(8).hex()}", "object": "model_permission", "created": created}
+        permission |= {"allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True}
+        permission |= {"allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False}
+        permission |= {"organization": "*", "group": None, "is_blocking": False}
+        model = {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": self._config.models[0]}
+        return {**model, "parent": None, "max_model_len": self._config.max_model_len, "permission": [permission]}
+
+    async def show_faults(self, exchange: Exchange) -> None:
+        """List the faults in force."""
+        await exchange.json(200, orjson.dumps({"faults": self._faults.rows()}))
+
+    async def add_faults(self, exchange: Exchange) -> None:
+        """Add one fault or a list of them."""
+        await exchange.read_body()
+        try:
+            self._faults.add(orjson.loads(exchange.body))
+        except ValueError as error:
+            await exchange.json(400, orjson.dumps({"detail": str(error)}))
+            return
+        await self.show_faults(exchange)
+
+    async def clear_faults(self, exchange: Exchange) -> None:
+        """Drop every fault."""
+        self._faults.clear()
+        await self.show_faults(exchange)
+
+    async def reset_prefix_cache(self, exchange: Exchange) -> None:
+        """Forget the prefix cache."""
+        self._engine.cache.clear()
+        await exchange.json(200, b"{}")
+
+    async def stats(self, exchange: Exchange) -> None:
+        """Count what tests want to know."""
+        counters = self._engine.counters
+        stats = {
+            "requests": self._traffic.requests,
+            "active": self._traffic.active,
+            "aborted": self._traffic.aborted,
+            "running": len(self._engine.running),
+            "waiting": self._engine.waiting,
+            "prompt_tokens": counters.prompt_tokens,
+            "cached_tokens": counters.cached_tokens,
+            "generated_tokens": counters.generated_tokens,
+            "finished": {str(reason): count for reason, count in counters.finished.items()},
+        }
+        await exchange.json(200, orjson.dumps(stats))
