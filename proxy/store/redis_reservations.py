@@ -2,19 +2,25 @@
 Reservations in Redis: turns each step into one script's keys and arguments, and its answer into a decision.
 
 Rules: nothing is decided here. Amounts travel as decimal text; an answer is words between blanks, the first of which
-is the server's time in microseconds.
+is the server's time in microseconds. A release that Redis did not answer is remembered and sent again by the sweeper,
+or its reservation would stay open for as long as this gateway lives.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 import orjson
 
 from policies.quota import PERIOD_US, Ask, Granted, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
 from proxy.billing.record import ExchangeRecord
+from proxy.errors import LedgerUnavailable
 from proxy.store import keys, ledger, scripts
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
+
+OWED_MAX = 100_000
+"""Releases remembered while Redis is away; older ones wait for this incarnation's end."""
 
 _Limits = tuple[Limit, ...]
 
@@ -25,6 +31,7 @@ class RedisReservations:
     def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
         self._connection = connection
         self._incarnation = incarnation
+        self._owed: deque[tuple[ExchangeRecord, _Limits]] = deque(maxlen=OWED_MAX)
 
     async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
         """Take what `ask` needs on every limit, or nothing."""
@@ -52,7 +59,20 @@ class RedisReservations:
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
         touched = [*_places(draft), *_counters(_subject(draft), limits)]
-        await self._connection.run(scripts.RELEASE, touched, _names(draft))
+        try:
+            await self._connection.run(scripts.RELEASE, touched, _names(draft))
+        except LedgerUnavailable:
+            self._owed.append((draft, limits))
+            raise
+
+    async def release_owed(self) -> None:
+        """
+        Send every release again that failed.
+
+        Raises: LedgerUnavailable, keeping what is left.
+        """
+        while self._owed:
+            await self.release(*self._owed.popleft())
 
     async def standings(self, subject: Subject, limits: _Limits) -> tuple[Standing, ...]:
         """Tell how each limit stands, changing nothing."""

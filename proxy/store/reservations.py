@@ -63,7 +63,11 @@ class Reservations(Protocol):
         ...
 
     async def release(self, draft: ExchangeRecord, limits: tuple[Limit, ...]) -> None:
-        """Return everything that was reserved, the request count too; an unknown reservation is no error."""
+        """
+        Return everything that was reserved, the request count too; an unknown reservation is no error.
+
+        One that failed is sent again by itself; the caller need not.
+        """
         ...
 
     async def standings(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[Standing, ...]:

@@ -2,6 +2,7 @@
 The sweeper ends what a dead gateway left open, from the last progress it noted.
 
 Rules:
+- Each gateway first sends again the releases of its own that failed.
 - It walks the index of each tenant's open reservations, never the keyspace.
 - Dead is who has not beaten for 10 s; a reservation younger than that is left alone, whoever made it.
 - One gateway of the fleet sweeps in each period. Two at once would do no harm: the first end wins.
@@ -117,6 +118,7 @@ class Sweeper:
     async def _sweep_on(self) -> None:
         while True:
             try:
+                await self._reservations.release_owed()
                 if await self._is_my_turn():
                     await self.sweep()
             except LedgerUnavailable:

@@ -8,6 +8,7 @@ import pytest
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord, Source
+from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import DEAD_AFTER_US, Incarnation
@@ -155,3 +156,17 @@ async def test_an_index_entry_without_a_reservation_is_dropped(
     assert await sweeper.sweep() == 0
     assert await connection.call("ZCARD", keys.open_index(RECORD.tenant)) == 0
     assert await ledger(connection) == []
+
+
+async def test_a_release_that_failed_is_sent_again(connection: Connection, reservations: RedisReservations) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    key = keys.reservation(RECORD.tenant, RECORD.request_id)
+    await connection.call("RENAME", key, key + ":aside")
+    await connection.call("SET", key, "in the way")
+    with pytest.raises(LedgerUnavailable):
+        await reservations.release(RECORD, LIMITS)
+    assert await used(reservations) == [1000, 1, 1]
+    await connection.call("RENAME", key + ":aside", key)
+    async with Sweeper(connection, reservations, priced, sweep_s=0.05), asyncio.timeout(20):
+        while await used(reservations) != [0, 0, 0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
