@@ -60,7 +60,7 @@ class Running:
 
     def tollway(self, *args: str) -> str:
         """Run a command beside the gateway and return what it printed."""
-        command = [TOLLWAY, *args, "--config", str(CONFIG)]
+        command = [str(TOLLWAY), *args, "--config", str(CONFIG)]
         return subprocess.run(
             command, env=dict(self.environment), cwd=self.folder, capture_output=True, text=True, check=True, timeout=30
         ).stdout
@@ -97,7 +97,7 @@ class Running:
 def gateway(folder: Path, **environment: str) -> Iterator[Running]:
     """Run a gateway with its data in `folder`; Ctrl-C ends it."""
     env = {**os.environ, "TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": "", **environment}
-    with (folder / "printed").open("a") as printed, (folder / "log").open("a") as log:
+    with (folder / "printed").open("w") as printed, (folder / "log").open("a") as log:
         process = subprocess.Popen(
             [TOLLWAY, "up", "--config", str(CONFIG)], env=env, cwd=folder, stdout=printed, stderr=log
         )

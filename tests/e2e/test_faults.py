@@ -1,0 +1,116 @@
+"""Replicas that fail, and clients that leave: what the client reads, and what is billed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.e2e.gateway import Running
+
+CHAT = "/v1/chat/completions"
+REPLICAS = ("faulty-0", "faulty-1")
+
+
+def chat(*, stream: bool, max_tokens: int = 40) -> dict[str, object]:
+    """Return a request to the model whose replicas fail."""
+    messages = [{"role": "user", "content": "Tell me about toll roads."}]
+    return {
+        "model": "faulty", "messages": messages, "max_tokens": max_tokens, "stream": stream, "ignore_eos": True
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def client(running: Running, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client with a user of its own, and sound replicas again afterwards."""
+    headers = running.bearer("hooli", request.node.name)
+    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as opened:
+        yield opened
+    async with httpx.AsyncClient() as direct:
+        for name in REPLICAS:
+            await direct.delete(f"{running.replica_url(name)}/sim/faults")
+
+
+async def break_replicas(running: Running, *names: str, **fault: object) -> None:
+    """Make replicas fail."""
+    async with httpx.AsyncClient() as direct:
+        for name in names:
+            (await direct.post(f"{running.replica_url(name)}/sim/faults", json=fault)).raise_for_status()
+
+
+async def settled(running: Running, user: str) -> dict[str, int]:
+    """Wait until nothing of the gateway is in flight, and return what the ledger bills a user."""
+    await running.eventually("tollway_reservations_open", 0, within_s=3)
+    assert running.metrics("tollway_inflight_requests") == 0
+    rows = [row for row in running.usage("user") if row["user"] == user]
+    return rows[0] if rows else {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream"),
+    # A stream that the engine aborts has begun: vLLM sends the role's frame first.
+    [(kind, False) for kind in ("refuse", "http_500", "crash", "engine_dead", "abort")]
+    + [(kind, True) for kind in ("refuse", "http_500", "crash", "engine_dead")],
+)
+async def test_another_replica_takes_over_before_the_first_token(
+    running: Running, client: httpx.AsyncClient, kind: str, *, stream: bool
+) -> None:
+    await break_replicas(running, "faulty-0", kind=kind)
+    answers = [await client.post(CHAT, json=chat(stream=stream, max_tokens=4)) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert {answer.headers["x-tollway-replica"] for answer in answers} == {"faulty-1"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+async def test_when_no_replica_can_the_client_reads_502(
+    running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest, *, stream: bool
+) -> None:
+    await break_replicas(running, *REPLICAS, kind="http_500")
+    answer = await client.post(CHAT, json=chat(stream=stream))
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "upstream_error"
+    assert (await settled(running, request.node.name))["completion_tokens"] == 0
+
+
+@pytest.mark.parametrize("kind", ["crash", "engine_dead", "abort"])
+async def test_a_failure_mid_stream_is_told_in_band_and_billed_as_received(
+    running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest, kind: str
+) -> None:
+    await break_replicas(running, *REPLICAS, kind=kind, after_tokens=5)
+    answer = await client.post(CHAT, json=chat(stream=True))
+    frames = [frame for frame in answer.text.split("\n\n") if frame]
+    assert answer.status_code == 200
+    assert json.loads(frames[-1].removeprefix("data: "))["error"]["code"] == "stream_truncated"
+    assert "[DONE]" not in answer.text
+    billed = await settled(running, request.node.name)
+    assert billed["requests"] == 1
+    assert 5 <= billed["completion_tokens"] <= 6
+    assert billed["prompt_tokens"] > 0
+
+
+async def test_a_client_that_leaves_stops_the_replica_and_pays_for_what_was_generated(
+    running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    async with client.stream("POST", CHAT, json=chat(stream=True, max_tokens=2_000)) as answer:
+        async for line in answer.aiter_lines():
+            if '"content":"' in line and '"role"' not in line:
+                break
+    billed = await settled(running, request.node.name)
+    assert 1 <= billed["completion_tokens"] < 200
+    async with httpx.AsyncClient() as direct:
+        stats = [(await direct.get(f"{running.replica_url(name)}/sim/stats")).json() for name in REPLICAS]
+    assert [each["active"] for each in stats] == [0, 0]
+
+
+async def test_a_client_that_leaves_before_the_first_token_pays_nothing_but_quota(
+    running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    await break_replicas(running, *REPLICAS, kind="hang")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await client.post(CHAT, json=chat(stream=False))
+    billed = await settled(running, request.node.name)
+    assert (billed["requests"], billed["prompt_tokens"], billed["completion_tokens"]) == (1, 0, 0)
+    [tokens] = (await client.get("/v1/quota")).json()["limits"]
+    assert tokens["used"] > 40, "no free prefills for those who hang up"
