@@ -9,6 +9,7 @@ import pytest
 
 from policies.quota import Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
+from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import read
@@ -177,3 +178,12 @@ async def test_a_plan_without_limits_is_granted_and_billed(connection: Connectio
     assert granted == Granted(900, ())
     await reservations.settle(RECORD, ())
     assert len([entry async for entry in read(connection, ["acme"], 0, 2**52)]) == 1
+
+
+async def test_a_release_of_nothing_is_remembered_only_for_minutes(
+    connection: Connection, reservations: Reservations
+) -> None:
+    await reservations.release(RECORD, ALL)
+    assert 0 < await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) <= 300_000
+    await reservations.settle(exchange(1), ALL)
+    assert await connection.call("PTTL", keys.reservation(RECORD.tenant, "R1")) > 3_600_000

@@ -12,6 +12,6 @@ if known[1] == 'PENDING' then
   end
 end
 if not known[1] or known[1] == 'PENDING' then
-  finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED', '-')
+  finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED', '-', not known[1] and LATE_MS or nil)
 end
 return text(now) .. ' ' .. (known[1] or '-')

@@ -2,6 +2,8 @@
 -- Keys are percent-encoded, so they contain neither blanks nor line ends. Part of every script.
 
 local MARKER_MS = 2 * 3600000
+-- A release that overtook its reserve is remembered for as long as that reserve may still be on its way.
+local LATE_MS = 5 * 60000
 
 local function hold_line(row, cost, counter)
   local period = type(row.period) == 'number' and text(row.period) or row.period
@@ -28,9 +30,9 @@ local function post(row, now, cost)
 end
 
 -- End a reservation: what it held is forgotten, its end is remembered for as long as anybody may repeat it.
-local function finish(reservation, open, member, state, entry)
+local function finish(reservation, open, member, state, entry, alive_ms)
   redis.call('HDEL', reservation, 'draft', 'holds', 'prompt_tokens', 'completion_tokens')
   redis.call('HSET', reservation, 'state', state, 'entry', entry)
-  redis.call('PEXPIRE', reservation, text(MARKER_MS))
+  redis.call('PEXPIRE', reservation, text(alive_ms or MARKER_MS))
   redis.call('ZREM', open, member)
 end
