@@ -77,9 +77,11 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
             HttpxUpstream(settings.limits.connect_s_max) as upstream,
             pooled(settings, urls, upstream, metrics) as pools,
         ):
+            for tenant in settings.tenants:
+                await incarnation.serve(tenant)
             store = RedisReservations(connection, incarnation)
             async with (
-                Sweeper(connection, store, lambda record: _repriced(record, catalog)),
+                Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=metrics.billed),
                 Progress(store, settings.ledger.progress_s, metrics.reservations_open) as progress,
             ):
                 holds = Holds()

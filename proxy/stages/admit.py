@@ -37,6 +37,7 @@ class Admit:
             decision = await self._store.reserve(tally.record(), call.plan.limits, ask)
             tally.standings = decision.standings
             if isinstance(decision, Refused):
+                reservation.not_made()
                 raise refusal(decision)
             tally.max_completion = decision.max_completion
             tally.clamped = decision.max_completion < ask.max_completion

@@ -47,6 +47,10 @@ class Reservation:
             self._open = False
             await shielded(self._release())
 
+    def not_made(self) -> None:
+        """Note that the limits refused: there is nothing to give back."""
+        self._open = False
+
     async def settle(self) -> None:
         """Post the tally's usage and append the FINAL record; a second call does nothing."""
         if self._open:

@@ -2,7 +2,8 @@
 The connection to Redis: a bounded pool, a deadline on every call, one fault.
 
 Rules:
-- Every call ends within `deadline_s`, the wait for a pooled connection included.
+- Every call is answered within `deadline_s`, after at most `WAIT_S_MAX` for its turn on a socket: a burst waits in line,
+  and only a Redis that does not answer is unavailable.
 - Whatever redis-py raises becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
 - A cancelled call raises CancelledError. redis-py may answer all the same and keep the cancellation to itself (seen
   with 8.1), so it is looked for after each call.
@@ -29,6 +30,7 @@ from proxy.store.scripts import Script
 
 DEADLINE_S = 1.0
 CONNECTIONS_MAX = 64
+WAIT_S_MAX = 10.0
 
 Value = str | int
 Observe = Callable[[str, float], None]
@@ -56,6 +58,7 @@ class Connection:
     ) -> None:
         self._deadline_s = deadline_s
         self._observe = observe
+        self._free = asyncio.Semaphore(connections_max)
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
@@ -116,14 +119,25 @@ class Connection:
 
     @asynccontextmanager
     async def _bounded(self, op: str) -> AsyncIterator[None]:
-        began, task = perf_counter(), asyncio.current_task()
+        task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(self._deadline_s):
-                yield
+            async with self._turn(), asyncio.timeout(self._deadline_s):
+                began = perf_counter()
+                try:
+                    yield
+                finally:
+                    self._observe(op, perf_counter() - began)
             if task and task.cancelling() > cancels:
                 raise asyncio.CancelledError
         except (RedisError, OSError, TimeoutError) as error:
             raise LedgerUnavailable from error
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        async with asyncio.timeout(WAIT_S_MAX):
+            await self._free.acquire()
+        try:
+            yield
         finally:
-            self._observe(op, perf_counter() - began)
+            self._free.release()

@@ -38,7 +38,8 @@ class Sweeper:
     """
     Sweep every `sweep_s` seconds: `async with Sweeper(connection, reservations, price)`.
 
-    `price` returns a record with its charge stamped, by the price version that it already names.
+    `price` returns a record with its charge stamped, by the price version that it already names; `ended` is told each
+    record that this gateway appended.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Sweeper:
         reservations: RedisReservations,
         price: Callable[[ExchangeRecord], ExchangeRecord],
         *,
+        ended: Callable[[ExchangeRecord], None] = lambda record: None,
         sweep_s: float = SWEEP_S,
     ) -> None:
         self._connection = connection
         self._reservations = reservations
         self._price = price
+        self._ended = ended
         self._sweep_s = sweep_s
         self._background = Background(self._sweep_on, "tollway-sweeper")
 
@@ -112,7 +115,10 @@ class Sweeper:
             outcome=GATEWAY_LOST,
             finished_at=now_us,
         )
-        settlement = await self._reservations.expire(self._price(lost), limits, unobserved=prompt is None)
+        final = self._price(lost)
+        settlement = await self._reservations.expire(final, limits, unobserved=prompt is None)
+        if settlement.first:
+            self._ended(final)
         return settlement.first
 
     async def _sweep_on(self) -> None:

@@ -170,3 +170,18 @@ async def test_a_release_that_failed_is_sent_again(connection: Connection, reser
     async with Sweeper(connection, reservations, priced, sweep_s=0.05), asyncio.timeout(20):
         while await used(reservations) != [0, 0, 0]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_each_record_that_a_sweep_appended_is_told_once(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    told: list[ExchangeRecord] = []
+    dead = replace(RECORD, incarnation="01JB0000000000000000000000")
+    await reservations.reserve(dead, LIMITS, ASK)
+    await reservations.progress(dead.request_id, dead.tenant, (90, 40))
+    await made_long_ago(connection, dead)
+    sweeper = Sweeper(connection, reservations, priced, ended=told.append)
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert told == [entry.record for entry in await ledger(connection)]
+    assert [record.completion_tokens for record in told] == [40]
