@@ -1,0 +1,282 @@
+"""The line to a replica against real sockets: what breaks is told as our fault, and what is left is closed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from engine import client
+from engine.client import HttpxUpstream
+from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
+
+DEADLINE_S = 10.0
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@dataclass
+class Peer:
+    """One connection as the server sees it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def read_request(self) -> bytes:
+        """Return the head and body of the next request."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        return head + await self.reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def chunk(self, data: bytes) -> None:
+        await self.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+@dataclass
+class Served:
+    """A raw server and whom it met."""
+
+    url: str = ""
+    peers: list[Peer] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Served]:
+    """Run `conversation` with everybody who connects; a conversation that failed fails the test."""
+    met = Served()
+    talks: list[asyncio.Task[None]] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks.append(task)
+        peer = Peer(reader, writer)
+        met.peers.append(peer)
+        try:
+            await conversation(peer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    met.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            yield met
+            await asyncio.gather(*talks)
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[HttpxUpstream]:
+    async with HttpxUpstream(connect_s_max=2.0) as opened:
+        yield opened
+
+
+async def whole(upstream: HttpxUpstream, url: str, bytes_max: int = 1_000) -> tuple[int, str, bytes]:
+    async with upstream.request("POST", url + "/v1/x", headers={"x-request-id": "R"}, body=b"{}") as response:
+        return response.status, response.content_type, await response.read(bytes_max)
+
+
+async def test_a_request_arrives_and_its_answer_comes_back(upstream: HttpxUpstream) -> None:
+    requests: list[bytes] = []
+
+    async def conversation(peer: Peer) -> None:
+        requests.append(await peer.read_request())
+        await peer.write(b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nno, 5")
+
+    async with served(conversation) as met:
+        assert await whole(upstream, met.url) == (404, "text/plain", b"no, 5")
+    assert requests[0].startswith(b"POST /v1/x HTTP/1.1\r\n")
+    assert b"x-request-id: r\r\n" in requests[0].lower()
+    assert requests[0].endswith(b"\r\n\r\n{}")
+
+
+async def test_chunks_arrive_as_they_are_sent(upstream: HttpxUpstream) -> None:
+    seen = [asyncio.Event(), asyncio.Event()]
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        for event in seen:
+            await peer.chunk(b"data: 1\n\n")
+            # Nothing more is sent before the last chunk has been read.
+            await event.wait()
+        await peer.write(b"0\r\n\r\n")
+
+    async with served(conversation) as met, upstream.request("GET", met.url, headers={}) as response:
+        waiting = iter(seen)
+        async for chunk in response.chunks():
+            assert chunk == b"data: 1\n\n"
+            next(waiting).set()
+        assert next(waiting, None) is None
+
+
+async def test_nobody_listens(upstream: HttpxUpstream) -> None:
+    async def conversation(_: Peer) -> None: ...
+
+    async with served(conversation) as met:
+        url = met.url
+    with pytest.raises(ConnectFailed):
+        await whole(upstream, url)
+
+
+async def closes_at_once(_: Peer) -> None: ...
+
+
+async def closes_after_the_request(peer: Peer) -> None:
+    await peer.read_request()
+
+
+async def closes_in_the_body(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+
+
+async def closes_in_a_stream(peer: Peer) -> None:
+    # How a killed API process looks: FIN without the last chunk.
+    await peer.read_request()
+    await peer.write(STREAM_HEAD)
+    await peer.chunk(b"data: 1\n\n")
+
+
+async def speaks_no_http(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.write(b"SSH-2.0-OpenSSH_9\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [closes_at_once, closes_after_the_request, closes_in_the_body, closes_in_a_stream, speaks_no_http],
+    ids=lambda each: each.__name__,
+)
+async def test_a_replica_that_breaks_off(
+    upstream: HttpxUpstream, conversation: Callable[[Peer], Awaitable[None]]
+) -> None:
+    with pytest.raises(UpstreamBroken):
+        async with served(conversation) as met:
+            await whole(upstream, met.url)
+
+
+async def test_a_body_is_bounded_while_it_is_read(upstream: HttpxUpstream) -> None:
+    closed = asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        try:
+            while True:
+                await peer.chunk(b"x" * 1_000)
+        except ConnectionError:
+            closed.set()
+
+    async with served(conversation) as met:
+        with pytest.raises(ResponseTooLarge):
+            await whole(upstream, met.url, bytes_max=10_000)
+        await closed.wait()
+
+
+async def test_leaving_the_block_closes_the_connection(upstream: HttpxUpstream) -> None:
+    hung_up = asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        await peer.chunk(b"data: 1\n\n")
+        assert await peer.reader.read() == b""
+        hung_up.set()
+
+    async with served(conversation) as met:
+        async with upstream.request("POST", met.url, headers={}) as response:
+            async for _ in response.chunks():
+                break
+        await hung_up.wait()
+
+
+async def test_a_cancelled_wait_closes_the_connection(upstream: HttpxUpstream) -> None:
+    asked, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        asked.set()
+        assert await peer.reader.read() == b""
+        hung_up.set()
+
+    async with served(conversation) as met:
+        waiting = asyncio.create_task(whole(upstream, met.url))
+        await asked.wait()
+        waiting.cancel()
+        await hung_up.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def answers_forever(peer: Peer) -> None:
+    while True:
+        try:
+            await peer.read_request()
+        except asyncio.IncompleteReadError:
+            return
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+
+async def test_a_connection_that_was_read_to_its_end_is_used_again() -> None:
+    async with served(answers_forever) as met:
+        async with HttpxUpstream(connect_s_max=2.0) as upstream:
+            for _ in range(3):
+                assert (await whole(upstream, met.url))[2] == b"ok"
+        assert len(met.peers) == 1
+
+
+async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.KEEPALIVE_S < 5.0
+    monkeypatch.setattr(client, "KEEPALIVE_S", 0.0)
+    async with served(answers_forever) as met:
+        async with HttpxUpstream(connect_s_max=2.0) as upstream:
+            for _ in range(2):
+                await whole(upstream, met.url)
+        assert len(met.peers) == 2
+
+
+def subclasses(kind: type[httpx.TransportError]) -> Iterator[type[httpx.TransportError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from subclasses(narrower)
+
+
+EXPECTED: dict[type[httpx.TransportError], type[UpstreamFault]] = {
+    httpx.ConnectError: ConnectFailed,
+    httpx.ConnectTimeout: ConnectFailed,
+    httpx.PoolTimeout: ConnectFailed,
+    httpx.TimeoutException: UpstreamTimeout,
+    httpx.ReadTimeout: UpstreamTimeout,
+    httpx.WriteTimeout: UpstreamTimeout,
+}
+"""Every other one is a broken upstream."""
+
+
+@pytest.mark.parametrize("kind", list(subclasses(httpx.TransportError)), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("where", ["head", "body"])
+async def test_every_error_of_the_transport_is_one_of_ours(
+    kind: type[httpx.TransportError], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        raise kind("secret")
+
+    async def fail(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if where == "head":
+            raise kind("secret")
+        return httpx.Response(200, content=body())
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
+    async with HttpxUpstream(connect_s_max=1.0) as upstream:
+        with pytest.raises(UpstreamFault) as caught:
+            await whole(upstream, "http://replica")
+    assert type(caught.value) is EXPECTED.get(kind, UpstreamBroken)
+    assert "secret" not in str(caught.value)
