@@ -128,6 +128,13 @@ class LedgerUnavailable(ApiError):
         super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
 
 
+class InternalError(ApiError):
+    """A bug of ours: the client learns no more than that, and the log has the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.INTERNAL_ERROR, "The gateway failed; what happened is in its log.")
+
+
 def refusal(refused: Refused) -> ApiError:
     """Return the error for what a limit refused, with that limit's own wait."""
     limit = refused.limit

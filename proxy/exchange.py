@@ -4,6 +4,9 @@ One request's life: authenticate → admit → take a turn → relay → settle 
 This is the only place that puts the stages together. What each does stands in `stages/`, one file a stage.
 """
 
+import asyncio
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,7 +16,7 @@ from proxy.answers import answer_error
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
 from proxy.downstream import ClientGone, Downstream
-from proxy.errors import ApiError, Code
+from proxy.errors import ApiError, Code, InternalError
 from proxy.settings.sections import Bounds
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
@@ -21,6 +24,8 @@ from proxy.stages.meter import Meter
 from proxy.stages.relay import Relay
 from proxy.stages.turn import TakeTurn
 from proxy.tally import Tally
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +44,19 @@ class Exchange:
     async def __call__(self, endpoint: Endpoint, downstream: Downstream) -> None:
         """Serve one request to its end, whatever that end is."""
         tally = Tally(endpoint, self.incarnation)
-        with self.meter(tally):
+        with self.meter(tally), suppress(ClientGone):
             try:
                 await self._serve(downstream, tally)
-            except ClientGone as gone:
-                tally.failed(gone)
             except (ApiError, EngineRefused) as error:
                 tally.failed(error)
                 await answer_error(downstream, error, tally)
-            except BaseException as error:
+            except (ClientGone, asyncio.CancelledError) as error:
                 tally.failed(error)
                 raise
+            except Exception as bug:
+                _log.exception("exchange_failed", extra={"request_id": tally.request_id})
+                tally.failed(bug)
+                await answer_error(downstream, InternalError(), tally)
 
     async def _serve(self, downstream: Downstream, tally: Tally) -> None:
         tally.principal = self.authenticate(downstream)

@@ -1,5 +1,6 @@
 """The two Litestar applications: which handlers each listener has, and how every error reads."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from proxy.api.callers import Callers
 from proxy.api.health import health
 from proxy.api.openai import forwarded, models
 from proxy.api.quota import quota
-from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.errors import ApiError, Code, InternalError, InvalidRequest
 from proxy.exchange import Exchange
 from proxy.observe.metrics import Metrics
 from proxy.store.connection import Connection
 from proxy.store.reservations import Reservations
+
+_log = logging.getLogger(__name__)
 
 
 def public_site(exchange: Exchange, pools: Mapping[str, Pool], store: Reservations, connection: Connection) -> Litestar:
@@ -67,4 +70,5 @@ def _as_api_error(error: Exception, request: Request[Any, Any, Any]) -> ApiError
         case HTTPException(status_code=status) if status < 500:
             return InvalidRequest("A parameter of the request is not what this path takes.")
         case _:
-            return ApiError(Code.INTERNAL_ERROR, "The gateway failed; the request id is in its log.")
+            _log.error("request_failed", exc_info=error)
+            return InternalError()
