@@ -63,7 +63,7 @@ async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
             writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    met.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    met.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         async with asyncio.timeout(DEADLINE_S):
             yield met

@@ -151,29 +151,25 @@ def test_embeddings_have_no_limit_on_completion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "prompt", "prompts", "text_bytes", "token_ids", "longest_ids"),
+    ("endpoint", "prompt", "counted"),
     [
-        (COMPLETIONS, "hi", 1, 2, 0, 0),
-        (COMPLETIONS, "", 1, 0, 0, 0),
-        (COMPLETIONS, "h\u00e9\U0001f600", 1, 7, 0, 0),
-        (COMPLETIONS, ["hi", "you"], 2, 5, 0, 0),
-        (COMPLETIONS, [1, 2, 3], 1, 0, 3, 3),
-        (COMPLETIONS, [[1, 2, 3], [4]], 2, 0, 4, 3),
-        (EMBEDDINGS, "hi", 1, 2, 0, 0),
-        (EMBEDDINGS, ["hi", "you"], 2, 5, 0, 0),
-        (EMBEDDINGS, [[1], [2]], 2, 0, 2, 1),
+        (COMPLETIONS, "hi", (1, 2, 0, 0)),
+        (COMPLETIONS, "", (1, 0, 0, 0)),
+        (COMPLETIONS, "h\u00e9\U0001f600", (1, 7, 0, 0)),
+        (COMPLETIONS, ["hi", "you"], (2, 5, 0, 0)),
+        (COMPLETIONS, [1, 2, 3], (1, 0, 3, 3)),
+        (COMPLETIONS, [[1, 2, 3], [4]], (2, 0, 4, 3)),
+        (EMBEDDINGS, "hi", (1, 2, 0, 0)),
+        (EMBEDDINGS, ["hi", "you"], (2, 5, 0, 0)),
+        (EMBEDDINGS, [[1], [2]], (2, 0, 2, 1)),
     ],
 )
 def test_a_prompt_is_counted_in_every_shape(
-    endpoint: Endpoint, prompt: Any, prompts: int, text_bytes: int, token_ids: int, longest_ids: int
+    endpoint: Endpoint, prompt: Any, counted: tuple[int, int, int, int]
 ) -> None:
+    # (prompts, text_bytes, token_ids, longest_ids)
     asked = inquiry(endpoint, **{endpoint.prompt_field: prompt})
-    assert (asked.prompts, asked.text_bytes, asked.token_ids, asked.longest_ids) == (
-        prompts,
-        text_bytes,
-        token_ids,
-        longest_ids,
-    )
+    assert (asked.prompts, asked.text_bytes, asked.token_ids, asked.longest_ids) == counted
 
 
 def test_choices_multiply_over_prompts() -> None:

@@ -1,0 +1,115 @@
+"""
+Replicas that play what they were given: recorded answers, faults, and silences.
+
+The replicas' names are the hosts of their URLs. Each request to a replica takes the next of its answers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from engine.faults import ResponseTooLarge, UpstreamFault
+from tests.transcripts import transcript
+
+Step = bytes | Exception | asyncio.Event
+"""A chunk, a fault, or a silence until the event is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a replica, or the fault of its connection."""
+
+    steps: tuple[Step, ...]
+    status: int = 200
+    content_type: str = "text/event-stream; charset=utf-8"
+    connects: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request as a replica got it."""
+
+    replica: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def replays(name: str, *, until: int | None = None, then: Iterable[Step] = ()) -> Answer:
+    """Return a recorded answer: the first `until` chunks of it, and these steps after them."""
+    recorded = transcript(name)
+    return Answer((*recorded.chunks[:until], *then), recorded.status, recorded.content_type)
+
+
+def fails(fault: Exception) -> Answer:
+    """Return the answer of a replica that cannot be talked to."""
+    return Answer((fault,), connects=False)
+
+
+def silence() -> asyncio.Event:
+    """Return a step that never ends."""
+    return asyncio.Event()
+
+
+class PlayedUpstream:
+    """The `engine.client.Upstream` of a fleet of players."""
+
+    def __init__(self, **answers: list[Answer]) -> None:
+        self._answers = answers
+        self.asked: list[Asked] = []
+        self.open = 0
+        """How many responses are held now."""
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+    ) -> AsyncIterator["_Response"]:
+        """Play the replica's next answer."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self.asked.append(Asked(parts.hostname, parts.path, headers, orjson.loads(body) if body else {}))
+        answer = self._answers[parts.hostname].pop(0)
+        await asyncio.sleep(0)
+        if not answer.connects:
+            (fault,) = answer.steps
+            assert isinstance(fault, Exception)
+            raise fault
+        self.open += 1
+        try:
+            yield _Response(answer)
+        finally:
+            self.open -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    answer: Answer
+
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
+    @property
+    def content_type(self) -> str:
+        return self.answer.content_type
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for step in self.answer.steps:
+            await asyncio.sleep(0)
+            if isinstance(step, UpstreamFault):
+                raise step
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, bytes):
+                yield step
+
+    async def read(self, bytes_max: int) -> bytes:
+        body = b"".join([chunk async for chunk in self.chunks()])
+        if len(body) > bytes_max:
+            raise ResponseTooLarge
+        return body

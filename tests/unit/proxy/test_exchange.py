@@ -1,0 +1,577 @@
+"""One request's life and every way it can end: what the client reads, what is billed, and that nothing stays held."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.faults import ConnectFailed, UpstreamBroken
+from engine.openai import COMPLETIONS
+from proxy.billing.record import ExchangeRecord, Source
+from tests.transcripts import transcript
+from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
+from tests.unit.proxy.played_client import PlayedClient
+from tests.unit.proxy.played_upstream import Answer, fails, replays, silence
+
+STREAM = "122-chat-stream-continuous"
+STREAM_USAGE = (17, 6)
+"""Its prompt and completion tokens."""
+CUT = 4
+"""Chunks after which it is cut: the role and three tokens."""
+CUT_USAGE = (17, 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def bill(gw: Gateway) -> ExchangeRecord:
+    """Return the one row of the ledger."""
+    (record,) = gw.store.ledger
+    return record
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[ExchangeRecord]:
+    return [record.exchange for record in caplog.records if record.name == "tollway.exchange"]  # type: ignore[attr-defined]
+
+
+def tokens(record: ExchangeRecord) -> tuple[int, int]:
+    return record.prompt_tokens, record.completion_tokens
+
+
+def code(client: PlayedClient) -> str:
+    return str(client.json["error"]["code"])
+
+
+def in_band(client: PlayedClient) -> str:
+    """Return the code of the error that ends a stream."""
+    return str(json.loads(client.events[-1])["error"]["code"])
+
+
+# --- answers that come to their end
+
+
+async def test_a_stream_is_relayed_billed_and_metered(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw = gateway(folder, a=[replays(STREAM)])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, client.complete) == (200, True)
+    assert client.answer_headers["content-type"].startswith("text/event-stream")
+    recorded = [json.loads(chunk[6:]) for chunk in transcript(STREAM).chunks[:-1]]
+    assert [json.loads(event) for event in client.events[:-1]] == [
+        {key: value for key, value in frame.items() if key != "usage"} for frame in recorded if frame["choices"]
+    ]
+    assert client.events[-1] == b"[DONE]"
+    record = bill(gw)
+    assert tokens(record) == STREAM_USAGE
+    assert (record.outcome, record.source, record.replica, record.attempts) == ("ok", Source.ENGINE, "a", 1)
+    assert (record.tenant, record.user, record.plan, record.model, record.stream) == (
+        "acme",
+        "ada",
+        "pro",
+        "demo",
+        True,
+    )
+    assert (record.price_version, record.currency, record.charge_micros) == ("7", "EUR", 17 + 2 * 6)
+    assert logged(caplog) == [record]
+    assert client.answer_headers["x-request-id"] == record.request_id
+    assert client.answer_headers["x-tollway-replica"] == "a"
+    assert gw.used() == {"tokens": 23, "requests": 1, "concurrent": 0}
+    assert gw.metric("tollway_tokens_total", kind="completion") == 6
+    assert gw.metric("tollway_requests_total", outcome="ok") == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_an_answer_in_one_piece(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("100-chat")])
+    client = await gw.ask(CHAT_BODY)
+    assert client.answer == transcript("100-chat").body
+    assert client.answer_headers["content-length"] == str(len(client.answer))
+    assert (tokens(bill(gw)), bill(gw).outcome, bill(gw).stream) == ((17, 6), "ok", False)
+    gw.assert_nothing_is_held()
+
+
+async def test_a_prompt_list_with_choices_is_billed_as_the_engine_sums_it(folder: Path) -> None:
+    name = "223-completion-stream-list-n2-continuous"
+    recorded = transcript(name)
+    gw = gateway(folder, a=[replays(name)])
+    body = {"model": "demo", "prompt": recorded.asked["prompt"], "n": 2, "max_tokens": 8, "stream": True}
+    await gw.ask(body, COMPLETIONS)
+    told = json.loads(recorded.chunks[-2][6:])["usage"]
+    assert tokens(bill(gw)) == (told["prompt_tokens"], told["completion_tokens"])
+    assert bill(gw).n == 2 * len(recorded.asked["prompt"])
+
+
+@pytest.mark.parametrize(("body", "recorded"), [(STREAM_BODY, STREAM), (CHAT_BODY, "100-chat")], ids=["stream", "json"])
+async def test_it_is_settled_before_the_end_goes_out(folder: Path, body: dict[str, object], recorded: str) -> None:
+    gw = gateway(folder, a=[replays(recorded)])
+    gw.store.held["settle"] = settled = asyncio.Event()
+    client = gw.client(body)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: gw.store.ledger)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not client.complete
+    assert b"[DONE]" not in client.answer
+    settled.set()
+    await serving
+    assert client.complete
+
+
+async def test_what_the_engine_reads(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM)])
+    client = await gw.ask(STREAM_BODY | {"model": "gpt-4o-mini", "priority": -1, "cache_salt": "mine", "user": "x"})
+    (asked,) = gw.upstream.asked
+    assert (asked.replica, asked.path) == ("a", "/v1/chat/completions")
+    assert asked.body["model"] == "demo"
+    assert asked.body["max_completion_tokens"] == 100
+    assert asked.body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert asked.body["cache_salt"] not in ("mine", "")
+    assert not {"priority", "user"} & set(asked.body)
+    assert set(asked.headers) == {"content-type", "accept-encoding", "x-request-id"}
+    assert asked.headers["x-request-id"] == client.answer_headers["x-request-id"]
+    assert gw.metric("tollway_stripped_fields_total", endpoint="chat") == 3
+
+
+async def test_a_clamp_is_told_and_forwarded(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM)])
+    client = await gw.ask(
+        {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": True}, plan="free"
+    )
+    told = int(client.answer_headers["x-tollway-max-completion"])
+    assert 16 <= told < 100
+    assert gw.upstream.asked[0].body["max_completion_tokens"] == told
+
+
+# --- requests that are turned away before a replica works
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "refused"),
+    [
+        (STREAM_BODY, {"authorization": "Bearer forged"}, (401, "invalid_api_key")),
+        (b"{", {}, (400, "invalid_request")),
+        (STREAM_BODY | {"n": 99}, {}, (400, "invalid_request")),
+        (STREAM_BODY | {"model": "nobody"}, {}, (404, "model_not_found")),
+        (STREAM_BODY | {"model": "secret"}, {}, (403, "model_not_allowed")),
+        (STREAM_BODY | {"max_tokens": 4097}, {}, (400, "context_length_exceeded")),
+        (STREAM_BODY, {"content-encoding": "gzip"}, (415, "unsupported_media_type")),
+        (STREAM_BODY, {"content-length": "100001"}, (413, "request_too_large")),
+        (b"x" * 100_001, {}, (413, "request_too_large")),
+    ],
+)
+async def test_a_request_that_is_refused_costs_nothing(
+    folder: Path, body: dict[str, object] | bytes, headers: dict[str, str], refused: tuple[int, str]
+) -> None:
+    gw = gateway(folder)
+    client = await gw.ask(body, headers=headers)
+    assert (client.status, code(client)) == refused
+    assert len(client.answer_headers["x-request-id"]) == 26
+    assert (gw.store.steps, gw.upstream.asked) == ([], [])
+    assert gw.metric("tollway_requests_total", outcome=refused[1]) == 1
+
+
+async def test_a_limit_that_is_reached_tells_its_own_wait(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM)])
+    body = STREAM_BODY | {"max_tokens": 16}
+    await gw.ask(body, plan="free")
+    client = await gw.ask(body | {"messages": [{"role": "user", "content": "x" * 40}]}, plan="free")
+    assert (client.status, code(client)) == (429, "rate_limit_exceeded")
+    assert 1 <= int(client.answer_headers["retry-after"]) <= 60
+    assert client.answer_headers["x-ratelimit-remaining-tokens"] == "77"
+    assert len(gw.store.ledger) == len(gw.upstream.asked) == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_a_request_that_never_fits_is_not_told_to_wait(folder: Path) -> None:
+    client = await gateway(folder).ask(
+        STREAM_BODY | {"messages": [{"role": "user", "content": "x" * 200}]}, plan="free"
+    )
+    assert (client.status, code(client)) == (400, "tokens_exceed_plan")
+    assert "retry-after" not in client.answer_headers
+
+
+async def test_no_replica(folder: Path) -> None:
+    gw = gateway(folder, down=("a", "b"))
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (503, "no_replica")
+    assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
+    gw.assert_nothing_is_held()
+
+
+async def test_no_room(folder: Path) -> None:
+    gw = gateway(folder, down=("b",), a=[replays(STREAM, until=CUT, then=[silence()])])
+    first = gw.client(STREAM_BODY | {"n": 4})
+    serving = asyncio.create_task(gw.serve(first))
+    await until(lambda: first.answer)
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (429, "queue_full")
+    assert 1 <= int(client.answer_headers["retry-after"]) <= 5
+    first.left.set()
+    await serving
+    gw.assert_nothing_is_held()
+
+
+async def test_more_choices_than_any_replica_holds(folder: Path) -> None:
+    client = await gateway(folder).ask(STREAM_BODY | {"n": 5})
+    assert (client.status, code(client)) == (429, "queue_full")
+    assert "retry-after" not in client.answer_headers
+
+
+# --- the engine's own refusals
+
+
+@pytest.mark.parametrize("recorded", ["303-prompt-too-long", "316-bad-temperature", "322-empty-messages"])
+async def test_a_refusal_of_the_engine_passes_through_and_costs_nothing(folder: Path, recorded: str) -> None:
+    gw = gateway(folder, a=[replays(recorded)])
+    client = await gw.ask(CHAT_BODY)
+    assert (client.status, client.answer) == (400, transcript(recorded).body)
+    assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
+    assert gw.store.ledger == []
+    gw.assert_nothing_is_held()
+
+
+async def test_a_refusal_in_the_first_frame_becomes_a_real_400(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("309-bad-logprobs-stream")])
+    client = await gw.ask(STREAM_BODY)
+    assert client.status == 400
+    assert client.json["error"]["param"] == "logprobs"
+    assert client.answer_headers["content-type"] == "application/json"
+    assert gw.store.ledger == []
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("recorded", ["300-unknown-model", "005-method-not-allowed"])
+async def test_other_refusals_are_our_fault_and_tell_nothing_of_the_engine(folder: Path, recorded: str) -> None:
+    gw = gateway(folder, a=[replays(recorded)], b=[replays(recorded)])
+    client = await gw.ask(CHAT_BODY)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    assert transcript(recorded).body not in client.answer
+    gw.assert_nothing_is_held()
+
+
+# --- replicas that fail before the first frame
+
+
+def error_frame(status: int) -> Answer:
+    frame = json.dumps({"error": {"message": "engine's own words", "type": "x", "param": None, "code": status}})
+    return Answer((f"data: {frame}\n\n".encode(), b"data: [DONE]\n\n"))
+
+
+FAILS_FIRST: dict[str, Callable[[], Answer]] = {
+    "no connection": lambda: fails(ConnectFailed()),
+    "closed before the head": lambda: fails(UpstreamBroken()),
+    "closed before the first frame": lambda: Answer((UpstreamBroken(),)),
+    "closed within the first frame": lambda: Answer((b'data: {"id"', UpstreamBroken())),
+    "ended before the first frame": lambda: Answer(()),
+    "only a comment": lambda: Answer((b": keep-alive\n\n", UpstreamBroken())),
+    "overload": lambda: replays("400-overload"),
+    "overload in a frame": lambda: error_frame(503),
+    "a dead engine": lambda: replays("413-crash"),
+    "aborted at once": lambda: replays("410-abort-stream", until=0, then=transcript("410-abort-stream").chunks[-3:]),
+}
+
+
+@pytest.mark.parametrize("failure", FAILS_FIRST.values(), ids=FAILS_FIRST)
+async def test_another_replica_takes_over(folder: Path, failure: Callable[[], Answer]) -> None:
+    gw = gateway(folder, a=[failure()], b=[replays(STREAM)])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, client.events[-1]) == (200, b"[DONE]")
+    assert [asked.replica for asked in gw.upstream.asked] == ["a", "b"]
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.replica, record.attempts) == (STREAM_USAGE, "ok", "b", 2)
+    assert client.answer_headers["x-tollway-replica"] == "b"
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("failure", FAILS_FIRST.values(), ids=FAILS_FIRST)
+async def test_when_both_fail_it_is_a_502(folder: Path, failure: Callable[[], Answer]) -> None:
+    gw = gateway(folder, a=[failure()], b=[failure()])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    assert b"engine's own words" not in client.answer
+    assert gw.used()["tokens"] == 0
+    assert gw.metric("tollway_requests_total", outcome="upstream_error") == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_a_replica_that_refuses_connections_is_out_until_it_is_healthy_again(folder: Path) -> None:
+    gw = gateway(folder, a=[fails(ConnectFailed())], b=[replays(STREAM), replays(STREAM)])
+    for _ in range(2):
+        assert (await gw.ask(STREAM_BODY)).status == 200
+    assert [asked.replica for asked in gw.upstream.asked] == ["a", "b", "b"]
+    assert not gw.pools["demo"]["a"].healthy
+    assert gw.metric("tollway_replica_up", replica="a") == 0
+
+
+async def test_what_an_aborted_answer_cost_is_waste_and_no_charge(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("411-abort")], b=[replays("100-chat")])
+    client = await gw.ask(CHAT_BODY)
+    assert client.answer == transcript("100-chat").body
+    assert (tokens(bill(gw)), bill(gw).wasted_tokens) == ((17, 6), 17 + 11)
+    assert gw.metric("tollway_waste_tokens_total", reason="retried") == 28
+
+
+@pytest.mark.parametrize(
+    "second", [lambda: replays("411-abort"), lambda: fails(ConnectFailed())], ids=["abort", "down"]
+)
+async def test_waste_is_told_when_no_answer_came_of_it(folder: Path, second: Callable[[], Answer]) -> None:
+    gw = gateway(folder, a=[replays("411-abort")], b=[second()])
+    client = await gw.ask(CHAT_BODY)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    record = bill(gw)
+    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "upstream_error")
+    assert record.wasted_tokens == (56 if record.attempts == 2 and gw.pools["demo"]["b"].healthy else 28)
+    assert gw.metric("tollway_waste_tokens_total", reason="upstream_error") == record.wasted_tokens
+    gw.assert_nothing_is_held()
+
+
+async def test_with_one_attempt_nobody_else_is_asked(folder: Path) -> None:
+    gw = gateway(folder, config=CONFIG + "attempts_max = 1\n", a=[fails(ConnectFailed())])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    gw.assert_nothing_is_held()
+
+
+# --- replicas that fail after the first frame
+
+
+FAILS_LATER: dict[str, Callable[[], Answer]] = {
+    "closed": lambda: replays(STREAM, until=CUT, then=[UpstreamBroken()]),
+    "ended without DONE": lambda: replays(STREAM, until=CUT),
+    "DONE without a sum": lambda: replays(STREAM, until=CUT, then=[b"data: [DONE]\n\n"]),
+    "an error frame": lambda: replays(STREAM, until=CUT, then=transcript("412-crash-stream").chunks[-2:]),
+    "a refusal in mid-stream": lambda: replays(STREAM, until=CUT, then=transcript("309-bad-logprobs-stream").chunks),
+    "no JSON": lambda: replays(STREAM, until=CUT, then=[b'data: {"error": {\n\n']),
+}
+
+
+@pytest.mark.parametrize("failure", FAILS_LATER.values(), ids=FAILS_LATER)
+async def test_a_broken_stream_ends_in_an_error_and_is_billed_as_far_as_it_came(
+    folder: Path, failure: Callable[[], Answer]
+) -> None:
+    gw = gateway(folder, a=[failure()])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, client.complete) == (200, True)
+    assert in_band(client) == "stream_truncated"
+    assert b"[DONE]" not in client.answer
+    assert b"EngineCore" not in client.answer
+    assert len(client.events) == CUT + 1
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.source) == (CUT_USAGE, "stream_truncated", Source.CUT)
+    assert gw.used()["tokens"] == sum(CUT_USAGE)
+    gw.assert_nothing_is_held()
+
+
+async def test_an_abort_is_no_end(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("410-abort-stream")])
+    client = await gw.ask(STREAM_BODY)
+    assert in_band(client) == "stream_truncated"
+    assert b'"abort"' not in client.answer
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 9), "stream_truncated")
+    gw.assert_nothing_is_held()
+
+
+# --- clients that leave
+
+
+async def test_a_client_that_leaves_mid_stream_pays_for_what_was_received(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM, until=CUT, then=[silence()])])
+    client = await gw.ask(STREAM_BODY, leaves_after=CUT)
+    assert not client.complete
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.source) == (CUT_USAGE, "client_closed", Source.CUT)
+    assert gw.store.unobserved == [False]
+    assert gw.used() == {"tokens": sum(CUT_USAGE), "requests": 1, "concurrent": 0}
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("body", [STREAM_BODY, CHAT_BODY], ids=["stream", "json"])
+async def test_a_client_that_leaves_before_any_usage_gets_no_free_prefill(
+    folder: Path, body: dict[str, object]
+) -> None:
+    gw = gateway(folder, a=[Answer((silence(),))])
+    client = gw.client(body)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: gw.upstream.open)
+    reserved = gw.used()["tokens"]
+    client.left.set()
+    await serving
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((0, 0), "client_closed")
+    assert gw.store.unobserved == [True]
+    assert gw.used() == {"tokens": reserved, "requests": 1, "concurrent": 0}
+    assert client.messages == []
+    gw.assert_nothing_is_held()
+
+
+async def test_a_client_that_leaves_during_its_body_was_never_admitted(folder: Path) -> None:
+    gw = gateway(folder)
+    client = gw.client(parts=[])
+    client.left.set()
+    await gw.serve(client)
+    assert (client.messages, gw.store.steps) == ([], [])
+    assert gw.metric("tollway_requests_total", outcome="client_closed") == 1
+
+
+async def test_a_client_that_reads_no_further_is_cut_and_billed(folder: Path) -> None:
+    gw = gateway(folder, config=CONFIG + "idle_s_max = 0.05\n", a=[replays(STREAM)])
+    await gw.ask(STREAM_BODY, stalls_after=CUT)
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 4), "client_closed")
+    gw.assert_nothing_is_held()
+
+
+async def test_a_client_that_does_not_take_the_end_was_served_all_the_same(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("100-chat")])
+    await gw.serve(gw.client(CHAT_BODY, stalls_after=0), write_s_max=0.05)
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 6), "ok")
+    assert gw.metric("tollway_requests_total", outcome="ok") == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_a_client_that_does_not_take_an_error_is_gone(folder: Path) -> None:
+    gw = gateway(folder)
+    client = gw.client(STREAM_BODY, headers={"authorization": "forged"}, stalls_after=0)
+    await gw.serve(client, write_s_max=0.05)
+    assert not client.complete
+    assert gw.metric("tollway_requests_total", outcome="invalid_api_key") == 1
+
+
+# --- replicas that say nothing
+
+
+async def test_a_silent_replica_is_given_up_and_nobody_else_is_asked(folder: Path) -> None:
+    gw = gateway(folder, config=CONFIG + "ttft_s_max = 0.05\n", a=[Answer((silence(),))])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (504, "upstream_timeout")
+    assert [asked.replica for asked in gw.upstream.asked] == ["a"]
+    gw.assert_nothing_is_held()
+
+
+async def test_a_stream_that_stalls_is_cut_and_billed(folder: Path) -> None:
+    gw = gateway(folder, config=CONFIG + "idle_s_max = 0.05\n", a=[replays(STREAM, until=CUT, then=[silence()])])
+    client = await gw.ask(STREAM_BODY)
+    assert in_band(client) == "stream_truncated"
+    assert (tokens(bill(gw)), bill(gw).outcome) == (CUT_USAGE, "stream_truncated")
+    gw.assert_nothing_is_held()
+
+
+# --- a gateway that stops
+
+
+async def cancelled_when(gw: Gateway, client: PlayedClient, ready: Callable[[], object]) -> None:
+    """Serve the client and cancel it once `ready()`."""
+    serving = asyncio.create_task(gw.serve(client))
+    await until(ready)
+    serving.cancel()
+    for event in gw.store.held.values():
+        await asyncio.sleep(0)
+        event.set()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_a_shutdown_settles_what_was_received(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM, until=CUT, then=[silence()])])
+    client = gw.client(STREAM_BODY)
+    await cancelled_when(gw, client, lambda: len(client.events) == CUT)
+    assert (tokens(bill(gw)), bill(gw).outcome, bill(gw).source) == (CUT_USAGE, "shutdown", Source.CUT)
+    gw.assert_nothing_is_held()
+
+
+async def test_a_shutdown_while_reserving_gives_all_of_it_back(folder: Path) -> None:
+    gw = gateway(folder)
+    gw.store.held["reserve"] = asyncio.Event()
+    await cancelled_when(gw, gw.client(STREAM_BODY), lambda: gw.store.pending)
+    assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
+    gw.assert_nothing_is_held()
+
+
+async def test_a_shutdown_while_settling_lets_the_settle_end(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM)])
+    gw.store.held["settle"] = asyncio.Event()
+    await cancelled_when(gw, gw.client(STREAM_BODY), lambda: gw.store.ledger)
+    assert (tokens(bill(gw)), bill(gw).outcome) == (STREAM_USAGE, "ok")
+    assert gw.metric("tollway_requests_total", outcome="ok") == 1
+    gw.assert_nothing_is_held()
+
+
+# --- a store that is away
+
+
+async def test_without_a_store_nobody_is_admitted(folder: Path) -> None:
+    gw = gateway(folder)
+    gw.store.away = {"reserve"}
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client), client.answer_headers["retry-after"]) == (503, "ledger_unavailable", "1")
+    # The reserve may yet arrive: it is released all the same.
+    assert gw.store.steps == ["release"]
+    gw.assert_nothing_is_held()
+
+
+async def test_a_settle_that_finds_no_store_breaks_no_answer(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw = gateway(folder, a=[replays(STREAM)])
+    gw.store.away = {"settle"}
+    client = await gw.ask(STREAM_BODY)
+    assert client.events[-1] == b"[DONE]"
+    assert gw.metric("tollway_settle_failures_total") == 1
+    (told,) = logged(caplog)
+    assert tokens(told) == STREAM_USAGE
+    # The next sweep finds it open.
+    assert gw.store.pending == [told.request_id]
+    gw.assert_no_place_is_held()
+
+
+async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("316-bad-temperature")])
+    gw.store.away = {"release"}
+    assert (await gw.ask(CHAT_BODY)).status == 400
+    assert gw.metric("tollway_settle_failures_total") == 1
+    gw.assert_no_place_is_held()
+
+
+# --- one record each, whatever happens
+
+
+ENDS: dict[str, tuple[Callable[[], Answer], ...]] = {
+    "ok": (lambda: replays(STREAM),),
+    **{f"first: {name}": (failure, failure) for name, failure in FAILS_FIRST.items()},
+    **{f"later: {name}": (failure,) for name, failure in FAILS_LATER.items()},
+    "refused": (lambda: replays("303-prompt-too-long"),),
+}
+"""What each replica that is asked does."""
+
+
+@pytest.mark.parametrize("replicas", ENDS.values(), ids=ENDS)
+async def test_an_exchange_is_told_once_and_as_it_is_billed(
+    folder: Path, caplog: pytest.LogCaptureFixture, replicas: tuple[Callable[[], Answer], ...]
+) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw = gateway(folder, a=[replicas[0]()], b=[answer() for answer in replicas[1:]])
+    await gw.ask(STREAM_BODY)
+    (told,) = logged(caplog)
+    assert gw.store.ledger in ([], [told])
+    assert gw.metric("tollway_requests_total") == gw.metric("tollway_requests_total", outcome=told.outcome) == 1
+    prompt, completion = tokens(told) if gw.store.ledger else (0, 0)
+    assert gw.metric("tollway_tokens_total", kind="prompt") == prompt
+    assert gw.metric("tollway_tokens_total", kind="completion") == completion
+    assert gw.used()["tokens"] == prompt + completion
+    gw.assert_nothing_is_held()
+
+
+async def test_a_bug_is_told_and_holds_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    gw = gateway(folder, a=[])
+    client = await gw.ask(STREAM_BODY)
+    assert (client.status, code(client)) == (500, "internal_error")
+    (told,) = logged(caplog)
+    assert told.outcome == "internal_error"
+    assert client.answer_headers["x-request-id"] == told.request_id
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.exc_info is not None
+    assert line.request_id == told.request_id  # type: ignore[attr-defined]
+    gw.assert_nothing_is_held()
