@@ -130,13 +130,11 @@ class Child:
         process = self._started
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), self._stop_s_max)
+            await _waited(process, self._stop_s_max)
         if process.returncode is not None:
             await _gone(process.pid, LEFT_BEHIND_S_MAX)
         _signal_group(process.pid, signal.SIGKILL)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), KILLED_S_MAX)
+        await _waited(process, KILLED_S_MAX)
 
     def _tail(self) -> str:
         text = self.log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
@@ -157,11 +155,19 @@ def _fresh(log: Path) -> BinaryIO:
     return log.open("wb")
 
 
+async def _waited(process: asyncio.subprocess.Process, within_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await process.wait()
+
+
 async def _succeeds(probe: Probe) -> None:
+    # Not `asyncio.wait_for`, which loses a cancellation that comes as the probe ends (until Python 3.12).
     while True:
         with suppress(OSError, TimeoutError):
-            if await asyncio.wait_for(probe(), PROBE_S_MAX):
-                return
+            async with asyncio.timeout(PROBE_S_MAX):
+                if await probe():
+                    return
         await asyncio.sleep(PROBE_EVERY_S)
 
 
