@@ -53,7 +53,7 @@ class Exchange:
             except (ClientGone, asyncio.CancelledError) as error:
                 tally.failed(error)
                 raise
-            except Exception as bug:
+            except Exception as bug:  # noqa: BLE001 (the last resort: whatever it was, the client is answered)
                 _log.exception("exchange_failed", extra={"request_id": tally.request_id})
                 tally.failed(bug)
                 await answer_error(downstream, InternalError(), tally)
