@@ -16,7 +16,8 @@ from pathlib import Path
 
 from engine import command
 from engine.command import Command, LaunchSpec
-from engine.process import Child, ChildFailed, shielded, told
+from engine.process import Child, ChildFailed, told
+from engine.shielding import shielded
 
 HOST = "127.0.0.1"
 READY_S_MAX = {"sim": 10.0, "vllm": 300.0}
@@ -61,7 +62,7 @@ async def launch(specs: Sequence[LaunchSpec], *, logs: Path, report: Report) -> 
     finally:
         for life in lives:
             life.cancel()
-        await shielded(asyncio.create_task(_ended(lives)))
+        await shielded(_ended(lives))
 
 
 class _Keeper:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from engine import tether
+from engine.shielding import shielded
 
 Probe = Callable[[], Awaitable[bool]]
 """Tells whether the child serves by now; an OSError counts as no."""
@@ -182,16 +183,3 @@ async def _gone(group: int, within_s: float) -> None:
             while True:
                 os.killpg(group, 0)
                 await asyncio.sleep(PROBE_EVERY_S)
-
-
-async def shielded(task: asyncio.Task[None]) -> None:
-    """Wait for `task` to its end, whatever cancels the waiting, and only then pass the cancellation on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as fault:
-            cancelled = fault
-    if cancelled is not None:
-        raise cancelled
-    task.result()

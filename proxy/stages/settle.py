@@ -4,12 +4,12 @@ import logging
 from types import TracebackType
 from typing import Self
 
+from engine.shielding import shielded
 from engine.usage import Usage
 from proxy.billing.record import CLIENT_CLOSED
 from proxy.call import Call
 from proxy.errors import LedgerUnavailable
 from proxy.observe.metrics import Metrics
-from proxy.shielding import shielded
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 

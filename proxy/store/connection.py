@@ -2,8 +2,8 @@
 The connection to Redis: a bounded pool, a deadline on every call, one fault.
 
 Rules:
-- Every call is answered within `deadline_s`, after at most `WAIT_S_MAX` for its turn on a socket: a burst waits in line,
-  and only a Redis that does not answer is unavailable.
+- Every call is answered within `deadline_s`, after at most `WAIT_S_MAX` for its turn on a socket: a burst waits in
+  line, and only a Redis that does not answer is unavailable.
 - Whatever redis-py raises becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
 - A cancelled call raises CancelledError. redis-py may answer all the same and keep the cancellation to itself (seen
   with 8.1), so it is looked for after each call.

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-async def shielded(work: Coroutine[Any, Any, _T]) -> _T:
+async def shielded(work: Coroutine[Any, Any, _T] | asyncio.Task[_T]) -> _T:
     """
     Run `work` to its end even when this task is cancelled meanwhile, and only then let the cancellation through.
+
+    What `work` raised goes with the cancellation as its cause.
 
     Bounds: none of its own; `work` must have a deadline.
     """
@@ -21,5 +23,5 @@ async def shielded(work: Coroutine[Any, Any, _T]) -> _T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        raise cancelled
+        raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
