@@ -18,7 +18,7 @@ WHOLE = [one for one in STREAMS if one.continuous and one.name.startswith(("1", 
 """Continuous streams that ran to their end, as the gateway asks for all of its own."""
 
 line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
-texts = st.text(st.sampled_from("ab \":{}[],\u2028\u2029\u0085\u00e9\U0001f600"), max_size=12)
+texts = st.text(st.sampled_from('ab ":{}[],\u2028\u2029\u0085\u00e9\U0001f600'), max_size=12)
 lines = st.one_of(
     texts.map(lambda text: "data: " + text),
     texts.map(lambda text: "data:" + text),

@@ -1,0 +1,210 @@
+"""The client's side: bounds on what it sends, news of its leaving, and what it gets of an answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy.downstream import ClientGone, Downstream
+from proxy.errors import ApiError, Code
+from tests.unit.proxy.gateway import until
+from tests.unit.proxy.played_client import PlayedClient
+
+
+async def read(client: PlayedClient, bytes_max: int = 10, s_max: float = 5.0) -> bytes:
+    return await client.downstream().read_body(bytes_max=bytes_max, s_max=s_max)
+
+
+# --- the body
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        PlayedClient(b"0123456789"),
+        PlayedClient(parts=[b"0123", b"", b"456789"]),
+        PlayedClient(b"0123456789", {"content-length": "10"}),
+        PlayedClient(b"0123456789", {"content-encoding": "identity"}),
+    ],
+    ids=["whole", "in parts", "declared", "identity"],
+)
+async def test_a_body_within_its_bound(client: PlayedClient) -> None:
+    assert await read(client) == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("client", "code"),
+    [
+        (PlayedClient(b"0123456789A"), Code.REQUEST_TOO_LARGE),
+        (PlayedClient(parts=[b"0123456789", b"A"]), Code.REQUEST_TOO_LARGE),
+        (PlayedClient(parts=[], headers={"content-length": "11"}), Code.REQUEST_TOO_LARGE),
+        (PlayedClient(b"x", {"content-encoding": "gzip"}), Code.UNSUPPORTED_MEDIA_TYPE),
+        (PlayedClient(b"x", {"content-encoding": "identity, br"}), Code.UNSUPPORTED_MEDIA_TYPE),
+    ],
+    ids=["too large", "too large in parts", "declared too large", "encoded", "twice encoded"],
+)
+async def test_a_body_beyond_its_bound(client: PlayedClient, code: Code) -> None:
+    with pytest.raises(ApiError) as caught:
+        await read(client)
+    assert caught.value.code is code
+
+
+async def test_a_body_is_refused_at_its_bound_and_not_read_to_its_end() -> None:
+    client = PlayedClient(parts=[b"x" * 8] * 1_000)
+    with pytest.raises(ApiError):
+        await read(client)
+    assert (await client.receive())["more_body"]
+
+
+async def test_a_declared_length_that_lies_bounds_nothing() -> None:
+    with pytest.raises(ApiError):
+        await read(PlayedClient(b"0123456789A", {"content-length": "1"}))
+
+
+async def test_a_body_that_does_not_arrive() -> None:
+    with pytest.raises(ApiError) as caught:
+        await read(PlayedClient(parts=[]), s_max=0.01)
+    assert caught.value.code is Code.REQUEST_TIMEOUT
+
+
+async def test_a_client_that_leaves_while_it_sends() -> None:
+    client = PlayedClient(parts=[])
+    client.left.set()
+    with pytest.raises(ClientGone):
+        await read(client)
+
+
+async def test_headers_are_found_by_name() -> None:
+    downstream = PlayedClient(headers={"authorization": "Bearer x"}).downstream()
+    assert (downstream.header("authorization"), downstream.header("cookie")) == ("Bearer x", None)
+
+
+# --- the client's leaving
+
+
+async def after_body(client: PlayedClient) -> Downstream:
+    """Return the client with its body read, as it must be before it is watched."""
+    downstream = client.downstream()
+    await downstream.read_body(bytes_max=10, s_max=5.0)
+    return downstream
+
+
+async def watching(client: PlayedClient, work: Any) -> Any:
+    """Await `work` while the client is watched."""
+    downstream = await after_body(client)
+    async with downstream.watched():
+        return await work
+
+
+def no_cancellation_is_left() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0
+
+
+async def test_a_block_ends_when_the_client_leaves() -> None:
+    client = PlayedClient()
+    asyncio.get_running_loop().call_soon(client.left.set)
+    with pytest.raises(ClientGone):
+        await watching(client, asyncio.Event().wait())
+    assert no_cancellation_is_left()
+    await asyncio.sleep(0)
+
+
+async def test_a_client_that_left_ends_every_later_block() -> None:
+    client = PlayedClient()
+    downstream = await after_body(client)
+    client.left.set()
+    for _ in range(2):
+        with pytest.raises(ClientGone):
+            async with downstream.watched():
+                await asyncio.Event().wait()
+    assert no_cancellation_is_left()
+
+
+async def test_a_block_that_ends_is_left_alone() -> None:
+    client = PlayedClient()
+    assert await watching(client, asyncio.sleep(0, "done")) == "done"
+    client.left.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert no_cancellation_is_left()
+
+
+async def test_a_fault_of_the_block_stays_what_it_is() -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await watching(PlayedClient(), fail())
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves too"])
+async def test_somebody_elses_cancellation_passes_through(*, leaves: bool) -> None:
+    client, begun = PlayedClient(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(watching(client, work()))
+    await begun.wait()
+    if leaves:
+        client.left.set()
+    task.cancel()
+    await until(task.done)
+    assert task.cancelled()
+
+
+async def test_a_deadline_around_the_block_keeps_its_own_end() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await watching(PlayedClient(), asyncio.Event().wait())
+    assert no_cancellation_is_left()
+
+
+async def test_a_client_that_leaves_after_its_answer_is_no_loss() -> None:
+    client = PlayedClient()
+    downstream = await after_body(client)
+    async with downstream.watched():
+        await downstream.answer(200, [], b"{}")
+        client.left.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert client.answer == b"{}"
+
+
+# --- the answer
+
+
+async def test_the_head_goes_out_with_the_first_part() -> None:
+    client = PlayedClient()
+    downstream = client.downstream()
+    downstream.head(200, [("x-request-id", "R")])
+    assert (client.messages, downstream.started) == ([], False)
+    await downstream.send(b"one")
+    await downstream.send(b"two")
+    await downstream.finish(b"end")
+    assert [message["type"] for message in client.messages] == ["http.response.start"] + ["http.response.body"] * 3
+    assert [message.get("more_body") for message in client.messages] == [None, True, True, False]
+    assert (client.status, client.answer_headers, client.answer) == (200, {"x-request-id": "R"}, b"onetwoend")
+
+
+async def test_the_last_word_on_the_head_counts_until_it_is_out() -> None:
+    client = PlayedClient()
+    downstream = client.downstream()
+    downstream.head(200, [])
+    await downstream.answer(429, [("retry-after", "7")], b"{}")
+    assert client.status == 429
+    assert client.answer_headers == {"retry-after": "7", "content-length": "2"}
+
+
+@pytest.mark.parametrize("stalls_after", [0, 1], ids=["at the head", "at the end"])
+async def test_a_client_that_does_not_read_the_end_is_gone(stalls_after: int) -> None:
+    client = PlayedClient(stalls_after=stalls_after)
+    downstream: Downstream = client.downstream(write_s_max=0.01)
+    downstream.head(200, [])
+    if stalls_after:
+        await downstream.send(b"one")
+    with pytest.raises(ClientGone):
+        await downstream.finish(b"end")
+    assert no_cancellation_is_left()
