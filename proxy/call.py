@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from engine.openai import Endpoint, Inquiry, MalformedRequest, parse
+from engine.openai import CHAT, Endpoint, Inquiry, MalformedRequest, parse
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask
@@ -86,7 +86,9 @@ def _check_context(inquiry: Inquiry, model: Model) -> None:
     context = model.context_tokens
     if inquiry.max_completion is not None and inquiry.max_completion > context:
         message = f"{inquiry.max_completion} completion tokens are asked for; the model's context holds {context}."
-        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param="max_tokens")
+        newer = inquiry.endpoint is CHAT and inquiry.fields.get("max_completion_tokens") is not None
+        param = "max_completion_tokens" if newer else "max_tokens"
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=param)
     if inquiry.longest_ids > context:
         message = f"A prompt has {inquiry.longest_ids} tokens; the model's context holds {context}."
         raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=inquiry.endpoint.prompt_field)

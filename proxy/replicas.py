@@ -53,7 +53,8 @@ async def pooled(
 
     def changed(replica: Replica) -> None:
         metrics.replica_up(model_of[id(replica)], replica.name, up=replica.healthy)
-        _report(replica.name, "is up" if replica.healthy else "is down")
+        level = logging.INFO if replica.healthy else logging.WARNING
+        _log.log(level, "replica is %s", "up" if replica.healthy else "down", extra={"replica": replica.name})
 
     async with health.watched([replica for pool in pools.values() for replica in pool], upstream, changed):
         yield pools
@@ -68,6 +69,7 @@ def _specs(settings: Settings) -> list[LaunchSpec]:
             sequences=replica.sequences,
             context_tokens=model.context_tokens,
             port=urlsplit(replica.url).port if replica.url else None,
+            weights=model.launch.weights,
             args=model.launch.args,
         )
         for model in settings.models
@@ -77,4 +79,4 @@ def _specs(settings: Settings) -> list[LaunchSpec]:
 
 
 def _report(replica: str, became: str) -> None:
-    _log.warning("replica %s %s", replica, became)
+    _log.info("replica %s", became, extra={"replica": replica})

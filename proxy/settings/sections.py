@@ -163,6 +163,8 @@ class Launch(Section):
 
     engine: Literal["sim", "vllm"]
     """`sim` for the built-in simulated engine, `vllm` for the real one."""
+    weights: str = ""
+    """What `vllm` loads: a folder or a Hugging Face name. Empty: the tiny model of `deploy/vllm/install.sh`."""
     args: tuple[str, ...] = ()
     """Further arguments for the engine's command line."""
 
