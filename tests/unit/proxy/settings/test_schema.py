@@ -23,5 +23,5 @@ def test_the_annotations_tell_what_may_stand_where(path: Path, types: list[Any])
 
 
 def test_a_section_knows_its_keys() -> None:
-    assert keys_at(["models", 0, "launch"]) == ["engine", "args"]
+    assert keys_at(["models", 0, "launch"]) == ["engine", "weights", "args"]
     assert keys_at(["models"]) == []
