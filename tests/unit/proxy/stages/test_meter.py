@@ -1,0 +1,36 @@
+import logging
+from dataclasses import replace
+
+import pytest
+
+from proxy.tally import Tally
+from tests.unit.proxy.gateway import Gateway
+
+
+def outcomes(gw: Gateway) -> dict[str, float]:
+    return {outcome: gw.metric("tollway_requests_total", outcome=outcome) for outcome in ("ok", "queue_full")}
+
+
+def test_what_was_billed_is_what_is_told(gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    with gw.exchange.meter(tally):
+        tally.final = replace(tally.record(), completion_tokens=7)
+        tally.outcome = "queue_full"
+    (line,) = caplog.records
+    assert line.exchange is tally.final  # type: ignore[attr-defined]
+    assert outcomes(gw) == {"ok": 1, "queue_full": 0}
+    assert gw.metric("tollway_tokens_total", kind="completion") == 7
+    assert gw.metric("tollway_request_seconds_count") == 1
+
+
+def test_what_was_not_billed_is_told_and_not_timed(gw: Gateway, tally: Tally) -> None:
+    with gw.exchange.meter(tally):
+        tally.outcome = "queue_full"
+    assert outcomes(gw) == {"ok": 0, "queue_full": 1}
+    assert gw.metric("tollway_request_seconds_count") == 0
+
+
+def test_an_exchange_that_raises_is_told_too(gw: Gateway, tally: Tally) -> None:
+    with pytest.raises(LookupError), gw.exchange.meter(tally):
+        raise LookupError
+    assert gw.metric("tollway_requests_total") == 1

@@ -1,0 +1,52 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from proxy.stages.patience import Patience
+
+LONG, SHORT = 60.0, 0.01
+
+
+async def outwait(patience: Patience, step: Callable[[], None] = lambda: None) -> None:
+    """Take a step that never ends."""
+    async with patience:
+        step()
+        await asyncio.Event().wait()
+
+
+async def test_the_first_step_is_the_replicas() -> None:
+    patience = Patience(first_s=SHORT, whole_s=LONG)
+    with pytest.raises(TimeoutError):
+        await outwait(patience)
+    assert not patience.blames_client
+
+
+async def test_a_step_of_the_clients_blames_the_client() -> None:
+    patience = Patience(first_s=LONG, whole_s=LONG)
+    with pytest.raises(TimeoutError):
+        await outwait(patience, lambda: patience.with_client(SHORT))
+    assert patience.blames_client
+
+
+async def test_each_step_has_its_own_time() -> None:
+    patience = Patience(first_s=SHORT, whole_s=LONG)
+    async with patience:
+        patience.with_client(LONG)
+        await asyncio.sleep(2 * SHORT)
+        patience.with_replica(LONG)
+    assert not patience.blames_client
+
+
+async def test_no_step_outlasts_the_whole() -> None:
+    patience = Patience(first_s=LONG, whole_s=SHORT)
+    with pytest.raises(TimeoutError):
+        await outwait(patience, lambda: patience.with_replica(LONG))
+
+
+async def test_somebody_elses_cancellation_is_no_timeout() -> None:
+    task = asyncio.create_task(outwait(Patience(first_s=LONG, whole_s=LONG)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,71 @@
+import asyncio
+
+import pytest
+
+from engine.usage import Usage
+from proxy.call import Call
+from proxy.errors import LedgerUnavailable
+from proxy.stages.settle import Reservation
+from proxy.tally import Tally
+from tests.unit.proxy.gateway import Gateway, until
+
+
+@pytest.fixture
+def reservation(gw: Gateway, asked: Call, tally: Tally) -> Reservation:
+    return Reservation(gw.store, asked, tally, gw.metrics)
+
+
+async def test_it_ends_once(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
+    tally.reached, tally.usage = True, Usage(17, 0, 6)
+    async with reservation:
+        await reservation.settle()
+        await reservation.settle()
+    assert gw.store.steps == ["settle"]
+    assert gw.store.ledger == [tally.final]
+
+
+async def test_what_no_replica_saw_is_given_back(gw: Gateway, reservation: Reservation) -> None:
+    async with reservation:
+        pass
+    assert (gw.store.steps, gw.store.ledger) == (["release"], [])
+
+
+async def test_what_a_replica_may_have_worked_on_is_settled_with_its_end(
+    gw: Gateway, reservation: Reservation, tally: Tally
+) -> None:
+    tally.reached = True
+    with pytest.raises(LookupError):
+        async with reservation:
+            raise LookupError
+    assert [record.outcome for record in gw.store.ledger] == ["internal_error"]
+
+
+@pytest.mark.parametrize(("reached", "step"), [(True, "settle"), (False, "release")])
+async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
+    gw: Gateway, reservation: Reservation, tally: Tally, *, reached: bool, step: str
+) -> None:
+    tally.reached = reached
+    gw.store.away = {step}
+    async with reservation:
+        pass
+    assert gw.metric("tollway_settle_failures_total") == 1
+    assert tally.final is None
+    with pytest.raises(LedgerUnavailable):
+        await gw.store.settle(tally.record(), ()) if reached else await gw.store.release(tally.record(), ())
+
+
+async def test_a_release_ends_though_we_are_cancelled(gw: Gateway, reservation: Reservation) -> None:
+    gw.store.held["release"] = answered = asyncio.Event()
+
+    async def hold() -> None:
+        async with reservation:
+            pass
+
+    task = asyncio.create_task(hold())
+    await until(lambda: gw.store.steps)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,137 @@
+"""What a request may ask, what is reserved for it, and whose prefix cache it shares."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from policies.quota import Ask
+from proxy.call import Call, understand
+from proxy.catalog import Catalog
+from proxy.errors import ApiError, Code
+from proxy.identity.principal import Principal
+from proxy.settings.loading import parse
+from proxy.settings.sections import Bounds
+from tests.unit.proxy.gateway import CONFIG
+
+ADA = Principal("acme", "ada", "pro")
+BOB = Principal("acme", "bob", "pro")
+EVE = Principal("globex", "ada", "pro")
+CHAT_BODY: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog.of(parse(CONFIG, {}, folder=tmp_path))
+
+
+def call(catalog: Catalog, body: dict[str, Any], endpoint: Endpoint = CHAT, principal: Principal = ADA) -> Call:
+    return understand(endpoint, json.dumps(body).encode(), principal, catalog=catalog, bounds=Bounds())
+
+
+def test_a_call_knows_its_plan_its_model_and_its_price(catalog: Catalog) -> None:
+    understood = call(catalog, CHAT_BODY | {"model": "gpt-4o-mini"})
+    assert (understood.principal, understood.plan.name, understood.model.name) == (ADA, "pro", "demo")
+    assert understood.price is not None
+    assert understood.price.version == "7"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "refused"),
+    [
+        (CHAT, CHAT_BODY | {"model": "nobody"}, (Code.MODEL_NOT_FOUND, "model")),
+        (CHAT, CHAT_BODY | {"model": "secret"}, (Code.MODEL_NOT_ALLOWED, "model")),
+        (CHAT, CHAT_BODY | {"messages": []}, (Code.INVALID_REQUEST, "messages")),
+        (CHAT, CHAT_BODY | {"max_tokens": 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "max_tokens")),
+        (CHAT, CHAT_BODY | {"max_completion_tokens": 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "max_completion_tokens")),
+        (COMPLETIONS, {"model": "demo", "prompt": [1] * 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "prompt")),
+        (COMPLETIONS, {"model": "demo", "prompt": [[1], [1] * 4_097]}, (Code.CONTEXT_LENGTH_EXCEEDED, "prompt")),
+        (EMBEDDINGS, {"model": "demo", "input": [1] * 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "input")),
+    ],
+)
+def test_what_cannot_be_answered(
+    catalog: Catalog, endpoint: Endpoint, body: dict[str, Any], refused: tuple[Code, str]
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        call(catalog, body, endpoint)
+    assert (caught.value.code, caught.value.param) == refused
+
+
+def test_what_just_fits_the_context_is_asked_of_the_engine(catalog: Catalog) -> None:
+    call(catalog, CHAT_BODY | {"max_tokens": 4_096})
+    call(catalog, {"model": "demo", "prompt": [1] * 4_096}, COMPLETIONS)
+
+
+def test_a_model_serves_its_endpoints_only(catalog: Catalog) -> None:
+    config = CONFIG.replace('models = ["demo"]', 'models = ["*"]')
+    everything = Catalog.of(parse(config, {}))
+    with pytest.raises(ApiError) as caught:
+        call(everything, {"model": "secret", "input": "hi"}, EMBEDDINGS)
+    assert (caught.value.code, caught.value.param) == (Code.INVALID_REQUEST, "model")
+
+
+def test_a_long_model_name_is_not_repeated_whole(catalog: Catalog) -> None:
+    with pytest.raises(ApiError) as caught:
+        call(catalog, CHAT_BODY | {"model": "x" * 10_000})
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "ask"),
+    [
+        # The model: a template of 10 tokens, 512 by default, at least 16.
+        (COMPLETIONS, {"prompt": "x" * 20}, Ask(30, 1, 512, 16, 9)),
+        (COMPLETIONS, {"prompt": ["x" * 20, "y"], "n": 3, "max_tokens": 100}, Ask(41, 6, 100, 16, 9)),
+        (COMPLETIONS, {"prompt": "x", "max_tokens": 5}, Ask(11, 1, 5, 5, 9)),
+        (COMPLETIONS, {"prompt": [[1, 2, 3], [4]], "max_tokens": 5}, Ask(24, 2, 5, 5, 9)),
+        (COMPLETIONS, {"prompt": "x" * 9_000, "max_tokens": 5}, Ask(4_096, 1, 5, 5, 9)),
+        (EMBEDDINGS, {"input": ["x" * 20, "y"]}, Ask(41, 2, 0, 0, 9)),
+    ],
+    ids=["default", "prompts times n", "less than the least", "ids", "the context bounds it", "embeddings"],
+)
+def test_what_is_reserved(catalog: Catalog, endpoint: Endpoint, body: dict[str, Any], ask: Ask) -> None:
+    assert call(catalog, {"model": "demo"} | body, endpoint).ask(hold_us=9) == ask
+
+
+@pytest.mark.parametrize(
+    ("scope", "apart"),
+    [
+        ("user", {"ada", "bob", "eve"}),
+        ("tenant", {"ada", "eve"}),
+        ("friends", {"ada"}),
+    ],
+)
+def test_a_prefix_cache_is_shared_within_its_scope_alone(catalog: Catalog, scope: str, apart: set[str]) -> None:
+    understood = call(catalog, CHAT_BODY)
+    scoped = replace(understood, model=replace(understood.model, cache_scope=scope))
+    salts = {
+        name: replace(scoped, principal=principal).cache_salt(b"secret")
+        for name, principal in {"ada": ADA, "bob": BOB, "eve": EVE}.items()
+    }
+    assert len(set(salts.values())) == len(apart)
+    assert (salts["ada"] == salts["bob"]) == ("bob" not in apart)
+    assert (salts["ada"] == salts["eve"]) == ("eve" not in apart)
+
+
+def test_names_cannot_be_chosen_to_meet(catalog: Catalog) -> None:
+    understood = call(catalog, CHAT_BODY)
+    salts = {
+        replace(
+            understood, principal=Principal(tenant, user, "pro"), model=replace(understood.model, cache_scope=scope)
+        ).cache_salt(b"secret")
+        for scope in ("user", "tenant", "acme")
+        for tenant, user in [("acme", "ada"), ("acmea", "da"), ("tenant", "acme"), ("group", "acme")]
+    }
+    # Four users, four tenants, one group.
+    assert len(salts) == 9
+
+
+def test_a_salt_tells_nothing_without_the_secret(catalog: Catalog) -> None:
+    understood = call(catalog, CHAT_BODY)
+    salt = understood.cache_salt(b"secret")
+    assert salt == understood.cache_salt(b"secret")
+    assert salt != understood.cache_salt(b"another")
+    assert "acme" not in salt
