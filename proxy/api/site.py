@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ControllerRouterHandler
+from ulid import ULID
 
 from engine.pool import Pool
 from proxy.answers import error_headers
@@ -47,19 +48,26 @@ def _site(handlers: Sequence[ControllerRouterHandler]) -> Litestar:
     return Litestar(
         route_handlers=handlers,
         exception_handlers={Exception: _answer},
+        after_request=_identified,
         openapi_config=None,
         logging_config=None,
     )
 
 
-def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    told = _as_api_error(error, request)
-    return Response(
-        told.body(), status_code=told.status, media_type="application/json", headers=dict(error_headers(told))
-    )
+def _identified(response: Response[Any]) -> Response[Any]:
+    """Give an answer that is no exchange's an id too."""
+    response.headers.setdefault("x-request-id", str(ULID()))
+    return response
 
 
-def _as_api_error(error: Exception, request: Request[Any, Any, Any]) -> ApiError:
+def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    request_id = str(ULID())
+    told = _as_api_error(error, request, request_id)
+    headers = {**dict(error_headers(told)), "x-request-id": request_id}
+    return Response(told.body(), status_code=told.status, media_type="application/json", headers=headers)
+
+
+def _as_api_error(error: Exception, request: Request[Any, Any, Any], request_id: str) -> ApiError:
     match error:
         case ApiError():
             return error
@@ -70,5 +78,5 @@ def _as_api_error(error: Exception, request: Request[Any, Any, Any]) -> ApiError
         case HTTPException(status_code=status) if status < 500:
             return InvalidRequest("A parameter of the request is not what this path takes.")
         case _:
-            _log.error("request_failed", exc_info=error)
+            _log.error("request_failed", exc_info=error, extra={"request_id": request_id})
             return InternalError()
