@@ -23,7 +23,7 @@ def forwarded(exchange: Exchange, *, write_s_max: float) -> list[ASGIRouteHandle
 
 
 def _forward(endpoint: Endpoint, exchange: Exchange, write_s_max: float) -> ASGIRouteHandler:
-    @asgi(endpoint.path, name=endpoint.name)
+    @asgi(endpoint.path, name=endpoint.name, copy_scope=False)
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         downstream = Downstream(cast("HTTPScope", scope), receive, send, write_s_max=write_s_max)
         if downstream.method != "POST":
@@ -42,9 +42,9 @@ def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:
         return {"object": "list", "data": [_shown(name, model) for model in allowed for name in _names(model)]}
 
     @get("/v1/models/{name:path}", sync_to_thread=False)
-    def one_model(request: Request[Any, Any, Any], name: str) -> dict[str, Any]:
+    def one_model(request: Request[Any, Any, Any]) -> dict[str, Any]:
         plan = callers.plan(request)
-        asked = name.removeprefix("/")
+        asked = str(request.path_params["name"]).removeprefix("/")
         model = catalog.model(asked)
         if model is None or not plan.allows(model):
             raise ApiError(Code.MODEL_NOT_FOUND, f"The model `{asked[:128]}` does not exist.", param="model")

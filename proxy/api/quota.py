@@ -22,10 +22,10 @@ def quota(catalog: Catalog, callers: Callers, store: Reservations) -> list[HTTPR
     """Return the handler of `GET /v1/quota`, which takes an optional `model`."""
 
     @get("/v1/quota")
-    async def show(request: Request[Any, Any, Any], model: str | None = None) -> dict[str, Any]:
+    async def show(request: Request[Any, Any, Any]) -> dict[str, Any]:
         principal = callers.principal(request)
         plan = callers.plan_of(principal)
-        models = _chosen(catalog, plan, model)
+        models = _chosen(catalog, plan, request.query_params.get("model"))
         return {
             "object": "quota",
             "tenant": principal.tenant,
