@@ -26,6 +26,8 @@ class MemoryReservations:
         self.notes: list[tuple[str, tuple[int, int]]] = []
         self.away: set[str] = set()
         """The steps that find no store."""
+        self.broken: Exception | None = None
+        """A bug that every step meets."""
         self.held: dict[str, asyncio.Event] = {}
         """The steps that are done, and answered only once their event is set."""
         self.steps: list[str] = []
@@ -78,6 +80,8 @@ class MemoryReservations:
         await asyncio.sleep(0)
         if step in self.away:
             raise LedgerUnavailable
+        if self.broken is not None:
+            raise self.broken
         self.steps.append(step)
 
     async def _answer(self, step: str) -> None:

@@ -1,0 +1,55 @@
+"""Both listeners' applications, called as a server calls them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from proxy.api.site import admin_site, public_site
+from proxy.errors import LedgerUnavailable
+from tests.unit.proxy.gateway import Gateway, gateway
+from tests.unit.proxy.played_upstream import replays
+
+Get = Callable[..., Any]
+
+
+class Ping:
+    """The one question that a site asks its connection."""
+
+    def __init__(self) -> None:
+        self.answers = True
+
+    async def call(self, *command: str) -> str:
+        assert command == ("PING",)
+        if not self.answers:
+            raise LedgerUnavailable
+        return "PONG"
+
+
+@pytest.fixture
+def gw(tmp_path: Path) -> Gateway:
+    return gateway(tmp_path, a=[replays("100-chat")], b=[])
+
+
+@pytest.fixture
+def redis() -> Ping:
+    return Ping()
+
+
+@pytest.fixture
+def public(gw: Gateway, redis: Ping) -> httpx.AsyncClient:
+    site = public_site(gw.exchange, gw.pools, gw.store, redis)  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://gateway")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def admin(gw: Gateway) -> httpx.AsyncClient:
+    site = admin_site(gw.pools, gw.metrics)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://admin")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bearer(gw: Gateway) -> dict[str, str]:
+    return {"authorization": f"Bearer {gw.token()}"}

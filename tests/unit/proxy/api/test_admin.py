@@ -1,0 +1,23 @@
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.unit.proxy.gateway import Gateway
+
+
+async def test_a_scrape_is_prometheus_text(admin: httpx.AsyncClient, gw: Gateway) -> None:
+    gw.metrics.turned_away("acme", "demo", "interactive", "queue_full")
+    answer = await admin.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "tollway_requests" in {family.name for family in text_string_to_metric_families(answer.text)}
+
+
+async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Gateway) -> None:
+    gw.pools["demo"]["b"].healthy = False
+    with gw.pools["demo"]["a"].lease(2, 100, expected_end_us=7):
+        shown = (await admin.get("/admin/replicas")).json()["data"]
+    assert [(line["model"], line["name"], line["healthy"]) for line in shown] == [
+        ("demo", "a", True),
+        ("demo", "b", False),
+        ("secret", "s", True),
+    ]
+    assert (shown[0]["url"], shown[0]["inflight_sequences"], shown[0]["inflight_tokens"]) == ("http://a", 2, 100)

@@ -1,0 +1,39 @@
+import httpx
+import pytest
+
+from tests.unit.proxy.api.conftest import Ping
+from tests.unit.proxy.gateway import Gateway
+
+
+async def test_a_gateway_that_answers_is_live_whatever_is_away(
+    public: httpx.AsyncClient, gw: Gateway, redis: Ping
+) -> None:
+    redis.answers = False
+    for replica in gw.pools["demo"]:
+        replica.healthy = False
+    assert (await public.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("redis_answers", "down", "ready"),
+    [
+        (True, (), True),
+        (True, ("a", "s"), True),
+        (True, ("a", "b", "s"), False),
+        (False, (), False),
+    ],
+)
+async def test_ready_needs_redis_and_one_replica(
+    public: httpx.AsyncClient, gw: Gateway, redis: Ping, *, redis_answers: bool, down: tuple[str, ...], ready: bool
+) -> None:
+    redis.answers = redis_answers
+    for pool in gw.pools.values():
+        for replica in pool:
+            replica.healthy = replica.name not in down
+    answer = await public.get("/health/ready")
+    assert answer.status_code == (200 if ready else 503)
+    assert answer.json() == {
+        "status": "ready" if ready else "not_ready",
+        "redis": redis_answers,
+        "replicas": len(down) < 3,
+    }
