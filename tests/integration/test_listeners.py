@@ -1,0 +1,79 @@
+"""The two sockets: what is said of an address that cannot be had, and what stopping does to running answers."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from litestar import Litestar, get
+from litestar.response import Stream
+
+from proxy.listeners import AddressUnavailable, bound, served, url_of
+
+DEADLINE_S = 10.0
+
+
+@pytest.mark.parametrize(
+    ("host", "prefix"),
+    [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:"), ("localhost", "http://127.0.0.1:")],
+)
+def test_an_address_is_told_as_one_that_can_be_opened(host: str, prefix: str) -> None:
+    with bound(host, 0) as listening:
+        url = url_of(listening)
+        assert url.startswith(prefix)
+        with socket.create_connection(("127.0.0.1", int(url.removeprefix(prefix)))):
+            pass
+
+
+def test_an_address_in_use_is_one_clear_line() -> None:
+    with bound("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressUnavailable, match=rf"^cannot listen on 127.0.0.1:{port}: .*in use"):
+            bound("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("no such host", 0)])
+def test_an_address_that_is_not_ours_is_one_clear_line(host: str, port: int) -> None:
+    with pytest.raises(AddressUnavailable) as caught:
+        bound(host, port)
+    assert str(caught.value).startswith(f"cannot listen on {host}:{port}: ")
+    assert "\n" not in str(caught.value)
+
+
+class Answering:
+    """An application whose answer ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"begun "
+            self.begun.set()
+            await self.may_end.wait()
+            yield b"ended"
+
+        @get("/")
+        async def answer() -> Stream:
+            return Stream(parts())
+
+        self.app = Litestar([answer], openapi_config=None, logging_config=None)
+
+
+async def test_a_running_answer_ends_before_its_listener_does() -> None:
+    answering = Answering()
+    with bound("127.0.0.1", 0) as listening:
+        async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient() as client:
+            async with served(answering.app, listening, drain_s_max=DEADLINE_S):
+                asking = asyncio.create_task(client.get(url_of(listening)))
+                await answering.begun.wait()
+                asyncio.get_running_loop().call_later(0.05, answering.may_end.set)
+            assert (await asking).text == "begun ended"
+
+
+async def test_the_processs_signals_are_left_alone() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with bound("127.0.0.1", 0) as listening:
+        async with served(Answering().app, listening, drain_s_max=1):
+            assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
