@@ -64,6 +64,8 @@ class PlayedUpstream:
         self.asked: list[Asked] = []
         self.open = 0
         """How many responses are held now."""
+        self.reusable = 0
+        """How many were read to their end, so that their connection could be used again."""
 
     @asynccontextmanager
     async def request(
@@ -81,7 +83,7 @@ class PlayedUpstream:
             raise fault
         self.open += 1
         try:
-            yield _Response(answer)
+            yield _Response(answer, self)
         finally:
             self.open -= 1
 
@@ -89,6 +91,7 @@ class PlayedUpstream:
 @dataclass(frozen=True, slots=True)
 class _Response:
     answer: Answer
+    upstream: PlayedUpstream
 
     @property
     def status(self) -> int:
@@ -107,6 +110,7 @@ class _Response:
                 await step.wait()
             elif isinstance(step, bytes):
                 yield step
+        self.upstream.reusable += 1
 
     async def read(self, bytes_max: int) -> bytes:
         body = b"".join([chunk async for chunk in self.chunks()])

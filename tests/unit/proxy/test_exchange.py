@@ -367,6 +367,15 @@ async def test_a_broken_stream_ends_in_an_error_and_is_billed_as_far_as_it_came(
     gw.assert_nothing_is_held()
 
 
+async def test_a_second_replica_that_breaks_is_billed_as_far_as_it_came(folder: Path) -> None:
+    gw = gateway(folder, a=[fails(ConnectFailed())], b=[replays(STREAM, until=CUT, then=[UpstreamBroken()])])
+    client = await gw.ask(STREAM_BODY)
+    assert in_band(client) == "stream_truncated"
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.wasted_tokens) == (CUT_USAGE, "stream_truncated", 0)
+    gw.assert_nothing_is_held()
+
+
 async def test_an_abort_is_no_end(folder: Path) -> None:
     gw = gateway(folder, a=[replays("410-abort-stream")])
     client = await gw.ask(STREAM_BODY)

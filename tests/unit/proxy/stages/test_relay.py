@@ -33,6 +33,15 @@ async def test_an_answer_does_not_depend_on_how_it_arrives(tmp_path: Path, size:
     assert records[0].completion_tokens == records[1].completion_tokens == 6
 
 
+@pytest.mark.parametrize(("body", "recorded"), [(STREAM_BODY, "122-chat-stream-continuous"), (CHAT_BODY, "100-chat")])
+async def test_a_whole_answer_leaves_its_connection_usable(
+    tmp_path: Path, body: dict[str, object], recorded: str
+) -> None:
+    gw = gateway(tmp_path, a=[replays(recorded)])
+    await gw.ask(body)
+    assert gw.upstream.reusable == 1
+
+
 @pytest.mark.parametrize("after", [silence(), UpstreamBroken()], ids=["silence", "a fault"])
 async def test_after_done_nothing_can_spoil_the_answer(
     tmp_path: Path, after: Exception, monkeypatch: pytest.MonkeyPatch
