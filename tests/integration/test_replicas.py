@@ -1,0 +1,62 @@
+"""The fleet of a config: what is launched here, what runs elsewhere, and who is up."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from engine.client import HttpxUpstream
+from proxy.fatal import Fatal
+from proxy.observe.metrics import Metrics
+from proxy.replicas import launched, pooled
+from proxy.settings import Settings, load
+
+CONFIG = """
+[[auth.issuers]]
+issuer = "tests"
+algorithms = ["HS256"]
+development = true
+
+[[models]]
+name = "here"
+context_tokens = 4096
+launch = {{ engine = "sim"{args} }}
+replicas = [{{ name = "here-0", sequences = 3 }}]
+
+[[models]]
+name = "elsewhere"
+context_tokens = 4096
+replicas = [{{ name = "elsewhere-0", url = "http://127.0.0.1:9", group = "canary" }}]
+
+[plans.all]
+[tenants.acme]
+plans = ["all"]
+"""
+
+
+def settings(folder: Path, args: str = "") -> Settings:
+    """Load a config with a launched replica and one that nobody runs."""
+    path = folder / "tollway.toml"
+    path.write_text(CONFIG.format(args=args))
+    return load(path, {})
+
+
+async def test_launched_replicas_come_up_and_absent_ones_are_down(tmp_path: Path) -> None:
+    config, registry = settings(tmp_path), CollectorRegistry()
+    async with (
+        launched(config) as urls,
+        HttpxUpstream(1.0) as upstream,
+        pooled(config, urls, upstream, Metrics(registry)) as pools,
+    ):
+        here, elsewhere = pools["here"]["here-0"], pools["elsewhere"]["elsewhere-0"]
+        assert (here.healthy, here.sequences, here.url) == (True, 3, urls["here-0"])
+        assert (elsewhere.healthy, elsewhere.group, elsewhere.url) == (False, "canary", "http://127.0.0.1:9")
+    up = {name: registry.get_sample_value("tollway_replica_up", {"model": name, "replica": f"{name}-0"})
+          for name in ("here", "elsewhere")}  # fmt: skip
+    assert up == {"here": 1.0, "elsewhere": 0.0}
+
+
+async def test_a_replica_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match=r"here-0 exited with status 2"):
+        async with launched(settings(tmp_path, ', args = ["--wings"]')):
+            pass
