@@ -9,7 +9,7 @@ Rules: connections idle longer than vLLM keeps them (5 s) are never used again; 
 end closes the connection, which is how vLLM learns that a request is aborted.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,16 +23,15 @@ KEEPALIVE_S = 4.0
 _CONNECTIONS_MAX = 20_000
 
 
+Sent = Callable[[], None]
+
+
 class UpstreamResponse(Protocol):
     """A response whose head has arrived."""
 
     @property
     def status(self) -> int:
         """The HTTP status."""
-
-    @property
-    def content_type(self) -> str:
-        """The media type as sent, or an empty string."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives; raise `UpstreamFault`."""
@@ -46,9 +45,13 @@ class Upstream(Protocol):
 
     @asynccontextmanager
     def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator[UpstreamResponse]:
-        """Send one request; the block holds the connection. Raises `UpstreamFault`."""
+        """
+        Send one request; the block holds the connection. Raises `UpstreamFault`.
+
+        `sent` is called as its first byte is written: from then on the replica may work for it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,6 @@ class _Response:
     @property
     def status(self) -> int:
         return self.raw.status_code
-
-    @property
-    def content_type(self) -> str:
-        value: str = self.raw.headers.get("content-type", "")
-        return value
 
     async def chunks(self) -> AsyncIterator[bytes]:
         assert isinstance(self.raw.stream, httpx.AsyncByteStream)
@@ -110,10 +108,16 @@ class HttpxUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator[UpstreamResponse]:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
-        request = httpx.Request(method, url, headers=headers, content=body, extensions=self._extensions)
+
+        async def trace(event: str, _: object) -> None:
+            if event == "http11.send_request_headers.started":
+                sent()
+
+        extensions = {**self._extensions, "trace": trace}
+        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
         try:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:

@@ -1,4 +1,6 @@
-"""One tree of everything that can go wrong with a replica."""
+"""
+Everything that can go wrong with a replica, as one tree; and what is wrong with a request, whoever finds out.
+"""
 
 
 class UpstreamFault(Exception):
@@ -36,3 +38,12 @@ class EngineRefused(Exception):
         super().__init__(status)
         self.status = status
         self.body = body
+
+
+class MalformedRequest(Exception):
+    """The body is not what the endpoint takes; `param` names the field when there is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param

@@ -14,16 +14,12 @@ from typing import Any
 
 import orjson
 
+from engine import prompt as prompts
+from engine.faults import MalformedRequest
+
 INTEGER_MAX = 2**31
-
-
-class MalformedRequest(Exception):
-    """The body is not what the endpoint takes; `param` names the field when there is one."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
+_CONTAINERS_MAX = 250_000
+"""More lists and objects than this keep the event loop busy for over a tenth of a second."""
 
 
 _SAMPLING = frozenset(
@@ -109,32 +105,39 @@ def parse(endpoint: Endpoint, body: bytes, *, depth_max: int, prompts_max: int, 
     Raises: MalformedRequest.
     Bounds: JSON nested at most `depth_max` deep, `prompts_max` prompts and `n_max` choices for each.
     """
+    containers = body.count(b"[") + body.count(b"{")
+    if containers > _CONTAINERS_MAX:
+        raise MalformedRequest(f"The body holds more than {_CONTAINERS_MAX} lists and objects.")
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(f"The body is not valid JSON: {error.msg} at byte {error.pos}.") from None
-    if body.count(b"[") + body.count(b"{") > depth_max and _is_deeper(fields, depth_max):
+    if containers > depth_max and _is_deeper(fields, depth_max):
         raise MalformedRequest(f"The body is nested more than {depth_max} levels deep.")
     if not isinstance(fields, dict):
         raise MalformedRequest("The body must be a JSON object.")
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise MalformedRequest("`model` must be a non-empty string.", "model")
-    stream, options = _streaming(fields)
-    prompts, text_bytes, lengths = _prompt(endpoint, fields, prompts_max)
+    completion = _completion(endpoint, fields, n_max) if endpoint.completes else _Completion()
+    if endpoint is CHAT:
+        prompt = prompts.of_chat(fields)
+    else:
+        suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
+        prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, prompts_max)
     return Inquiry(
         endpoint=endpoint,
         model=model,
-        stream=stream,
-        include_usage=options.get("include_usage") is True,
-        continuous_usage=options.get("continuous_usage_stats") is True,
-        prompts=prompts,
-        n=_integer(fields, "n", 1, n_max) or 1,
-        text_bytes=text_bytes,
-        token_ids=sum(lengths),
-        longest_ids=max(lengths, default=0),
-        max_completion=_max_completion(endpoint, fields),
-        min_completion=_integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
+        stream=completion.stream,
+        include_usage=completion.include_usage,
+        continuous_usage=completion.continuous_usage,
+        prompts=prompt.count,
+        n=completion.n,
+        text_bytes=prompt.text_bytes,
+        token_ids=sum(prompt.id_lengths),
+        longest_ids=max(prompt.id_lengths, default=0),
+        max_completion=completion.longest,
+        min_completion=completion.shortest,
         fields=fields,
     )
 
@@ -178,6 +181,30 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """What is asked of the answer; the defaults where nothing is generated."""
+
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    n: int = 1
+    longest: int | None = None
+    shortest: int = 0
+
+
+def _completion(endpoint: Endpoint, fields: dict[str, Any], n_max: int) -> _Completion:
+    stream, options = _streaming(fields)
+    return _Completion(
+        stream=stream,
+        include_usage=options.get("include_usage") is True,
+        continuous_usage=options.get("continuous_usage_stats") is True,
+        n=_integer(fields, "n", 1, n_max) or 1,
+        longest=_max_completion(endpoint, fields),
+        shortest=_integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
+    )
+
+
 def _streaming(fields: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     stream, options = fields.get("stream"), fields.get("stream_options")
     if stream is not None and not isinstance(stream, bool):
@@ -208,45 +235,3 @@ def _max_completion(endpoint: Endpoint, fields: dict[str, Any]) -> int | None:
         return legacy
     newer = _integer(fields, "max_completion_tokens", 1, INTEGER_MAX)
     return newer if newer is not None else legacy
-
-
-def _prompt(endpoint: Endpoint, fields: dict[str, Any], prompts_max: int) -> tuple[int, int, list[int]]:
-    """Return the number of prompts, the bytes of their text, and the lengths of those given as token ids."""
-    name = endpoint.prompt_field
-    value = fields.get(name)
-    if endpoint is CHAT:
-        if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
-            raise MalformedRequest("`messages` must be a non-empty list of objects.", name)
-        rendered = sum(_rendered_bytes(fields[key]) for key in _TEMPLATE_FIELDS if fields.get(key))
-        return 1, len(orjson.dumps(value)) + rendered, []
-    suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
-    if suffix is not None and not isinstance(suffix, str):
-        raise MalformedRequest("`suffix` must be a string.", "suffix")
-    prompts = _prompt_list(name, value)
-    if len(prompts) > prompts_max:
-        raise MalformedRequest(f"`{name}` holds {len(prompts)} prompts; at most {prompts_max} are taken.", name)
-    texts = sum(len(prompt.encode()) for prompt in prompts if isinstance(prompt, str))
-    extra = len(suffix.encode()) * len(prompts) if suffix else 0
-    return len(prompts), texts + extra, [len(prompt) for prompt in prompts if isinstance(prompt, list)]
-
-
-_TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
-
-
-def _rendered_bytes(value: Any) -> int:
-    """Return the most bytes that a chat template writes for `value`: as JSON, indented by up to four spaces."""
-    compact = len(orjson.dumps(value))
-    return compact + 2 * (len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - compact)
-
-
-def _prompt_list(name: str, value: Any) -> list[str | list[int]]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list) and value:
-        if all(type(item) is int for item in value):
-            return [value]
-        if all(isinstance(item, str) for item in value):
-            return value
-        if all(isinstance(item, list) and item and all(type(token) is int for token in item) for item in value):
-            return value
-    raise MalformedRequest(f"`{name}` must be a string, a list of strings, or one or more lists of token ids.", name)

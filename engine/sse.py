@@ -15,6 +15,7 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 
 _EOL = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_EOL + _EOL)
+_BLANK_LINE_BYTES_MAX = 4
 _LINE = re.compile(_EOL)
 
 
@@ -27,18 +28,22 @@ class FrameSplitter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._searched = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes; raise `MalformedStream` when one never ends."""
         data = self._rest + data if self._rest else data
         frames: list[bytes] = []
         start = 0
+        # A frame that takes long to end is searched once, but for a blank line that the last read may have cut.
+        search = self._searched
         # A CR at the very end may be half of a CRLF: it is looked at again with the next read.
         end = len(data) - 1 if data.endswith(b"\r") else len(data)
-        while (blank := _BLANK_LINE.search(data, start, end)) is not None:
+        while (blank := _BLANK_LINE.search(data, search, end)) is not None:
             frames.append(data[start : blank.end()])
-            start = blank.end()
+            start = search = blank.end()
         self._rest = data[start:]
+        self._searched = max(0, len(self._rest) - _BLANK_LINE_BYTES_MAX)
         if len(self._rest) > FRAME_BYTES_MAX:
             raise MalformedStream(f"no frame end within {FRAME_BYTES_MAX} bytes")
         return frames

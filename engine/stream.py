@@ -18,7 +18,7 @@ import orjson
 
 from engine.faults import MalformedStream
 from engine.sse import FrameSplitter, data_of
-from engine.usage import RunningUsage, Usage, split_usage
+from engine.usage import NO_CHOICES, RunningUsage, Usage, split_usage
 
 
 class Kind(Enum):
@@ -90,6 +90,6 @@ class CompletionStream:
             self.aborted = True
         if self.aborted:
             return Frame(Kind.ABORT, b"")
-        if b'"choices":[]' in raw:
+        if NO_CHOICES in raw:
             return Frame(Kind.USAGE, raw if self._include_usage else b"")
         return Frame(Kind.CONTENT, raw if self._continuous_usage else stripped)

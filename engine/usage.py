@@ -14,6 +14,8 @@ import orjson
 
 _USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
 """A quote inside a JSON string is escaped, so these bytes stand only where the key stands."""
+NO_CHOICES = b'"choices":[]'
+"""Marks the frame of the engine's own sum."""
 _CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)')
 
 
@@ -31,9 +33,10 @@ def usage_of(value: dict[str, Any]) -> Usage:
     details = value.get("prompt_tokens_details") or {}
     if not isinstance(details, dict):
         raise ValueError("prompt_tokens_details is no object")
+    prompt_tokens = _count(value.get("prompt_tokens"))
     return Usage(
-        prompt_tokens=_count(value.get("prompt_tokens")),
-        cached_tokens=_count(details.get("cached_tokens")),
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(prompt_tokens, _count(details.get("cached_tokens"))),
         completion_tokens=_count(value.get("completion_tokens")),
     )
 
@@ -69,11 +72,13 @@ class RunningUsage:
         self._final: Usage | None = None
 
     def see(self, frame: bytes, usage: Usage) -> None:
-        """Take in the usage of one frame; the frame tells which choice it speaks of."""
-        choice = _CHOICE_INDEX.search(frame)
-        if choice is None:
+        """Take in the usage of one frame, which tells the choice it speaks of; raise `ValueError` if it does not."""
+        if NO_CHOICES in frame:
             self._final = usage
             return
+        choice = _CHOICE_INDEX.search(frame)
+        if choice is None:
+            raise ValueError("a frame with usage does not say whose it is")
         index = int(choice[1])
         self._completions[index] = max(usage.completion_tokens, self._completions.get(index, 0))
         self._prompts[index // self._n] = usage.prompt_tokens

@@ -3,18 +3,19 @@
 from engine.faults import EngineRefused
 from proxy.downstream import Downstream, Headers
 from proxy.errors import ApiError, Code
-from proxy.headers import exchange_headers
+from proxy.headers import JSON, exchange_headers
 from proxy.tally import Tally
-
-JSON = ("content-type", "application/json")
 
 
 async def answer_error(downstream: Downstream, error: ApiError | EngineRefused, tally: Tally) -> None:
     """Tell the client what went wrong; a stream that has begun ends with an error frame and no `[DONE]`."""
+    if downstream.finished:
+        return
     if isinstance(error, EngineRefused):
         await downstream.answer(error.status, [JSON, *exchange_headers(tally)], error.body)
     elif downstream.started:
-        await downstream.finish(b"data: " + error.body() + b"\n\n")
+        truncated = ApiError(Code.STREAM_TRUNCATED, error.message)
+        await downstream.finish(b"data: " + truncated.body() + b"\n\n")
     else:
         await downstream.answer(error.status, [JSON, *error_headers(error), *exchange_headers(tally)], error.body())
 

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from engine.openai import CHAT, Endpoint, Inquiry, MalformedRequest, parse
+from engine.faults import MalformedRequest
+from engine.openai import CHAT, Endpoint, Inquiry, parse
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask

@@ -46,7 +46,7 @@ class Downstream:
 
     async def read_body(self, *, bytes_max: int, s_max: float) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
-        if self.header("content-encoding") not in (None, "identity"):
+        if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in self._headers):
             raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
         declared = self.header("content-length")
         if declared is not None and declared.isdecimal() and int(declared) > bytes_max:
@@ -91,6 +91,7 @@ class Downstream:
 
         watcher = asyncio.create_task(watch())
         try:
+            await asyncio.sleep(0)  # a client that has left already is found out before anything is begun
             yield
         except asyncio.CancelledError:
             # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
@@ -127,9 +128,9 @@ class Downstream:
     async def _send_head(self) -> None:
         if self.started:
             return
-        self.started = True
         status, headers = self._head
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 

@@ -135,6 +135,13 @@ class InternalError(ApiError):
         super().__init__(Code.INTERNAL_ERROR, "The gateway failed; what happened is in its log.")
 
 
+class ShuttingDown(ApiError):
+    """The gateway stops, and this request outlasted its drain."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.NO_REPLICA, "The gateway is shutting down; try again.", retry_after_s=1)
+
+
 def refusal(refused: Refused) -> ApiError:
     """Return the error for what a limit refused, with that limit's own wait."""
     limit = refused.limit

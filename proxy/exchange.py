@@ -16,7 +16,7 @@ from proxy.answers import answer_error
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
 from proxy.downstream import ClientGone, Downstream
-from proxy.errors import ApiError, Code, InternalError
+from proxy.errors import ApiError, Code, InternalError, ShuttingDown
 from proxy.settings.sections import Bounds
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
@@ -50,9 +50,12 @@ class Exchange:
             except (ApiError, EngineRefused) as error:
                 tally.failed(error)
                 await answer_error(downstream, error, tally)
-            except (ClientGone, asyncio.CancelledError) as error:
-                tally.failed(error)
-                raise
+            except ClientGone as gone:
+                tally.failed(gone)
+            except asyncio.CancelledError as stopped:
+                # The server cuts what outlasts its drain: this task has nothing left to do but to say so.
+                tally.failed(stopped)
+                await answer_error(downstream, ShuttingDown(), tally)
             except Exception as bug:  # noqa: BLE001 (the last resort: whatever it was, the client is answered)
                 _log.exception("exchange_failed", extra={"request_id": tally.request_id})
                 tally.failed(bug)

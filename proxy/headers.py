@@ -13,6 +13,8 @@ from proxy.tally import Tally
 
 Headers = list[tuple[str, str]]
 
+JSON = ("content-type", "application/json")
+
 _WINDOW_S = {Per.SECOND: 1, Per.MINUTE: 60, Per.HOUR: 3_600, Per.DAY: 86_400, Per.MONTH: 31 * 86_400}
 
 

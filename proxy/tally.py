@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ulid import ULID
 
-from engine.faults import EngineRefused
+from engine.faults import EngineRefused, UpstreamBroken
 from engine.openai import Endpoint
 from engine.usage import Usage
 from policies.quota import Standing
@@ -77,12 +77,35 @@ class Tally:
     source: Source = Source.CUT
     outcome: str = OK
     final: ExchangeRecord | None = None
-    """The FINAL record, once it is in the ledger; nothing that happens later changes it."""
+    """The FINAL record, once it is sent to the ledger; nothing that happens later changes it."""
+    billed: bool = False
+    """Whether the ledger has answered that it holds `final`."""
 
     @property
     def queue_ms(self) -> int:
         """How long it waited for its turn."""
         return int(1_000 * (self.watch.turned - self.watch.admitted)) if self.watch.turned else 0
+
+    def was_sent(self) -> None:
+        """Note that a replica has the request."""
+        self.reached = True
+
+    def observed(self, usage: Usage) -> None:
+        """
+        Note what the engine says it has used so far; raise `UpstreamBroken` for what it cannot have.
+
+        The completion was clamped to what was reserved and the prompt to the model's context, so more is no usage but a
+        broken engine: nobody is billed by it.
+        """
+        call = self.call
+        assert call is not None
+        inquiry = call.inquiry
+        if (
+            usage.completion_tokens > inquiry.choices * self.max_completion
+            or usage.prompt_tokens > inquiry.prompts * call.model.context_tokens
+        ):
+            raise UpstreamBroken("the engine says that it used more than it was given")
+        self.usage = usage
 
     def wasted(self) -> None:
         """Write off what was used so far: the client will not get it."""

@@ -16,6 +16,7 @@ from proxy.settings.values import (
     Algorithm,
     BaseUrl,
     Group,
+    HeaderName,
     Location,
     Micros,
     Name,
@@ -172,8 +173,8 @@ class Launch(Section):
 class Replica(Section):
     """One engine that serves the model."""
 
-    name: Name
-    """Unique over all models: metrics, the ledger and `tollway drain` use it."""
+    name: HeaderName
+    """Unique over all models: metrics, the ledger and `x-tollway-replica` use it. Letters, digits, `.`, `_` and `-`."""
     url: BaseUrl | None = None
     """`http://host:port`. A launched replica without one gets a free port on the loopback."""
     sequences: Annotated[int, Field(ge=1, le=65_536)] = 64

@@ -52,6 +52,8 @@ def _redis_url(value: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A name that also stands in a header of the answer."""
 Group = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Location = Annotated[Path, Field(strict=False), BeforeValidator(_text_of_path), AfterValidator(_from_folder)]
 Pointer = Annotated[str, Field(max_length=256), AfterValidator(_pointer)]

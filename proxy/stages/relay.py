@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from engine.client import Upstream, UpstreamResponse
-from engine.faults import ConnectFailed, Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.openai import Inquiry, render
 from engine.replica import Replica
 from engine.stream import CompletionStream, Frame, Kind
@@ -28,7 +28,7 @@ from proxy.billing.record import OK, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone, Downstream
 from proxy.errors import ApiError, Code
-from proxy.headers import exchange_headers
+from proxy.headers import JSON, exchange_headers
 from proxy.observe.metrics import Metrics
 from proxy.settings.sections import Bounds
 from proxy.stages.patience import Patience
@@ -38,6 +38,7 @@ _JSON_BYTES_MAX = 64 * 1024 * 1024
 _END_S_MAX = 1.0
 """How long the connection's end is waited for after the last frame, so that it can be used again."""
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+_EVENT_STREAM = ("content-type", "text/event-stream; charset=utf-8")
 _PASSED_THROUGH = frozenset({400, 413, 422})
 """The engine's own refusals of a request, which say more about it than the gateway could."""
 
@@ -59,7 +60,7 @@ class Relay:
         `ClientGone` at any time.
         """
         tally.wasted()
-        reached_before, tally.reached = tally.reached, True
+        reached_before = tally.reached
         tally.watch.dispatched = time.perf_counter()
         try:
             async with downstream.watched():
@@ -67,7 +68,8 @@ class Relay:
         except (UpstreamFault, EngineRefused) as fault:
             if downstream.started:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
-            tally.reached = reached_before or not isinstance(fault, ConnectFailed | Declined | EngineRefused)
+            if isinstance(fault, Declined | EngineRefused):
+                tally.reached = reached_before
             raise
         finally:
             tally.watch.upstream_ended = time.perf_counter()
@@ -84,17 +86,17 @@ class Relay:
                     replica.url + call.inquiry.endpoint.path,
                     headers={**_HEADERS, "x-request-id": tally.request_id},
                     body=self._body(call, tally),
+                    sent=tally.was_sent,
                 ) as response,
             ):
                 if response.status != 200:
                     raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                headers = [("content-type", response.content_type), *exchange_headers(tally)]
                 if call.inquiry.stream:
-                    downstream.head(200, headers)
+                    downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
                     stream = _stream_of(call.inquiry)
                     return await self._stream(response, stream, patience, downstream, tally=tally)
                 body = _whole(await response.read(_JSON_BYTES_MAX), tally)
-                downstream.head(200, [*headers, ("content-length", str(len(body)))])
+                downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
                 return body
         except TimeoutError:
             if patience.blames_client:
@@ -126,7 +128,7 @@ class Relay:
         last: Frame | None = None
         async for data in chunks:
             frames = stream.feed(data)
-            tally.usage = stream.usage
+            tally.observed(stream.usage)
             forward, last = _sift(frames, comments=downstream.started)
             if forward:
                 tally.watch.first_token = tally.watch.first_token or time.perf_counter()
@@ -170,7 +172,7 @@ async def _reach_end(chunks: AsyncIterator[bytes]) -> None:
 def _whole(body: bytes, tally: Tally) -> bytes:
     try:
         answer = orjson.loads(body)
-        tally.usage = usage_of(answer["usage"])
+        tally.observed(usage_of(answer["usage"]))
         aborted = any(choice.get("finish_reason") == "abort" for choice in answer.get("choices", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpstreamBroken("the answer is not what vLLM sends") from error
@@ -181,7 +183,7 @@ def _whole(body: bytes, tally: Tally) -> bytes:
 
 
 def _refusal(status: int, body: bytes) -> Exception:
-    if status in _PASSED_THROUGH:
+    if status in _PASSED_THROUGH and _is_json(body):
         return EngineRefused(status, body)
     return Declined(f"status {status}")
 
@@ -192,3 +194,11 @@ def _refusal_in_stream(error: dict[str, Any]) -> Exception:
     if isinstance(code, int) and code in _PASSED_THROUGH:
         return EngineRefused(code, orjson.dumps({"error": error}))
     return Declined(f"error frame with code {code}")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True

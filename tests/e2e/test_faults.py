@@ -114,3 +114,30 @@ async def test_a_client_that_leaves_before_the_first_token_pays_nothing_but_quot
     assert (billed["requests"], billed["prompt_tokens"], billed["completion_tokens"]) == (1, 0, 0)
     [tokens] = (await client.get("/v1/quota")).json()["limits"]
     assert tokens["used"] > 40, "no free prefills for those who hang up"
+
+
+async def test_a_client_that_leaves_while_it_is_admitted_costs_nothing(
+    running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    body = json.dumps(chat(stream=True)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    token = client.headers["authorization"]
+    host, port = running.url.removeprefix("http://").split(":")
+    for _ in range(50):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}authorization: {token}\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+    await settled(running, request.node.name)
+    [tokens] = (await client.get("/v1/quota")).json()["limits"]
+    reached = sum(row["requests"] for row in running.usage("user") if row["user"] == request.node.name)
+    assert tokens["used"] <= 300 * reached, "only what a replica saw is kept"
+
+
+async def test_embeddings_are_no_stream(running: Running) -> None:
+    headers = running.bearer("acme", "embed-stream", "open")
+    async with httpx.AsyncClient(base_url=running.url, headers=headers) as plain:
+        body = {"model": "demo", "input": ["hello"] * 100, "stream": True, "n": 7, "max_tokens": 99_999}
+        answer = await plain.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200
+    assert len(answer.json()["data"]) == 100

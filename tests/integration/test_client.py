@@ -78,9 +78,9 @@ async def upstream() -> AsyncIterator[HttpxUpstream]:
         yield opened
 
 
-async def whole(upstream: HttpxUpstream, url: str, bytes_max: int = 1_000) -> tuple[int, str, bytes]:
+async def whole(upstream: HttpxUpstream, url: str, bytes_max: int = 1_000) -> tuple[int, bytes]:
     async with upstream.request("POST", url + "/v1/x", headers={"x-request-id": "R"}, body=b"{}") as response:
-        return response.status, response.content_type, await response.read(bytes_max)
+        return response.status, await response.read(bytes_max)
 
 
 async def test_a_request_arrives_and_its_answer_comes_back(upstream: HttpxUpstream) -> None:
@@ -91,10 +91,28 @@ async def test_a_request_arrives_and_its_answer_comes_back(upstream: HttpxUpstre
         await peer.write(b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nno, 5")
 
     async with served(conversation) as met:
-        assert await whole(upstream, met.url) == (404, "text/plain", b"no, 5")
+        assert await whole(upstream, met.url) == (404, b"no, 5")
     assert requests[0].startswith(b"POST /v1/x HTTP/1.1\r\n")
     assert b"x-request-id: r\r\n" in requests[0].lower()
     assert requests[0].endswith(b"\r\n\r\n{}")
+
+
+async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: HttpxUpstream) -> None:
+    told: list[str] = []
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async with served(conversation) as met:
+        url = met.url
+        async with upstream.request("POST", url, headers={}, sent=lambda: told.append("sent")) as response:
+            assert told == ["sent"]
+            await response.read(0)
+    with pytest.raises(ConnectFailed):
+        async with upstream.request("POST", url, headers={}, sent=lambda: told.append("sent again")):
+            pass
+    assert told == ["sent"]
 
 
 async def test_chunks_arrive_as_they_are_sent(upstream: HttpxUpstream) -> None:
@@ -229,7 +247,7 @@ async def test_a_connection_that_was_read_to_its_end_is_used_again() -> None:
     async with served(answers_forever) as met:
         async with HttpxUpstream(connect_s_max=2.0) as upstream:
             for _ in range(3):
-                assert (await whole(upstream, met.url))[2] == b"ok"
+                assert (await whole(upstream, met.url))[1] == b"ok"
         assert len(met.peers) == 1
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engine import health
-from engine.client import UpstreamResponse
+from engine.client import Sent, UpstreamResponse
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.replica import Replica
 
@@ -25,7 +25,7 @@ class Health:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator[UpstreamResponse]:
         self.urls.append(f"{method} {url}")
         look = next(self._looks, "no more")
@@ -40,8 +40,6 @@ class Health:
 
 
 class _Answer:
-    content_type = "application/json"
-
     def __init__(self, status: int) -> None:
         self.status = status
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, Inquiry, MalformedRequest, parse, render
+from engine.faults import MalformedRequest
+from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, Inquiry, parse, render
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "chat": {"model": "demo", "messages": [{"role": "user", "content": "hi"}]},
@@ -289,8 +290,8 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize("field", ["messages", "stop", "unknown"])
 def test_nesting_is_bounded_everywhere(field: str) -> None:
     # The body itself is the first of ten levels, and messages are lists of objects.
-    at_the_bound = [{"content": nested(7)}] if field == "messages" else nested(9)
-    beyond = [{"content": nested(8)}] if field == "messages" else nested(10)
+    at_the_bound = [{"role": "user", "more": nested(7)}] if field == "messages" else nested(9)
+    beyond = [{"role": "user", "more": nested(8)}] if field == "messages" else nested(10)
     inquiry(CHAT, **{field: at_the_bound})
     with pytest.raises(MalformedRequest, match="10 levels"):
         inquiry(CHAT, **{field: beyond})

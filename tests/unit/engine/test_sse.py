@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from engine import sse
@@ -58,3 +60,21 @@ def test_a_frame_that_never_ends_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> 
 def test_many_frames_in_one_read_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "FRAME_BYTES_MAX", 100)
     assert len(FrameSplitter().feed(b"data: 1\n\n" * 100)) == 100
+
+
+def test_each_byte_of_a_frame_that_takes_long_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = 0
+
+    class Counting:
+        def search(self, data: bytes, start: int, end: int) -> re.Match[bytes] | None:
+            nonlocal searched
+            searched += end - start
+            return blank_line.search(data, start, end)
+
+    blank_line = sse._BLANK_LINE
+    monkeypatch.setattr(sse, "_BLANK_LINE", Counting())
+    splitter = FrameSplitter()
+    for _ in range(100):
+        assert splitter.feed(b"x" * 100) == []
+    assert [len(frame) for frame in splitter.feed(b"\n\n")] == [10_002]
+    assert searched < 12_000

@@ -31,9 +31,9 @@ A, B, C = Snapshot("a"), Snapshot("b"), Snapshot("c")
         ([replace(A, inflight_sequences=2), replace(B, inflight_sequences=1)], 1, (), "b"),
         ([B, A, C], 1, (), "b"),
         ([replace(A, healthy=False), replace(B, inflight_tokens=9)], 1, (), "b"),
-        ([replace(A, free_sequences=0), replace(B, inflight_tokens=9)], 1, (), "b"),
-        ([replace(A, free_sequences=2), replace(B, inflight_tokens=9)], 3, (), "b"),
-        ([replace(A, free_sequences=3), replace(B, inflight_tokens=9)], 3, (), "a"),
+        ([replace(A, free_sequences=0, inflight_sequences=4), replace(B, inflight_tokens=9)], 1, (), "b"),
+        ([replace(A, free_sequences=2, inflight_sequences=2), replace(B, inflight_tokens=9)], 3, (), "b"),
+        ([replace(A, free_sequences=3, inflight_sequences=1), replace(B, inflight_tokens=9)], 3, (), "a"),
         ([A, replace(B, inflight_tokens=9)], 1, ("a",), "b"),
     ],
     ids=[
@@ -81,16 +81,12 @@ def test_full_replicas_tell_when_the_first_place_is_free(ends_in_us: tuple[int, 
     assert (rejected.reason, rejected.retry_after_us) == (Reason.QUEUE_FULL, wait_us)
 
 
-def test_more_sequences_than_any_replica_has_never_fit() -> None:
-    rejected = choose([A, replace(B, free_sequences=1, inflight_sequences=3)], 5, NOW_US)
+def test_more_sequences_than_any_replica_has_go_to_an_idle_one() -> None:
+    busy = replace(A, free_sequences=3, inflight_sequences=1, earliest_end_us=NOW_US + 2_000_000)
+    assert choose([busy, B], 5, NOW_US) == "b"
+    rejected = choose([busy], 5, NOW_US)
     assert isinstance(rejected, Rejected)
-    assert (rejected.reason, rejected.retry_after_us) == (Reason.QUEUE_FULL, None)
-
-
-def test_a_larger_replica_that_is_down_is_not_waited_for() -> None:
-    rejected = choose([A, replace(B, free_sequences=64, healthy=False)], 5, NOW_US)
-    assert isinstance(rejected, Rejected)
-    assert rejected.retry_after_us is None
+    assert (rejected.reason, rejected.retry_after_us) == (Reason.QUEUE_FULL, 2_000_000)
 
 
 def test_a_real_replica_is_chosen_by_what_it_holds() -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from engine.client import Sent
 from engine.faults import ResponseTooLarge, UpstreamFault
 from tests.transcripts import transcript
 
@@ -26,7 +27,6 @@ class Answer:
 
     steps: tuple[Step, ...]
     status: int = 200
-    content_type: str = "text/event-stream; charset=utf-8"
     connects: bool = True
 
 
@@ -43,7 +43,7 @@ class Asked:
 def replays(name: str, *, until: int | None = None, then: Iterable[Step] = ()) -> Answer:
     """Return a recorded answer: the first `until` chunks of it, and these steps after them."""
     recorded = transcript(name)
-    return Answer((*recorded.chunks[:until], *then), recorded.status, recorded.content_type)
+    return Answer((*recorded.chunks[:until], *then), recorded.status)
 
 
 def fails(fault: Exception) -> Answer:
@@ -69,7 +69,7 @@ class PlayedUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b""
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator["_Response"]:
         """Play the replica's next answer."""
         parts = urlsplit(url)
@@ -81,6 +81,7 @@ class PlayedUpstream:
             (fault,) = answer.steps
             assert isinstance(fault, Exception)
             raise fault
+        sent()
         self.open += 1
         try:
             yield _Response(answer, self)
@@ -96,10 +97,6 @@ class _Response:
     @property
     def status(self) -> int:
         return self.answer.status
-
-    @property
-    def content_type(self) -> str:
-        return self.answer.content_type
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for step in self.answer.steps:

@@ -216,12 +216,6 @@ async def test_no_room(folder: Path) -> None:
     gw.assert_nothing_is_held()
 
 
-async def test_more_choices_than_any_replica_holds(folder: Path) -> None:
-    client = await gateway(folder).ask(STREAM_BODY | {"n": 5})
-    assert (client.status, code(client)) == (429, "queue_full")
-    assert "retry-after" not in client.answer_headers
-
-
 # --- the engine's own refusals
 
 
@@ -479,8 +473,7 @@ async def cancelled_when(gw: Gateway, client: PlayedClient, ready: Callable[[], 
     for event in gw.store.held.values():
         await asyncio.sleep(0)
         event.set()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
+    await serving
 
 
 async def test_a_shutdown_settles_what_was_received(folder: Path) -> None:
@@ -488,13 +481,16 @@ async def test_a_shutdown_settles_what_was_received(folder: Path) -> None:
     client = gw.client(STREAM_BODY)
     await cancelled_when(gw, client, lambda: len(client.events) == CUT)
     assert (tokens(bill(gw)), bill(gw).outcome, bill(gw).source) == (CUT_USAGE, "shutdown", Source.CUT)
+    assert in_band(client) == "stream_truncated"
     gw.assert_nothing_is_held()
 
 
 async def test_a_shutdown_while_reserving_gives_all_of_it_back(folder: Path) -> None:
     gw = gateway(folder)
     gw.store.held["reserve"] = asyncio.Event()
-    await cancelled_when(gw, gw.client(STREAM_BODY), lambda: gw.store.pending)
+    client = gw.client(STREAM_BODY)
+    await cancelled_when(gw, client, lambda: gw.store.pending)
+    assert (client.status, client.answer_headers["retry-after"]) == (503, "1")
     assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
     gw.assert_nothing_is_held()
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.faults import EngineRefused
+from engine.faults import EngineRefused, UpstreamBroken
 from engine.openai import CHAT
 from engine.usage import Usage
 from proxy.billing.record import Source
@@ -104,3 +104,12 @@ def test_waits_are_told_once_they_are_over(admitted: Tally) -> None:
 )
 def test_overhead_is_what_the_gateway_itself_took(watch: Stopwatch, overhead_s: float) -> None:
     assert watch.overhead_s == pytest.approx(overhead_s)
+
+
+@pytest.mark.parametrize("impossible", [Usage(10, 0, 2 * 64 + 1), Usage(2**63, 0, 1)])
+def test_an_engine_that_says_more_than_it_was_given_is_not_believed(admitted: Tally, impossible: Usage) -> None:
+    admitted.max_completion = 64
+    admitted.observed(Usage(10, 0, 2 * 64))
+    with pytest.raises(UpstreamBroken):
+        admitted.observed(impossible)
+    assert admitted.usage == Usage(10, 0, 2 * 64)
