@@ -2,8 +2,9 @@
 The question: how much will this request take, before anyone knows?
 
 The prompt's upper bound holds for every byte-level tokenizer: no token is shorter than one byte, so a text has at most
-as many tokens as bytes, and a chat template adds at most what the operator declares for the model. No prompt is longer
-than the context, since the engine refuses it.
+as many tokens as bytes (in the form the tokenizer reads, which whoever counts the bytes takes care of), and a chat
+template adds at most what the operator declares for the model. No prompt is longer than the context, since the engine
+refuses it.
 """
 
 HOLD_US_START = 5_000_000

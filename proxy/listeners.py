@@ -6,6 +6,7 @@ touches the process's signals, which belong to `app.py`.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -44,8 +45,9 @@ def bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise AddressUnavailable(f"cannot listen on {host}:{port}: {error}") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise AddressUnavailable(f"cannot listen on {host}:{port}: {reason}") from None
 
 
 def url_of(listening: socket.socket) -> str:

@@ -58,16 +58,17 @@ async def _limits(
     everywhere = tuple(limit for limit in plan.limits if limit.scope not in _OF_A_MODEL)
     of_models = tuple(limit for limit in plan.limits if limit.scope in _OF_A_MODEL)
     subject = Subject(tenant=principal.tenant, user=principal.user, model="")
-    now = time.time()
-    shown = [_shown(standing, now, None) for standing in await store.standings(subject, everywhere)]
+    shown = [_shown(standing, None) for standing in await store.standings(subject, everywhere)]
     for model in models if of_models else ():
         subject = Subject(tenant=principal.tenant, user=principal.user, model=model.name)
-        shown += [_shown(standing, now, model.name) for standing in await store.standings(subject, of_models)]
+        shown += [_shown(standing, model.name) for standing in await store.standings(subject, of_models)]
     return shown
 
 
-def _shown(standing: Standing, now: float, model: str | None) -> dict[str, Any]:
-    limit, reset_after_s = standing.limit, standing.reset_after_us / 1_000_000
+def _shown(standing: Standing, model: str | None) -> dict[str, Any]:
+    limit = standing.limit
+    # Rounded up: who comes back at that instant finds the limit reset.
+    resets_at_s = -(-(time.time_ns() // 1_000 + standing.reset_after_us) // 1_000_000)
     return {
         "name": limit.name,
         "scope": limit.scope,
@@ -77,6 +78,6 @@ def _shown(standing: Standing, now: float, model: str | None) -> dict[str, Any]:
         "limit": limit.amount,
         "used": standing.used,
         "remaining": standing.remaining,
-        "reset_after_s": reset_after_s,
-        "resets_at": datetime.fromtimestamp(now + reset_after_s, UTC).isoformat(timespec="milliseconds"),
+        "reset_after_s": standing.reset_after_us / 1_000_000,
+        "resets_at": datetime.fromtimestamp(resets_at_s, UTC).isoformat(),
     }

@@ -1,5 +1,9 @@
 """What `tollway up` prints when everything answers: where it is, and requests ready to paste."""
 
+import shlex
+import sys
+from pathlib import Path
+
 import orjson
 
 from proxy.app import Addresses
@@ -18,15 +22,20 @@ def banner(settings: Settings, addresses: Addresses) -> str:
 Tollway is ready.
 
   base URL   {addresses.public_url}/v1
-  admin      {addresses.admin_url}
+  admin      {addresses.admin_url}/metrics, {addresses.admin_url}/admin/replicas
 {replicas}
+  data       {settings.redis.data_dir}
 """
+    tenant = next(iter(settings.tenants))
     try:
-        token = mint(settings, tenant=next(iter(settings.tenants)), user=_USER, ttl_s=_TTL_S)
+        token = mint(settings, tenant=tenant, user=_USER, ttl_s=_TTL_S)
     except NoDevelopmentIssuer:
         return where
     model = settings.models[0].name
-    return where + _snippets(addresses.public_url, token, model)
+    whose = (
+        f"The token speaks for {_USER} of {tenant} and lasts {_TTL_S // 86_400} days; `tollway token` signs others.\n"
+    )
+    return where + _snippets(addresses.public_url, token, model) + whose + "Ctrl-C stops everything.\n"
 
 
 def _snippets(url: str, token: str, model: str) -> str:
@@ -37,7 +46,7 @@ A request with curl (with "stream": true it streams):
 
 The same with the openai client, streaming:
 
-python - <<'EOF'
+{shlex.quote(_python())} - <<'EOF'
 from openai import OpenAI
 
 client = OpenAI(base_url="{url}/v1", api_key="{token}")
@@ -52,8 +61,13 @@ for chunk in stream:
 print()
 EOF
 
-Ctrl-C stops everything.
 """
+
+
+def _python() -> str:
+    """Return this Python, as it is called from here: the one whose packages are known."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 def _curl(url: str, token: str, model: str) -> str:

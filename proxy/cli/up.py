@@ -14,7 +14,9 @@ from proxy.observe import logs
 
 @click.command(short_help="Run the gateway.")
 @config_option
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that serve.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that serve; one for now."
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -40,3 +42,4 @@ def up(*, config: Path | None, workers: int, log_level: str) -> None:
         click.echo(banner(settings, addresses))
 
     uvloop.run(app.run(settings, ready))
+    click.echo("Tollway has stopped.")

@@ -40,7 +40,7 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         server = logging.getLogger(name)
         server.handlers, server.propagate = [], True
-        server.setLevel(logging.INFO)
+        server.setLevel(logging.WARNING)
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.disabled = [], True
 

@@ -44,7 +44,7 @@ class Running:
     @property
     def admin_url(self) -> str:
         """Return where the admin listener is."""
-        return self._printed(r"admin +(\S+)")
+        return self._printed(r"admin +(\S+)/metrics")
 
     def replica_url(self, name: str) -> str:
         """Return where a replica is."""

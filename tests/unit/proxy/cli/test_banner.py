@@ -24,7 +24,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def test_it_says_where_everything_is(demo: Settings) -> None:
     told = banner(demo, ADDRESSES)
     assert "base URL   http://127.0.0.1:8081/v1" in told
-    assert "admin      http://127.0.0.1:9091" in told
+    assert "admin      http://127.0.0.1:9091/metrics" in told
     assert "demo-0     http://127.0.0.1:41000" in told
 
 

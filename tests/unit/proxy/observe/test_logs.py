@@ -123,9 +123,10 @@ async def test_what_the_event_loop_says_of_a_failure_quotes_no_argument(stream: 
 
 
 def test_the_server_speaks_here_and_its_access_log_is_off(stream: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").info("Application startup complete.")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").info("Started server process [1]")
     logging.getLogger("uvicorn.access").info('127.0.0.1 - "POST /v1/chat/completions" 200')
-    assert [line["event"] for line in lines(stream)] == ["Application startup complete."]
+    assert [line["event"] for line in lines(stream)] == ["Invalid HTTP request received."]
 
 
 def test_libraries_that_quote_headers_are_quiet_even_at_debug(stream: io.StringIO) -> None:
