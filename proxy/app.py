@@ -32,6 +32,7 @@ from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
 from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.embedded import EmbeddedRedis, EmbeddedRedisUnusable
+from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
 from proxy.store.lock import DataDirInUse
 from proxy.store.redis_reservations import RedisReservations
@@ -82,15 +83,17 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
             store = RedisReservations(connection, incarnation)
             async with (
                 Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=metrics.billed),
-                Progress(store, settings.ledger.progress_s, metrics.reservations_open) as progress,
+                Ends(store, billed=metrics.billed, failed=metrics.settle_failed) as ends,
+                Progress(store, settings.ledger.progress_s) as progress,
             ):
+                metrics.reservations_open(lambda: len(progress) + len(ends))
                 holds = Holds()
                 exchange = Exchange(
                     incarnation=incarnation.id,
                     catalog=catalog,
                     bounds=settings.limits,
                     authenticate=authenticate,
-                    admit=Admit(store, holds, progress, metrics),
+                    admit=Admit(store, ends, holds, progress),
                     take_turn=TakeTurn(pools, holds, metrics),
                     relay=Relay(upstream, settings.limits, secret, metrics),
                     meter=Meter(metrics),

@@ -214,9 +214,9 @@ class Metrics:
         """Count request fields that the endpoint's allow-list does not have."""
         self._stripped[(endpoint,)].inc(count)
 
-    def reservations_open(self, count: int) -> None:
-        """Tell how many of this gateway's exchanges hold a reservation now."""
-        self._reservations_open.set(count)
+    def reservations_open(self, count: Callable[[], int]) -> None:
+        """Ask `count`, in any thread, how many of this gateway's exchanges hold a reservation, whenever it is shown."""
+        self._reservations_open.set_function(count)
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""

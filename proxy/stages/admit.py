@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 from policies.quota import Refused
 from proxy.call import Call
-from proxy.errors import refusal
-from proxy.observe.metrics import Metrics
+from proxy.errors import LedgerUnavailable, refusal
 from proxy.stages.progress import Progress
 from proxy.stages.settle import Reservation
 from proxy.stages.turn import Holds
+from proxy.store.ends import Ends
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 
@@ -18,11 +18,11 @@ from proxy.tally import Tally
 class Admit:
     """The stage that reserves."""
 
-    def __init__(self, store: Reservations, holds: Holds, progress: Progress, metrics: Metrics) -> None:
+    def __init__(self, store: Reservations, ends: Ends, holds: Holds, progress: Progress) -> None:
         self._store = store
+        self._ends = ends
         self._holds = holds
         self._progress = progress
-        self._metrics = metrics
 
     @asynccontextmanager
     async def __call__(self, call: Call, tally: Tally) -> AsyncIterator[Reservation]:
@@ -33,14 +33,18 @@ class Admit:
         the answer of the reserve itself is outstanding.
         """
         ask = call.ask(self._holds.expected_us(call.model.name))
-        async with Reservation(self._store, call, tally, self._metrics) as reservation:
-            decision = await self._store.reserve(tally.record(), call.plan.limits, ask)
-            tally.standings = decision.standings
-            if isinstance(decision, Refused):
-                reservation.not_made()
-                raise refusal(decision)
-            tally.max_completion = decision.max_completion
-            tally.clamped = decision.max_completion < ask.max_completion
-            tally.watch.admitted = time.perf_counter()
-            with self._progress.following(tally):
+        with self._progress.following(tally):
+            async with Reservation(self._ends, call, tally) as reservation:
+                try:
+                    decision = await self._store.reserve(tally.record(), call.plan.limits, ask)
+                except LedgerUnavailable:
+                    reservation.unanswered()
+                    raise
+                tally.standings = decision.standings
+                if isinstance(decision, Refused):
+                    reservation.not_made()
+                    raise refusal(decision)
+                tally.max_completion = decision.max_completion
+                tally.clamped = decision.max_completion < ask.max_completion
+                tally.watch.admitted = time.perf_counter()
                 yield reservation

@@ -17,7 +17,11 @@ class Meter:
 
     @contextmanager
     def __call__(self, tally: Tally) -> Iterator[None]:
-        """Count and log the exchange when the block ends."""
+        """
+        Count and log the exchange when the block ends.
+
+        One whose settle is owed is counted when the ledger has it, by whoever learns of it: `Ends`, or a sweeper.
+        """
         try:
             yield
         finally:
@@ -26,8 +30,8 @@ class Meter:
 
     def _tell(self, tally: Tally) -> None:
         record = tally.final or tally.record()
-        if tally.final:
+        if tally.billed:
             self._metrics.served(record, request_s=tally.watch.request_s, overhead_s=tally.watch.overhead_s)
-        else:
+        elif tally.final is None:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
         logs.exchange(record)

@@ -6,7 +6,7 @@ If this gateway is killed, another bills its exchanges from these notes: a beat 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -24,13 +24,12 @@ class Progress:
     """
     Follows open exchanges: `async with Progress(store, ...) as progress`.
 
-    Units: `beat_s` in seconds. `opened` is told how many exchanges are open whenever that changes.
+    Units: `beat_s` in seconds.
     """
 
-    def __init__(self, store: Reservations, beat_s: float, opened: Callable[[int], None]) -> None:
+    def __init__(self, store: Reservations, beat_s: float) -> None:
         self._store = store
         self._beat_s = beat_s
-        self._opened = opened
         self._noted: dict[str, tuple[Tally, Usage]] = {}
         self._background = Background(self._beat_on, "tollway-progress")
 
@@ -43,16 +42,18 @@ class Progress:
     ) -> None:
         await self._background.__aexit__(kind, error, traceback)
 
+    def __len__(self) -> int:
+        """Return how many exchanges are followed."""
+        return len(self._noted)
+
     @contextmanager
     def following(self, tally: Tally) -> Iterator[None]:
         """Note the exchange's progress for as long as the block lasts."""
         self._noted[tally.request_id] = (tally, tally.usage)
-        self._opened(len(self._noted))
         try:
             yield
         finally:
             del self._noted[tally.request_id]
-            self._opened(len(self._noted))
 
     async def beat(self) -> None:
         """Note every exchange that has moved since the last beat."""

@@ -1,6 +1,5 @@
 """The end of a reservation: post what was used and append its FINAL record, or give all of it back. Once, shielded."""
 
-import logging
 from types import TracebackType
 from typing import Self
 
@@ -8,27 +7,22 @@ from engine.shielding import shielded
 from engine.usage import Usage
 from proxy.billing.record import CLIENT_CLOSED
 from proxy.call import Call
-from proxy.errors import LedgerUnavailable
-from proxy.observe.metrics import Metrics
-from proxy.store.reservations import Reservations
+from proxy.store.ends import Ends, Release, Settle
 from proxy.tally import Tally
-
-_log = logging.getLogger(__name__)
 
 
 class Reservation:
     """
     What one exchange holds on the limits of its plan, from admit to settle.
 
-    A store that does not answer now is no reason to break an answer: the failure is counted, the record stays in the
-    log, and the reservation stays open with its last progress.
+    A store that does not answer now is no reason to break an answer: the end is owed (`proxy.store.ends`), and the
+    reservation stays open until it is taken.
     """
 
-    def __init__(self, store: Reservations, call: Call, tally: Tally, metrics: Metrics) -> None:
-        self._store = store
+    def __init__(self, ends: Ends, call: Call, tally: Tally) -> None:
+        self._ends = ends
         self._call = call
         self._tally = tally
-        self._metrics = metrics
         self._open = True
 
     async def __aenter__(self) -> Self:
@@ -45,11 +39,16 @@ class Reservation:
             await self.settle()
         else:
             self._open = False
-            await shielded(self._release())
+            await shielded(self._ends.release(self._released()))
 
     def not_made(self) -> None:
         """Note that the limits refused: there is nothing to give back."""
         self._open = False
+
+    def unanswered(self) -> None:
+        """Note that the store did not tell whether it was made: giving it back now would be waiting a second time."""
+        self._open = False
+        self._ends.owe(self._released())
 
     async def settle(self) -> None:
         """Post the tally's usage and append the FINAL record; a second call does nothing."""
@@ -60,18 +59,8 @@ class Reservation:
     async def _settle(self) -> None:
         tally = self._tally
         unobserved = tally.outcome == CLIENT_CLOSED and tally.usage == Usage()
-        record = tally.record()
-        try:
-            settlement = await self._store.settle(record, self._call.plan.limits, unobserved=unobserved)
-        except LedgerUnavailable:
-            self._metrics.settle_failed()
-            _log.exception("settle_failed", extra={"request_id": tally.request_id})
-        else:
-            tally.final = record if settlement.first else None
+        tally.final = tally.record()
+        tally.billed = await self._ends.settle(Settle(tally.final, self._call.plan.limits, unobserved))
 
-    async def _release(self) -> None:
-        try:
-            await self._store.release(self._tally.record(), self._call.plan.limits)
-        except LedgerUnavailable:
-            self._metrics.settle_failed()
-            _log.exception("release_failed", extra={"request_id": self._tally.request_id})
+    def _released(self) -> Release:
+        return Release(self._tally.record(), self._call.plan.limits)

@@ -1,26 +1,37 @@
-"""A task that runs beside its owner: begun and ended in the owner's `async with`, never left behind."""
+"""
+A task that runs beside its owner: begun and ended in the owner's `async with`, never left behind.
+
+An exception is a bug, told in the log, and no reason to stop: a gateway whose heartbeat has ended is taken for dead.
+"""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+PAUSE_S = 1.0
+"""Between a failure and the next try."""
+
+_log = logging.getLogger(__name__)
+
 
 class Background:
     """
-    Run `work()` until the block is left.
+    Run `work()` until the block is left; again, after `pause_s` seconds, if it raises.
 
-    Raises: on leaving, what `work` itself raised.
+    `name` is the task's, and in the log `NAME_failed` is the event.
     """
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str, *, pause_s: float = PAUSE_S) -> None:
         self._work = work
         self._name = name
+        self._pause_s = pause_s
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin."""
-        self._task = asyncio.create_task(self._work(), name=self._name)
+        self._task = asyncio.create_task(self._run(), name=self._name)
         return self
 
     async def __aexit__(
@@ -30,5 +41,13 @@ class Background:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._work()
+            except Exception:  # noqa: BLE001 (whatever it was, the work goes on)
+                _log.exception("%s_failed", self._name)
+                await asyncio.sleep(self._pause_s)
+            else:
+                return

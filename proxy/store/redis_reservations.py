@@ -2,25 +2,19 @@
 Reservations in Redis: turns each step into one script's keys and arguments, and its answer into a decision.
 
 Rules: nothing is decided here. Amounts travel as decimal text; an answer is words between blanks, the first of which
-is the server's time in microseconds. A release that Redis did not answer is remembered and sent again by the sweeper,
-or its reservation would stay open for as long as this gateway lives.
+is the server's time in microseconds. What Redis did not answer is not sent again here (see `ends.py`).
 """
 
-from collections import deque
 from collections.abc import Sequence
 
 import orjson
 
 from policies.quota import PERIOD_US, Ask, Granted, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import LedgerUnavailable
 from proxy.store import keys, ledger, scripts
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
-
-OWED_MAX = 100_000
-"""Releases remembered while Redis is away; older ones wait for this incarnation's end."""
 
 _Limits = tuple[Limit, ...]
 
@@ -31,7 +25,6 @@ class RedisReservations:
     def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
         self._connection = connection
         self._incarnation = incarnation
-        self._owed: deque[tuple[ExchangeRecord, _Limits]] = deque(maxlen=OWED_MAX)
 
     async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
         """Take what `ask` needs on every limit, or nothing."""
@@ -59,20 +52,7 @@ class RedisReservations:
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
         touched = [*_places(draft), *_counters(_subject(draft), limits)]
-        try:
-            await self._connection.run(scripts.RELEASE, touched, _names(draft))
-        except LedgerUnavailable:
-            self._owed.append((draft, limits))
-            raise
-
-    async def release_owed(self) -> None:
-        """
-        Send every release again that failed.
-
-        Raises: LedgerUnavailable, keeping what is left.
-        """
-        while self._owed:
-            await self.release(*self._owed.popleft())
+        await self._connection.run(scripts.RELEASE, touched, _names(draft))
 
     async def standings(self, subject: Subject, limits: _Limits) -> tuple[Standing, ...]:
         """Tell how each limit stands, changing nothing."""
@@ -85,12 +65,13 @@ class RedisReservations:
     async def _end(self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
         tokens = record.prompt_tokens + record.completion_tokens
         rows = [value for limit in limits for value in _row(limit, settled_cost(limit.unit, tokens), 0)]
-        args = [*_names(record), end, "keep" if unobserved else "post", len(rows), *rows]
+        who = self._incarnation.id
+        args = [*_names(record), end, who, "keep" if unobserved else "post", len(rows), *rows]
         for name, text in ledger.flat(record).items():
             args += (name, text)
         touched = [*_places(record), keys.ledger(record.tenant), *_counters(_subject(record), limits)]
-        _, entry_id, first = (await self._connection.run(scripts.SETTLE, touched, args)).split()
-        return Settlement(None if entry_id == "-" else entry_id, first == "1")
+        _, entry_id, ours = (await self._connection.run(scripts.SETTLE, touched, args)).split()
+        return Settlement(None if entry_id == "-" else entry_id, ours == "1")
 
 
 def read_draft(text: str) -> tuple[ExchangeRecord, _Limits]:

@@ -28,8 +28,8 @@ class Settlement:
 
     entry_id: str | None
     """The id of the exchange's one FINAL row in the tenant's ledger; None where it had been released."""
-    first: bool
-    """Whether this call wrote it; False for a repeated settle, or one that a sweep forestalled."""
+    ours: bool
+    """Whether that row is this end's own, also when the same gateway sends it again; False where another came first."""
 
 
 class Reservations(Protocol):
@@ -59,6 +59,8 @@ class Reservations(Protocol):
 
         `unobserved` says that no usage was ever received: the record bills what is proven, and the quota keeps the
         whole reservation.
+
+        Raises: LedgerUnavailable. It may have been taken, or may yet arrive: who sends it again learns.
         """
         ...
 
@@ -66,7 +68,7 @@ class Reservations(Protocol):
         """
         Return everything that was reserved, the request count too; an unknown reservation is no error.
 
-        One that failed is sent again by itself; the caller need not.
+        Raises: LedgerUnavailable, as `settle`.
         """
         ...
 

@@ -2,9 +2,9 @@
 The sweeper ends what a dead gateway left open, from the last progress it noted.
 
 Rules:
-- Each gateway first sends again the releases of its own that failed.
 - It walks the index of each tenant's open reservations, never the keyspace.
 - Dead is who has not beaten for 10 s; a reservation younger than that is left alone, whoever made it.
+- After Redis was away everybody has a period's time to beat before anybody is swept.
 - One gateway of the fleet sweeps in each period. Two at once would do no harm: the first end wins.
 - Where no usage was noted the bill takes nothing, and the quota keeps the whole reservation.
 
@@ -15,6 +15,7 @@ script. Because the price must be stamped and prices are Python's; instead of a 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.background import Background
 from proxy.store.connection import Connection
+from proxy.store.ends import Settle
 from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
 from proxy.store.redis_reservations import RedisReservations, read_draft
 
@@ -56,6 +58,8 @@ class Sweeper:
         self._price = price
         self._ended = ended
         self._sweep_s = sweep_s
+        self._unanswered: Settle | None = None
+        """What Redis may have ended without an answer: then it is in no index any more, and told to nobody."""
         self._background = Background(self._sweep_on, "tollway-sweeper")
 
     async def __aenter__(self) -> Self:
@@ -75,8 +79,11 @@ class Sweeper:
 
         Raises: LedgerUnavailable.
         """
-        now_us, alive = await living(self._connection)
         ended = 0
+        if self._unanswered is not None:
+            with suppress(LedgerUnavailable):
+                ended += await self._end(self._unanswered)
+        now_us, alive = await living(self._connection)
         for tenant in await tenants(self._connection):
             async for incarnation, request_id in self._open(tenant, now_us - DEAD_AFTER_US):
                 if incarnation not in alive:
@@ -115,19 +122,25 @@ class Sweeper:
             outcome=GATEWAY_LOST,
             finished_at=now_us,
         )
-        final = self._price(lost)
-        settlement = await self._reservations.expire(final, limits, unobserved=prompt is None)
-        if settlement.first:
-            self._ended(final)
-        return settlement.first
+        return await self._end(Settle(self._price(lost), limits, unobserved=prompt is None))
+
+    async def _end(self, end: Settle) -> bool:
+        self._unanswered = end
+        settlement = await self._reservations.expire(end.record, end.limits, unobserved=end.unobserved)
+        self._unanswered = None
+        if settlement.ours:
+            self._ended(end.record)
+        return settlement.ours
 
     async def _sweep_on(self) -> None:
+        was_away = False
         while True:
             try:
-                await self._reservations.release_owed()
-                if await self._is_my_turn():
+                if await self._is_my_turn() and not was_away:
                     await self.sweep()
+                was_away = False
             except LedgerUnavailable:
+                was_away = True
                 _log.warning("sweep_failed", exc_info=True)
             await asyncio.sleep(self._sweep_s)
 

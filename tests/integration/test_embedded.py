@@ -25,7 +25,7 @@ from proxy.store.embedded import (
     address,
     candidates,
 )
-from proxy.store.local_socket import ForeignShortcut
+from proxy.store.local_socket import ForeignShortcut, listens
 from proxy.store.lock import DataDirInUse
 
 OWNER = """
@@ -36,7 +36,7 @@ from proxy.store.embedded import EmbeddedRedis
 async def main():
     async with EmbeddedRedis(Path(sys.argv[1])) as redis:
         print(redis.address, flush=True)
-        await redis.wait()
+        await asyncio.Event().wait()
 
 asyncio.run(main())
 """
@@ -262,9 +262,36 @@ async def test_no_server_at_all_is_told(data_dir: Path) -> None:
             pass
 
 
-async def test_its_death_is_seen(data_dir: Path) -> None:
+def process_of(url: str) -> int:
+    with client(url) as connection:
+        return cast("dict[str, int]", connection.info("server"))["process_id"]
+
+
+async def test_killed_it_is_started_again_at_the_same_address_with_its_data(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with EmbeddedRedis(data_dir) as redis:
         with client(redis.address) as connection:
-            pid = cast("dict[str, int]", connection.info("server"))["process_id"]
-        os.kill(pid, signal.SIGKILL)
-        assert await asyncio.wait_for(redis.wait(), 5) == -signal.SIGKILL
+            connection.set("toll", "paid")
+        await asyncio.sleep(1.2)  # the append-only file is synced each second
+        first = process_of(redis.address)
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while "the embedded Redis is back" not in caplog.messages:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert "the embedded Redis was ended by SIGKILL; it starts again in 1 s" in caplog.messages
+        assert process_of(redis.address) != first
+        with client(redis.address) as connection:
+            assert connection.get("toll") == "paid"
+    with pytest.raises(EmbeddedRedisNotRunning):
+        address(data_dir)
+
+
+async def test_left_in_the_pause_before_its_next_start_it_stays_down(data_dir: Path) -> None:
+    async with EmbeddedRedis(data_dir) as redis:
+        os.kill(process_of(redis.address), signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while listens(data_dir / "redis.sock"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    await asyncio.sleep(1.5)
+    assert not listens(data_dir / "redis.sock")

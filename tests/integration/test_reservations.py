@@ -57,7 +57,8 @@ async def test_a_settle_repeated_tells_the_first_and_bills_once(
     await reservations.reserve(RECORD, ALL, ASK)
     first = await reservations.settle(RECORD, ALL)
     again = await reservations.settle(replace(RECORD, completion_tokens=5000), ALL)
-    assert again == Settlement(first.entry_id, first=False)
+    assert again == first
+    assert first.ours
     assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [RECORD]
     assert (await used(reservations))[3] == 131
 
@@ -85,7 +86,7 @@ async def test_a_release_returns_everything(connection: Connection, reservations
     await reservations.release(RECORD, ALL)
     await reservations.release(RECORD, ALL)
     assert await used(reservations) == [0, 0, 0, 0]
-    assert await reservations.settle(RECORD, ALL) == Settlement(None, first=False)
+    assert await reservations.settle(RECORD, ALL) == Settlement(None, ours=False)
     assert [entry async for entry in read(connection, ["acme"], 0, 2**52)] == []
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ async def test_a_gateway_that_was_only_paused_does_not_bill_again(
     await made_long_ago(connection, RECORD)
     await sweeper.sweep()
     [entry] = await ledger(connection)
-    assert await reservations.settle(RECORD, LIMITS) == Settlement(entry.id, first=False)
+    assert await reservations.settle(RECORD, LIMITS) == Settlement(entry.id, ours=False)
     await reservations.release(RECORD, LIMITS)
     assert await ledger(connection) == [entry]
 
@@ -158,18 +159,63 @@ async def test_an_index_entry_without_a_reservation_is_dropped(
     assert await ledger(connection) == []
 
 
-async def test_a_release_that_failed_is_sent_again(connection: Connection, reservations: RedisReservations) -> None:
+async def test_an_end_of_another_sweeper_is_not_told_again(
+    connection: Connection, reservations: RedisReservations
+) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
-    key = keys.reservation(RECORD.tenant, RECORD.request_id)
-    await connection.call("RENAME", key, key + ":aside")
-    await connection.call("SET", key, "in the way")
-    with pytest.raises(LedgerUnavailable):
-        await reservations.release(RECORD, LIMITS)
-    assert await used(reservations) == [1000, 1, 1]
-    await connection.call("RENAME", key + ":aside", key)
-    async with Sweeper(connection, reservations, priced, sweep_s=0.05), asyncio.timeout(20):
-        while await used(reservations) != [0, 0, 0]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours
+    assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours, "its own, repeated"
+    async with Incarnation(connection) as other:
+        elsewhere = RedisReservations(connection, other)
+        assert not (await elsewhere.expire(RECORD, LIMITS, unobserved=False)).ours
+        assert not (await elsewhere.settle(RECORD, LIMITS)).ours
+    assert len(await ledger(connection)) == 1
+
+
+async def test_an_end_without_an_answer_is_told_by_the_next_sweep(
+    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ExchangeRecord] = []
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
+    sweeper, expire = Sweeper(connection, reservations, priced, ended=told.append), reservations.expire
+
+    async def unanswered(*args: Any, **options: Any) -> Settlement:
+        await expire(*args, **options)
+        raise LedgerUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reservations, "expire", unanswered)
+        with pytest.raises(LedgerUnavailable):
+            await sweeper.sweep()
+    assert told == []
+    assert await sweeper.sweep() == 1
+    assert await sweeper.sweep() == 0
+    assert told == [entry.record for entry in await ledger(connection)]
+
+
+async def test_after_an_outage_the_living_beat_before_anybody_is_swept(
+    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sweeper = Sweeper(connection, reservations, priced, sweep_s=0.001)
+
+    async def turn() -> bool:
+        steps.append("turn")
+        if len(steps) == 1:
+            raise LedgerUnavailable
+        return True
+
+    async def sweep() -> int:
+        steps.append("sweep")
+        return 0
+
+    monkeypatch.setattr(sweeper, "_is_my_turn", turn)
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    async with sweeper, asyncio.timeout(5):
+        while len(steps) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert steps[:6] == ["turn", "turn", "turn", "sweep", "turn", "sweep"]
 
 
 async def test_each_record_that_a_sweep_appended_is_told_once(

@@ -26,6 +26,7 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
+from proxy.store.ends import Ends
 from tests.unit.proxy.memory_reservations import NOW_US, MemoryReservations
 from tests.unit.proxy.played_client import PlayedClient
 from tests.unit.proxy.played_upstream import Answer, PlayedUpstream
@@ -93,6 +94,7 @@ class Gateway:
     metrics: Metrics
     pools: dict[str, Pool]
     progress: Progress
+    ends: Ends
     exchange: Exchange
 
     def token(self, tenant: str = "acme", user: str = "ada", plan: str | None = None) -> str:
@@ -178,13 +180,15 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         )
         for model in settings.models
     }
-    progress = Progress(store, beat_s=3600, opened=metrics.reservations_open)
+    progress = Progress(store, beat_s=3600)
+    ends = Ends(store, billed=metrics.billed, failed=metrics.settle_failed)
+    metrics.reservations_open(lambda: len(progress) + len(ends))
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
         catalog=catalog,
         bounds=settings.limits,
         authenticate=Authenticate(Verifier(settings, catalog)),
-        admit=Admit(store, holds, progress, metrics),
+        admit=Admit(store, ends, holds, progress),
         take_turn=TakeTurn(pools, holds, metrics),
         relay=Relay(upstream, settings.limits, b"secret" * 8, metrics),
         meter=Meter(metrics),
@@ -197,5 +201,6 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         metrics=metrics,
         pools=pools,
         progress=progress,
+        ends=ends,
         exchange=exchange,
     )

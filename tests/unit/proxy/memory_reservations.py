@@ -26,6 +26,8 @@ class MemoryReservations:
         self.notes: list[tuple[str, tuple[int, int]]] = []
         self.away: set[str] = set()
         """The steps that find no store."""
+        self.unanswered: set[str] = set()
+        """The steps that are done, and whose answer is lost."""
         self.broken: Exception | None = None
         """A bug that every step meets."""
         self.held: dict[str, asyncio.Event] = {}
@@ -58,7 +60,7 @@ class MemoryReservations:
             self.ledger.append(record)
             self.unobserved.append(unobserved)
         await self._answer("settle")
-        return Settlement(str(len(self.ledger)), first)
+        return Settlement(str(len(self.ledger)), self.book.reservations[record.request_id].state is State.SETTLED)
 
     async def release(self, draft: ExchangeRecord, limits: tuple[Limit, ...]) -> None:
         """Return everything that was reserved."""
@@ -87,6 +89,8 @@ class MemoryReservations:
     async def _answer(self, step: str) -> None:
         if step in self.held:
             await self.held[step].wait()
+        if step in self.unanswered:
+            raise LedgerUnavailable
 
 
 def _request(record: ExchangeRecord, limits: tuple[Limit, ...]) -> Request:

@@ -512,23 +512,41 @@ async def test_without_a_store_nobody_is_admitted(folder: Path) -> None:
     gw.store.away = {"reserve"}
     client = await gw.ask(STREAM_BODY)
     assert (client.status, code(client), client.answer_headers["retry-after"]) == (503, "ledger_unavailable", "1")
-    # The reserve may yet arrive: it is released all the same.
+    # The reserve may yet arrive: it is released all the same, and the client does not wait for that.
+    assert (gw.store.steps, gw.metric("tollway_reservations_open")) == ([], 1)
+    await gw.ends.send_owed()
     assert gw.store.steps == ["release"]
+    assert gw.metric("tollway_requests_total", outcome="ledger_unavailable") == 1
     gw.assert_nothing_is_held()
 
 
-async def test_a_settle_that_finds_no_store_breaks_no_answer(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("taken", [False, True], ids=["lost", "taken without an answer"])
+async def test_a_settle_that_finds_no_store_breaks_no_answer_and_is_billed_once(
+    folder: Path, caplog: pytest.LogCaptureFixture, *, taken: bool
+) -> None:
     caplog.set_level(logging.INFO, "tollway.exchange")
     gw = gateway(folder, a=[replays(STREAM)])
-    gw.store.away = {"settle"}
+    if taken:
+        gw.store.unanswered = {"settle"}
+    else:
+        gw.store.away = {"settle"}
     client = await gw.ask(STREAM_BODY)
     assert client.events[-1] == b"[DONE]"
     assert gw.metric("tollway_settle_failures_total") == 1
     (told,) = logged(caplog)
     assert tokens(told) == STREAM_USAGE
-    # The next sweep finds it open.
-    assert gw.store.pending == [told.request_id]
-    gw.assert_no_place_is_held()
+    assert gw.store.pending == ([] if taken else [told.request_id])
+    assert gw.metric("tollway_reservations_open") == 1
+    assert gw.metric("tollway_requests_total") == 0
+    (failed,) = [record for record in caplog.records if record.message == "settle_failed"]
+    assert failed.request_id == told.request_id  # type: ignore[attr-defined]
+    gw.store.away = gw.store.unanswered = set()
+    await gw.ends.send_owed()
+    await gw.ends.send_owed()
+    assert bill(gw) == told
+    assert gw.metric("tollway_requests_total") == gw.metric("tollway_requests_total", outcome="ok") == 1
+    assert gw.metric("tollway_tokens_total", kind="completion") == STREAM_USAGE[1]
+    gw.assert_nothing_is_held()
 
 
 async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
@@ -536,7 +554,10 @@ async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
     gw.store.away = {"release"}
     assert (await gw.ask(CHAT_BODY)).status == 400
     assert gw.metric("tollway_settle_failures_total") == 1
-    gw.assert_no_place_is_held()
+    assert gw.metric("tollway_reservations_open") == 1
+    gw.store.away = set()
+    await gw.ends.send_owed()
+    gw.assert_nothing_is_held()
 
 
 # --- one record each, whatever happens

@@ -160,7 +160,7 @@ def test_gauges_and_plain_counters_tell_the_last_word() -> None:
     metrics = Metrics()
     metrics.replica_up("demo", "demo-0", up=True)
     metrics.replica_up("demo", "demo-1", up=False)
-    metrics.reservations_open(3)
+    metrics.reservations_open(lambda: 3)
     metrics.settle_failed()
     metrics.fields_stripped("chat", 2)
     metrics.routed("demo", "demo-1", "least_load")

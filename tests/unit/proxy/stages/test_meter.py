@@ -14,7 +14,7 @@ def outcomes(gw: Gateway) -> dict[str, float]:
 def test_what_was_billed_is_what_is_told(gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tollway.exchange")
     with gw.exchange.meter(tally):
-        tally.final = replace(tally.record(), completion_tokens=7)
+        tally.final, tally.billed = replace(tally.record(), completion_tokens=7), True
         tally.outcome = "queue_full"
     (line,) = caplog.records
     assert line.exchange is tally.final  # type: ignore[attr-defined]
@@ -28,6 +28,17 @@ def test_what_was_not_billed_is_told_and_not_timed(gw: Gateway, tally: Tally) ->
         tally.outcome = "queue_full"
     assert outcomes(gw) == {"ok": 0, "queue_full": 1}
     assert gw.metric("tollway_request_seconds_count") == 0
+
+
+def test_what_is_not_yet_billed_is_told_and_not_counted(
+    gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    with gw.exchange.meter(tally):
+        tally.final = tally.record()
+    (line,) = caplog.records
+    assert line.exchange is tally.final  # type: ignore[attr-defined]
+    assert outcomes(gw) == {"ok": 0, "queue_full": 0}
 
 
 def test_an_exchange_that_raises_is_told_too(gw: Gateway, tally: Tally) -> None:

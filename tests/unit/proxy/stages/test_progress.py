@@ -19,13 +19,8 @@ def store() -> MemoryReservations:
 
 
 @pytest.fixture
-def opened() -> list[int]:
-    return []
-
-
-@pytest.fixture
-def progress(store: MemoryReservations, opened: list[int]) -> Progress:
-    return Progress(store, beat_s=3600, opened=opened.append)
+def progress(store: MemoryReservations) -> Progress:
+    return Progress(store, beat_s=3600)
 
 
 def begun() -> Tally:
@@ -67,15 +62,17 @@ async def test_a_note_that_was_not_taken_is_made_again(
     assert store.notes == [(tally.request_id, (17, 3))]
 
 
-async def test_how_many_are_open_is_told_at_each_change(progress: Progress, opened: list[int]) -> None:
-    with progress.following(begun()), progress.following(begun()):
-        pass
-    assert opened == [1, 2, 1, 0]
+async def test_how_many_are_followed_is_known(progress: Progress) -> None:
+    with progress.following(begun()):
+        with progress.following(begun()):
+            assert len(progress) == 2
+        assert len(progress) == 1
+    assert len(progress) == 0
 
 
 async def test_it_beats_by_itself_until_the_block_is_left(store: MemoryReservations) -> None:
     tally = begun()
-    async with Progress(store, beat_s=0, opened=lambda _: None) as progress:
+    async with Progress(store, beat_s=0) as progress:
         with progress.following(tally):
             tally.usage = Usage(17, 0, 3)
             await until(lambda: store.notes)

@@ -4,7 +4,6 @@ import pytest
 
 from engine.usage import Usage
 from proxy.call import Call
-from proxy.errors import LedgerUnavailable
 from proxy.stages.settle import Reservation
 from proxy.tally import Tally
 from tests.unit.proxy.gateway import Gateway, until
@@ -12,7 +11,7 @@ from tests.unit.proxy.gateway import Gateway, until
 
 @pytest.fixture
 def reservation(gw: Gateway, asked: Call, tally: Tally) -> Reservation:
-    return Reservation(gw.store, asked, tally, gw.metrics)
+    return Reservation(gw.ends, asked, tally)
 
 
 async def test_it_ends_once(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
@@ -49,9 +48,32 @@ async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
     async with reservation:
         pass
     assert gw.metric("tollway_settle_failures_total") == 1
-    assert tally.final is None
-    with pytest.raises(LedgerUnavailable):
-        await gw.store.settle(tally.record(), ()) if reached else await gw.store.release(tally.record(), ())
+    assert not tally.billed
+    gw.store.away = set()
+    await gw.ends.send_owed()
+    assert gw.store.steps == [step]
+    assert gw.store.ledger == ([tally.final] if reached else [])
+
+
+async def test_of_an_unanswered_reserve_the_release_is_owed_and_not_waited_for(
+    gw: Gateway, reservation: Reservation
+) -> None:
+    async with reservation:
+        reservation.unanswered()
+    assert gw.store.steps == []
+    await gw.ends.send_owed()
+    assert gw.store.steps == ["release"]
+
+
+async def test_what_is_sent_to_the_ledger_is_the_last_word(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
+    tally.reached, tally.outcome = True, "ok"
+    gw.store.away = {"settle"}
+    async with reservation:
+        await reservation.settle()
+        tally.failed(LookupError())
+    gw.store.away = set()
+    await gw.ends.send_owed()
+    assert (tally.outcome, [record.outcome for record in gw.store.ledger]) == ("ok", ["ok"])
 
 
 async def test_a_release_ends_though_we_are_cancelled(gw: Gateway, reservation: Reservation) -> None:

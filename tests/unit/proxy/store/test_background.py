@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from proxy.store.background import Background
+from tests.unit.proxy.gateway import until
 
 
 async def test_it_ends_with_the_block() -> None:
@@ -22,13 +23,31 @@ async def test_it_ends_with_the_block() -> None:
     assert ended.is_set()
 
 
-async def test_what_it_raised_is_raised_on_leaving() -> None:
-    async def work() -> None:
-        raise ValueError("broken")
+async def test_what_it_raises_is_logged_and_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[int] = []
 
-    with pytest.raises(ValueError, match="broken"):
-        async with Background(work, "test"):
+    async def work() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise ValueError("broken")
+        await asyncio.Event().wait()
+
+    async with Background(work, "test", pause_s=0):
+        await until(lambda: len(runs) == 3)
+    assert caplog.messages == ["test_failed"] * 2
+    assert all(record.exc_info for record in caplog.records)
+
+
+async def test_work_that_is_done_is_not_done_again() -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(1)
+
+    async with Background(work, "test", pause_s=0):
+        for _ in range(5):
             await asyncio.sleep(0)
+    assert runs == [1]
 
 
 async def test_a_cancelled_owner_is_cancelled_though_it_waits() -> None:
