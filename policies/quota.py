@@ -134,6 +134,11 @@ class Ask:
         """Return (fixed, scale): what a limit of this unit is asked for is `fixed + scale * completion`."""
         return (self.prompt_tokens, self.choices) if unit is Unit.TOKENS else (1, 0)
 
+    def least(self, unit: Unit) -> int:
+        """Return the least that a limit of this unit must hold for the request to be admitted."""
+        fixed, scale = self.cost(unit)
+        return fixed + scale * self.min_completion
+
 
 def settled_cost(unit: Unit, tokens: int) -> int:
     """Return what a limit of this unit keeps of a request that used so many tokens."""

@@ -81,8 +81,9 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
             store = RedisReservations(connection, incarnation)
+            meter = Meter(metrics)
             async with (
-                Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=metrics.billed),
+                Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
                 Ends(store, billed=metrics.billed, failed=metrics.settle_failed) as ends,
                 Progress(store, settings.ledger.progress_s) as progress,
             ):
@@ -96,7 +97,7 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
                     admit=Admit(store, ends, holds, progress),
                     take_turn=TakeTurn(pools, holds, metrics),
                     relay=Relay(upstream, settings.limits, secret, metrics),
-                    meter=Meter(metrics),
+                    meter=meter,
                 )
                 drain_s_max = settings.limits.drain_s_max
                 async with (

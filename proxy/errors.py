@@ -142,11 +142,13 @@ class ShuttingDown(ApiError):
         super().__init__(Code.NO_REPLICA, "The gateway is shutting down; try again.", retry_after_s=1)
 
 
-def refusal(refused: Refused) -> ApiError:
-    """Return the error for what a limit refused, with that limit's own wait."""
+def refusal(refused: Refused, needed: int) -> ApiError:
+    """Return the error for what a limit refused, with that limit's own wait; `needed` is the least that was asked."""
     limit = refused.limit
     if refused.retry_after_us is None:
-        message = f"The request needs more than the limit `{limit.name}` of {limit.amount} could ever give."
+        message = (
+            f"The request may need {needed} {limit.unit}; the limit `{limit.name}` never holds over {limit.amount}."
+        )
         return ApiError(Code.TOKENS_EXCEED_PLAN, message)
     retry_after_s = whole_seconds(refused.retry_after_us)
     message = f"The limit `{limit.name}` of {limit.amount} is reached; try again in {retry_after_s} s."

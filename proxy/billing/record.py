@@ -25,6 +25,7 @@ class Source(StrEnum):
 OK = "ok"
 CLIENT_CLOSED = "client_closed"
 SHUTDOWN = "shutdown"
+GATEWAY_LOST = "gateway_lost"
 """The outcomes that are no error; every other outcome is a `code` of the error table."""
 
 
@@ -62,7 +63,7 @@ class ExchangeRecord:
     completion_tokens: int
     source: Source
     outcome: str
-    """`ok`, `client_closed`, `shutdown` or a `code` of the error table."""
+    """`ok`, `client_closed`, `shutdown`, `gateway_lost` or a `code` of the error table."""
     stream: bool
     queue_ms: int
     ttft_ms: int | None

@@ -43,7 +43,7 @@ class Admit:
                 tally.standings = decision.standings
                 if isinstance(decision, Refused):
                     reservation.not_made()
-                    raise refusal(decision)
+                    raise refusal(decision, ask.least(decision.limit.unit))
                 tally.max_completion = decision.max_completion
                 tally.clamped = decision.max_completion < ask.max_completion
                 tally.watch.admitted = time.perf_counter()

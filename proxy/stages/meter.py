@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from proxy.billing.record import ExchangeRecord
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
 from proxy.tally import Tally
@@ -27,6 +28,11 @@ class Meter:
         finally:
             tally.watch.ended = time.perf_counter()
             self._tell(tally)
+
+    def recovered(self, record: ExchangeRecord) -> None:
+        """Count and log an exchange of a gateway that died, once the ledger has its FINAL."""
+        self._metrics.billed(record)
+        logs.exchange(record)
 
     def _tell(self, tally: Tally) -> None:
         record = tally.final or tally.record()

@@ -20,7 +20,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from proxy.billing.record import ExchangeRecord, Source
+from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.background import Background
@@ -31,7 +31,6 @@ from proxy.store.redis_reservations import RedisReservations, read_draft
 
 SWEEP_S = 5.0
 BATCH = 1000
-GATEWAY_LOST = "gateway_lost"
 
 _log = logging.getLogger(__name__)
 

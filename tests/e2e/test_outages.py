@@ -16,7 +16,7 @@ from tests.e2e.test_lifecycle import descendants
 CHAT = "/v1/chat/completions"
 PLACES = 2
 """What the plan `tight` has in flight for each user."""
-SILENT_S = 4.0
+SILENT_S = 5.0
 BACK_S_MAX = 8.0
 TIMEOUT_S = 2.0
 """`redis.timeout_s` by default."""

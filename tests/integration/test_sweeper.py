@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
-from proxy.billing.record import ExchangeRecord, Source
+from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.connection import Connection
@@ -16,7 +16,7 @@ from proxy.store.incarnation import DEAD_AFTER_US, Incarnation
 from proxy.store.ledger import Entry, read
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import Settlement
-from proxy.store.sweeper import GATEWAY_LOST, Sweeper
+from proxy.store.sweeper import Sweeper
 from tests.records import RECORD
 
 LIMITS = (
