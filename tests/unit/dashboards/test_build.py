@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from dashboards import build
-from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
+from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN
 from proxy.errors import Code
-from proxy.store.sweeper import GATEWAY_LOST
 
 RULES = build.TARGET.parent / "rules"
 CLIENTS_OWN = {
