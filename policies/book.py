@@ -1,5 +1,5 @@
 """
-The quota's decisions over a state in memory: reserve, progress, settle, release, expire.
+The quota's decisions over a state in memory: reserve, progress, trim, settle, release, expire.
 
 `PENDING -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. The Lua scripts of
 `proxy/store/lua` make the same decisions in Redis; the book is their oracle, so the two are written apart and never
@@ -11,7 +11,7 @@ connections; instead of hoping for their order.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from policies.holds import Hold
@@ -58,6 +58,7 @@ class Reservation:
     holds: tuple[tuple[Limit, Hold], ...] = ()
     usage: tuple[int, int] | None = None
     """(prompt_tokens, completion_tokens) observed so far."""
+    trimmed: bool = False
 
 
 def place(limit: Limit, subject: Subject) -> Place:
@@ -119,6 +120,19 @@ class Book:
         if known is not None and known.state is State.PENDING:
             seen = known.usage or (0, 0)
             known.usage = (max(seen[0], usage[0]), max(seen[1], usage[1]))
+
+    def trim(self, request: Request, spare: int, now_us: int) -> None:
+        """Give back `spare` tokens that turned out not to be needed; the second time changes nothing."""
+        known = self.reservations.get(request.id)
+        if known is None or known.state is not State.PENDING or known.trimmed:
+            return
+        holds = []
+        for limit, hold in known.holds:
+            back = min(spare, hold.cost) if limit.unit is Unit.TOKENS else 0
+            if limit.unit is Unit.TOKENS:
+                self._post(limit, request.subject, (replace(hold, cost=back), 0), now_us)
+            holds.append((limit, replace(hold, cost=hold.cost - back)))
+        known.holds, known.trimmed = tuple(holds), True
 
     def settle(self, request: Request, tokens: int | None, now_us: int, state: State = State.SETTLED) -> bool:
         """

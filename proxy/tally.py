@@ -66,6 +66,10 @@ class Tally:
     max_completion: int = 0
     """Granted tokens per choice."""
     clamped: bool = False
+    prompt_reserved: int = 0
+    """Tokens reserved for all prompts together: their upper bound."""
+    trimmed: bool = False
+    """Whether what was reserved beyond the prompt has been given back."""
     replica: str = ""
     group: str = ""
     attempts: int = 0
@@ -106,6 +110,14 @@ class Tally:
         ):
             raise UpstreamBroken("the engine says that it used more than it was given")
         self.usage = usage
+
+    @property
+    def spare(self) -> int:
+        """What was reserved beyond the prompt, once the engine has counted it; of several prompts, only at the end."""
+        call = self.call
+        if call is None or call.inquiry.prompts != 1 or not self.usage.prompt_tokens:
+            return 0
+        return max(0, self.prompt_reserved - self.usage.prompt_tokens)
 
     def wasted(self) -> None:
         """Write off what was used so far: the client will not get it."""

@@ -33,6 +33,7 @@ class Admit:
         the answer of the reserve itself is outstanding.
         """
         ask = call.ask(self._holds.expected_us(call.model.name))
+        tally.prompt_reserved = ask.prompt_tokens
         with self._progress.following(tally):
             async with Reservation(self._ends, call, tally) as reservation:
                 try:

@@ -1,7 +1,8 @@
 """
 How far each open exchange has come, noted on its reservation once a beat.
 
-If this gateway is killed, another bills its exchanges from these notes: a beat is the most that is lost.
+If this gateway is killed, another bills its exchanges from these notes: a beat is the most that is lost. The first note
+also gives back what was reserved for the prompt and is not needed: its bytes bound it, its first frame counts it.
 """
 
 import asyncio
@@ -66,6 +67,9 @@ class Progress:
         try:
             counts = (usage.prompt_tokens, usage.completion_tokens)
             await self._store.progress(tally.request_id, tally.principal.tenant, counts)
+            if not tally.trimmed and tally.spare and tally.call is not None:
+                await self._store.trim(tally.record(), tally.call.plan.limits, tally.spare)
+                tally.trimmed = True
         except LedgerUnavailable:
             _log.warning("progress_failed", exc_info=True)
         else:

@@ -41,6 +41,12 @@ class RedisReservations:
         """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
         await self._connection.run(scripts.PROGRESS, [keys.reservation(tenant, request_id)], usage)
 
+    async def trim(self, draft: ExchangeRecord, limits: _Limits, spare: int) -> None:
+        """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
+        on_tokens = tuple(limit for limit in limits if limit.unit is Unit.TOKENS)
+        touched = [keys.reservation(draft.tenant, draft.request_id), *_counters(_subject(draft), on_tokens)]
+        await self._connection.run(scripts.TRIM, touched, [draft.request_id, spare])
+
     async def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
         return await self._end("SETTLED", record, limits, unobserved=unobserved)

@@ -1,5 +1,5 @@
 """
-The reservation's life in Redis: reserve, progress, settle, release, expire.
+The reservation's life in Redis: reserve, progress, trim, settle, release, expire.
 
 `PENDING -> SETTLED | RELEASED | EXPIRED`. Each step is one Lua script of `lua/`, so that every level of a request's
 limits moves together or not at all, and a step repeated changes nothing: the first end wins.
@@ -49,6 +49,10 @@ class Reservations(Protocol):
 
     async def progress(self, request_id: str, tenant: str, usage: tuple[int, int]) -> None:
         """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
+        ...
+
+    async def trim(self, draft: ExchangeRecord, limits: tuple[Limit, ...], spare: int) -> None:
+        """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
         ...
 
     async def settle(

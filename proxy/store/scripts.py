@@ -38,6 +38,7 @@ def _script(name: str) -> Script:
 
 RESERVE = _script("reserve")
 PROGRESS = _script("progress")
+TRIM = _script("trim")
 SETTLE = _script("settle")
 RELEASE = _script("release")
 STANDINGS = _script("standings")

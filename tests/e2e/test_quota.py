@@ -121,3 +121,16 @@ async def test_quota_shows_use_and_price(running: Running) -> None:
     assert by_name["user_model-tokens-hour"]["model"] == "demo"
     assert by_name["user-concurrent"]["used"] == 0
     assert quota["prices"][0]["completion"] == 600_000
+
+
+async def test_a_long_prompt_is_held_by_its_tokens_once_they_are_counted(running: Running) -> None:
+    messages = [{"role": "user", "content": "toll " * 1_000}]
+    body = {"model": "faulty", "messages": messages, "max_tokens": 500, "ignore_eos": True, "stream": True}
+    async with http(running, "long", tenant="hooli") as client, client.stream("POST", CHAT, json=body) as answer:
+        used: list[int] = []
+        async for line in answer.aiter_lines():
+            if len(used) < 2 and line:
+                used.append((await client.get("/v1/quota")).json()["limits"][0]["used"])
+                await asyncio.sleep(1.5 if len(used) == 1 else 0)
+    assert used[0] > 5_000, "bytes bound it at first"
+    assert used[1] < 2_500, "then its tokens"

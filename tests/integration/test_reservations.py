@@ -188,3 +188,16 @@ async def test_a_release_of_nothing_is_remembered_only_for_minutes(
     assert 0 < await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) <= 300_000
     await reservations.settle(exchange(1), ALL)
     assert await connection.call("PTTL", keys.reservation(RECORD.tenant, "R1")) > 3_600_000
+
+
+async def test_a_trim_gives_back_once_and_a_settle_posts_the_truth(reservations: Reservations) -> None:
+    limits = (Limit(Scope.USER, Unit.TOKENS, 10_000, Per.DAY), Limit(Scope.USER, Unit.REQUESTS, 10, Per.DAY))
+    subject = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+    ask = Ask(prompt_tokens=4_000, choices=1, max_completion=500, min_completion=256, hold_us=1_000_000)
+    await reservations.reserve(RECORD, limits, ask)
+    for _ in range(2):
+        await reservations.trim(RECORD, limits, 3_000)
+        assert [standing.used for standing in await reservations.standings(subject, limits)] == [1_500, 1]
+    await reservations.settle(replace(RECORD, prompt_tokens=1_000, completion_tokens=7), limits)
+    await reservations.trim(RECORD, limits, 100)
+    assert [standing.used for standing in await reservations.standings(subject, limits)] == [1_007, 1]

@@ -135,6 +135,11 @@ class QuotaMachine(RuleBasedStateMachine):
         self._do(self.store.progress(known.request.id, known.request.subject.tenant, usage))
         self.book.progress(known.request.id, usage)
 
+    @rule(known=requests, spare=TOKENS)
+    def trim(self, known: Known, spare: int) -> None:
+        self._do(self.store.trim(known.record, known.request.limits, spare))
+        self.book.trim(known.request, spare, self.connection.now_us)
+
     @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), other_plan=PLANS | st.none())
     def settle(self, known: Known, tokens: int, other_plan: tuple[Limit, ...] | None, *, unobserved: bool) -> None:
         request = known.request if other_plan is None else replace(known.request, limits=other_plan)

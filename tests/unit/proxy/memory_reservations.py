@@ -49,6 +49,11 @@ class MemoryReservations:
         self.book.progress(request_id, usage)
         self.notes.append((request_id, usage))
 
+    async def trim(self, draft: ExchangeRecord, limits: tuple[Limit, ...], spare: int) -> None:
+        """Give back what turned out not to be needed."""
+        await self._reach("trim")
+        self.book.trim(_request(draft, limits), spare, NOW_US)
+
     async def settle(
         self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
     ) -> Settlement:

@@ -601,3 +601,21 @@ async def test_a_bug_is_told_and_holds_nothing(folder: Path, caplog: pytest.LogC
     assert line.exc_info is not None
     assert line.request_id == told.request_id  # type: ignore[attr-defined]
     gw.assert_nothing_is_held()
+
+
+# --- what is known early
+
+
+async def test_what_the_prompt_does_not_need_is_given_back_while_the_answer_runs(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM, until=CUT, then=[silence()])])
+    client = gw.client(STREAM_BODY)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: len(client.events) == CUT)
+    reserved = gw.used()["tokens"]
+    for _ in range(2):
+        await gw.progress.beat()
+        assert gw.used()["tokens"] == STREAM_USAGE[0] + int(str(STREAM_BODY["max_tokens"])) < reserved
+    client.left.set()
+    await serving
+    assert gw.used()["tokens"] == sum(CUT_USAGE)
+    gw.assert_nothing_is_held()
