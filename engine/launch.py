@@ -101,6 +101,8 @@ class _Keeper:
         )
         async with made as child:
             self.launched.child = child
+            if self._ready_s_max > PATIENCE_S:
+                self._report(self.launched.name, f"is starting, for up to {self._ready_s_max:g} s; see {self._log}")
             await child.ready(lambda: healthy(self._port), within_s=self._ready_s_max)
             self._report(self.launched.name, f"is ready after {time.monotonic() - began:.1f} s")
             self.up.set()

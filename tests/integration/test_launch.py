@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from engine.command import LaunchSpec
-from engine.launch import Launched, healthy, launch
+from engine.launch import PATIENCE_S, READY_S_MAX, Launched, healthy, launch
 from engine.process import ChildFailed
 
 
@@ -110,6 +110,13 @@ async def test_one_that_cannot_start_fails_the_launch_at_once_and_ends_the_other
     assert time.monotonic() - began < 10
     with pytest.raises(ConnectionRefusedError):
         await healthy(free)
+
+
+async def test_one_that_may_take_long_says_that_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = Reports()
+    monkeypatch.setitem(READY_S_MAX, "sim", PATIENCE_S + 1)
+    async with launch([spec("one")], logs=tmp_path, report=reports):
+        assert ("one", f"is starting, for up to 31 s; see {tmp_path / 'one.log'}") in reports
 
 
 async def test_one_that_dies_is_reported_and_comes_back_at_its_address(tmp_path: Path) -> None:
