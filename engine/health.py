@@ -7,8 +7,10 @@ answers 200 while its engine hangs; that shows in the requests, not here.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
+from engine.background import Background
 from engine.client import Upstream
 from engine.faults import UpstreamFault
 from engine.replica import Replica
@@ -38,15 +40,11 @@ async def watched(
 ) -> AsyncIterator[None]:
     """Check `replicas` as long as the block lasts; `changed` is called with each one whose health changed."""
     await asyncio.gather(*(_first_look(replica, upstream, changed) for replica in replicas))
-    watchers = [asyncio.create_task(_watch(replica, upstream, changed)) for replica in replicas]
-    try:
+    async with AsyncExitStack() as stack:
+        for replica in replicas:
+            watch = partial(_watch, replica, upstream, changed)
+            await stack.enter_async_context(Background(watch, f"health of {replica.name}"))
         yield
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
-        for watcher in watchers:
-            with suppress(asyncio.CancelledError):
-                await watcher
 
 
 async def _first_look(replica: Replica, upstream: Upstream, changed: Callable[[Replica], None]) -> None:

@@ -10,7 +10,7 @@ from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask
 from proxy.catalog import Catalog, Model, Plan
-from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.errors import ApiError, Code, InvalidRequest, ModelNotFound
 from proxy.identity.principal import Principal
 from proxy.settings.sections import Bounds
 
@@ -71,8 +71,7 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
     assert plan is not None, "a principal's plan was looked up in this catalog"
     model = catalog.model(inquiry.model)
     if model is None:
-        message = f"The model `{inquiry.model[:128]}` does not exist."
-        raise ApiError(Code.MODEL_NOT_FOUND, message, param="model")
+        raise ModelNotFound(inquiry.model)
     if not plan.allows(model):
         message = f"The plan `{plan.name}` does not include the model `{model.name}`."
         raise ApiError(Code.MODEL_NOT_ALLOWED, message, param="model")

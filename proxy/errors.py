@@ -121,6 +121,13 @@ class InvalidRequest(ApiError):
         super().__init__(Code.INVALID_REQUEST, message, param=param)
 
 
+class ModelNotFound(ApiError):
+    """No such model, or none that this caller may know of."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Code.MODEL_NOT_FOUND, f"The model `{name[:128]}` does not exist.", param="model")
+
+
 class LedgerUnavailable(ApiError):
     """Redis did not answer within its deadline: nothing can be admitted or settled now."""
 

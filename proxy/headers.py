@@ -9,9 +9,8 @@ Source: platform.openai.com/docs/guides/rate-limits; draft-ietf-httpapi-ratelimi
 from collections.abc import Sequence
 
 from policies.quota import Per, Standing, Unit
+from proxy.downstream import Headers
 from proxy.tally import Tally
-
-Headers = list[tuple[str, str]]
 
 JSON = ("content-type", "application/json")
 

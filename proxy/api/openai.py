@@ -10,7 +10,7 @@ from engine.openai import ENDPOINTS, Endpoint
 from proxy.api.callers import Callers
 from proxy.catalog import Catalog, Model
 from proxy.downstream import Downstream
-from proxy.errors import ApiError, Code
+from proxy.errors import ApiError, Code, ModelNotFound
 from proxy.exchange import Exchange
 
 _CREATED = 0
@@ -47,7 +47,7 @@ def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:
         asked = str(request.path_params["name"]).removeprefix("/")
         model = catalog.model(asked)
         if model is None or not plan.allows(model):
-            raise ApiError(Code.MODEL_NOT_FOUND, f"The model `{asked[:128]}` does not exist.", param="model")
+            raise ModelNotFound(asked)
         return _shown(asked, model)
 
     return [list_models, one_model]

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from policies.quota import Scope, Standing, Subject
 from proxy.api.callers import Callers
 from proxy.catalog import Catalog, Model, Plan
-from proxy.errors import ApiError, Code
+from proxy.errors import ModelNotFound
 from proxy.identity.principal import Principal
 from proxy.store.reservations import Reservations
 
@@ -47,7 +47,7 @@ def _chosen(catalog: Catalog, plan: Plan, name: str | None) -> tuple[Model, ...]
         return allowed
     model = catalog.model(name)
     if model not in allowed:
-        raise ApiError(Code.MODEL_NOT_FOUND, f"The model `{name[:128]}` does not exist.", param="model")
+        raise ModelNotFound(name)
     return (model,)
 
 

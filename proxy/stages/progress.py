@@ -9,19 +9,17 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
+from engine.background import Background
 from engine.usage import Usage
 from proxy.errors import LedgerUnavailable
-from proxy.store.background import Background
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 
 _log = logging.getLogger(__name__)
 
 
-class Progress:
+class Progress(Background):
     """
     Follows open exchanges: `async with Progress(store, ...) as progress`.
 
@@ -29,19 +27,10 @@ class Progress:
     """
 
     def __init__(self, store: Reservations, beat_s: float) -> None:
+        super().__init__(self._beat_on, "tollway-progress")
         self._store = store
         self._beat_s = beat_s
         self._noted: dict[str, tuple[Tally, Usage]] = {}
-        self._background = Background(self._beat_on, "tollway-progress")
-
-    async def __aenter__(self) -> Self:
-        await self._background.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._background.__aexit__(kind, error, traceback)
 
     def __len__(self) -> int:
         """Return how many exchanges are followed."""

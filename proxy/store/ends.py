@@ -20,12 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
 
+from engine.background import Background
 from policies.quota import Limit
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import LedgerUnavailable
-from proxy.store.background import Background
 from proxy.store.reservations import Reservations
 
 OWED_MAX = 100_000
@@ -56,7 +55,7 @@ class Release:
 End = Settle | Release
 
 
-class Ends:
+class Ends(Background):
     """
     End reservations: `async with Ends(store, billed=..., failed=...)` sends again what is owed, until it is left.
 
@@ -74,6 +73,7 @@ class Ends:
         retry_s: float = RETRY_S,
         owed_max: int = OWED_MAX,
     ) -> None:
+        super().__init__(self._send_on, "tollway-owed")
         self._store = store
         self._billed = billed
         self._failed = failed
@@ -81,22 +81,16 @@ class Ends:
         self._owed_max = owed_max
         self._settles: deque[End] = deque()
         self._releases: deque[End] = deque()
-        self._background = Background(self._send_on, "tollway-owed")
 
     def __len__(self) -> int:
         """Return how many ends are owed."""
         return len(self._settles) + len(self._releases)
 
-    async def __aenter__(self) -> Self:
-        """Begin to send what is owed."""
-        await self._background.__aenter__()
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Send what is owed a last time. What is left then is logged and left to another gateway's sweeper."""
-        await self._background.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
         try:
             async with asyncio.timeout(LAST_TRY_S_MAX):
                 await self.send_owed()

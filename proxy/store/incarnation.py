@@ -13,9 +13,9 @@ from typing import Self
 
 from ulid import ULID
 
+from engine.background import Background
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, scripts
-from proxy.store.background import Background
 from proxy.store.connection import Connection
 
 BEAT_S = 2.0
@@ -25,7 +25,7 @@ FORGOTTEN_AFTER_US = 86_400 * 1_000_000
 _log = logging.getLogger(__name__)
 
 
-class Incarnation:
+class Incarnation(Background):
     """
     This process start: `async with Incarnation(connection) as incarnation` beats until it is left.
 
@@ -33,23 +33,22 @@ class Incarnation:
     """
 
     def __init__(self, connection: Connection, *, beat_s: float = BEAT_S) -> None:
+        super().__init__(self._beat_on, "tollway-heartbeat")
         self.id = str(ULID())
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
-        self._background = Background(self._beat_on, "tollway-heartbeat")
 
     async def __aenter__(self) -> Self:
         """Beat once, so that nothing this start reserves looks like a dead one's, and go on beating."""
         await self.beat()
-        await self._background.__aenter__()
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop beating. What is still open is left to the sweeper at once, not in 10 s."""
-        await self._background.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
         with suppress(LedgerUnavailable):
             await self._connection.call("ZREM", keys.INCARNATIONS, self.id)
 

@@ -17,13 +17,11 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
+from engine.background import Background
 from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
-from proxy.store.background import Background
 from proxy.store.connection import Connection
 from proxy.store.ends import Settle
 from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
@@ -35,7 +33,7 @@ BATCH = 1000
 _log = logging.getLogger(__name__)
 
 
-class Sweeper:
+class Sweeper(Background):
     """
     Sweep every `sweep_s` seconds: `async with Sweeper(connection, reservations, price)`.
 
@@ -52,6 +50,7 @@ class Sweeper:
         ended: Callable[[ExchangeRecord], None] = lambda record: None,
         sweep_s: float = SWEEP_S,
     ) -> None:
+        super().__init__(self._sweep_on, "tollway-sweeper")
         self._connection = connection
         self._reservations = reservations
         self._price = price
@@ -59,18 +58,6 @@ class Sweeper:
         self._sweep_s = sweep_s
         self._unanswered: Settle | None = None
         """What Redis may have ended without an answer: then it is in no index any more, and told to nobody."""
-        self._background = Background(self._sweep_on, "tollway-sweeper")
-
-    async def __aenter__(self) -> Self:
-        """Begin to sweep, at once."""
-        await self._background.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop; a sweep cut short is finished by the next one."""
-        await self._background.__aexit__(kind, error, trace)
 
     async def sweep(self) -> int:
         """

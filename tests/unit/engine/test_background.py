@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.store.background import Background
+from engine.background import Background
 from tests.unit.proxy.gateway import until
 
 
