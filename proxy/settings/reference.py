@@ -17,7 +17,7 @@ from proxy.settings.sections import Section, Settings
 
 _HEAD = """# Config reference
 
-Written by `python -m proxy.settings.reference`; change the docstrings in `proxy/settings/sections.py` instead.
+Written by `python -m proxy.settings.reference`; change the docstrings in `proxy/settings/sections/` instead.
 
 Tollway reads one TOML file: the one that `--config` names, else `./tollway.toml`, else the demo config in the package.
 `tollway check FILE` prints every fault of a file at once, each with its path. Unknown keys are faults.

@@ -1,0 +1,68 @@
+"""
+What a config file may hold: one class a section, one docstring a field.
+
+The docstrings are the operator's reference: unit, range, and what 0 means. A path is taken from the config file's
+folder; the demo config's are taken from the current directory.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from proxy.settings.sections.auth import Auth, Claims, Issuer
+from proxy.settings.sections.base import Section
+from proxy.settings.sections.fleet import GATEWAYS_OWN_FIELDS, Endpoint, Launch, Model, Replica, Routing
+from proxy.settings.sections.limits import Bounds
+from proxy.settings.sections.listeners import Admin, Listen
+from proxy.settings.sections.plans import Plan, PlanLimit, PriceLine, Tenant
+from proxy.settings.sections.stores import Ledger, Redis
+from proxy.settings.values import Name
+
+__all__ = [
+    "GATEWAYS_OWN_FIELDS",
+    "Admin",
+    "Auth",
+    "Bounds",
+    "Claims",
+    "Endpoint",
+    "Issuer",
+    "Launch",
+    "Ledger",
+    "Listen",
+    "Model",
+    "Plan",
+    "PlanLimit",
+    "PriceLine",
+    "Redis",
+    "Replica",
+    "Routing",
+    "Section",
+    "Settings",
+    "Tenant",
+]
+
+
+class Settings(Section):
+    """The whole file."""
+
+    listen: Listen = Listen()
+    admin: Admin = Admin()
+    redis: Redis = Redis()
+    auth: Auth
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    plans: Annotated[dict[Name, Plan], Field(min_length=1)]
+    tenants: Annotated[dict[Name, Tenant], Field(min_length=1)]
+    prices: tuple[PriceLine, ...] = ()
+    routing: Routing = Routing()
+    ledger: Ledger = Ledger()
+    limits: Bounds = Bounds()
+
+    @property
+    def cache_secret_file(self) -> Path:
+        """Return where the secret for cache salts is kept."""
+        return self.routing.cache_secret_file or self.redis.data_dir / "cache.secret"
+
+    def key_file(self, issuer: Issuer) -> Path:
+        """Return where an issuer's key is kept."""
+        return issuer.key_file or self.redis.data_dir / "development.key"

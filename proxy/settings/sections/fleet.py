@@ -1,0 +1,92 @@
+"""What serves: `[[models]]`, their replicas, and `[routing]`."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from proxy.settings.sections.base import Section
+from proxy.settings.values import BaseUrl, Group, HeaderName, Location, Name, Tokens
+
+GATEWAYS_OWN_FIELDS = frozenset(
+    "cache_salt priority request_id session_id kv_transfer_params ec_transfer_params "
+    "max_tokens max_completion_tokens best_of use_beam_search".split()
+)
+"""With one of these a tenant could pass its quota, its lane or its cache."""
+
+
+class Endpoint(StrEnum):
+    """What a model may be asked."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
+class Launch(Section):
+    """How the gateway starts a model's replicas itself; without this table they run elsewhere and need a `url`."""
+
+    engine: Literal["sim", "vllm"]
+    """`sim` for the built-in simulated engine, `vllm` for the real one."""
+    weights: str = ""
+    """What `vllm` loads: a folder or a Hugging Face name. Empty: the tiny model of `deploy/vllm/install.sh`."""
+    args: tuple[str, ...] = ()
+    """Further arguments for the engine's command line."""
+
+
+class Replica(Section):
+    """One engine that serves the model."""
+
+    name: HeaderName
+    """Unique over all models: metrics, the ledger and `x-tollway-replica` use it. Letters, digits, `.`, `_` and `-`."""
+    url: BaseUrl | None = None
+    """`http://host:port`. A launched replica without one gets a free port on the loopback."""
+    sequences: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """How many choices it runs at a time, vLLM's `--max-num-seqs`."""
+    group: Group = ""
+    """Label for canaries; empty for none."""
+
+
+class Model(Section):
+    """One model as clients name it, and the replicas that serve it."""
+
+    name: Name
+    """What clients and reports call it; also the name the engine serves it by."""
+    aliases: tuple[Name, ...] = ()
+    """Other names that clients may use for it."""
+    context_tokens: Annotated[int, Field(ge=1, lt=2**31)]
+    """Prompt and completion together at most, vLLM's `--max-model-len`."""
+    default_completion: Annotated[int, Field(ge=1, lt=2**31)] = 1024
+    """Tokens reserved and asked for a choice when the request names no maximum."""
+    min_completion: Annotated[int, Field(ge=1, lt=2**31)] = 256
+    """A request is never clamped below this (or below what it asked, if less): it is refused instead."""
+    template_tokens: Tokens = 64
+    """Tokens that the chat template adds at most, beyond the bytes of the messages as JSON; 0 for none."""
+    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+    """What the model may be asked: `chat`, `completions`, `embeddings`."""
+    cache_scope: Name = "tenant"
+    """Who may share a cached prefix: `user`, `tenant`, or the name of a group of your own. Every model and tenant under
+    the same group's name shares."""
+    extra_fields: tuple[Name, ...] = ()
+    """Request fields to forward beyond the endpoint's own list; none that the gateway must decide itself."""
+    launch: Launch | None = None
+    """Left out: the replicas run elsewhere."""
+    replicas: Annotated[tuple[Replica, ...], Field(min_length=1)]
+    """At least one."""
+
+    @field_validator("extra_fields")
+    @classmethod
+    def _not_ours(cls, extra_fields: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := sorted(GATEWAYS_OWN_FIELDS.intersection(extra_fields)):
+            raise ValueError(
+                f"must not hold {', '.join(taken)}: quota and isolation between tenants rest on the gateway's"
+            )
+        return extra_fields
+
+
+class Routing(Section):
+    """How a replica is chosen."""
+
+    cache_secret_file: Location | None = None
+    """Secret that keeps tenants' cached prefixes apart (at least 32 bytes); every gateway of a fleet needs the same.
+    Left out: `cache.secret` under `redis.data_dir`, created at the first use."""

@@ -1,0 +1,37 @@
+"""The most that anything may take: `[limits]`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from proxy.settings.sections.base import Section
+from proxy.settings.values import Seconds
+
+
+class Bounds(Section):
+    """The most that anything may take."""
+
+    body_bytes_max: Annotated[int, Field(ge=1024, le=2**30)] = 10 * 2**20
+    """Bytes of a request's body."""
+    body_s_max: Seconds = 30.0
+    """Seconds for the body to arrive."""
+    json_depth_max: Annotated[int, Field(ge=4, le=200)] = 64
+    """Nesting of a body's JSON, at most 200."""
+    prompts_max: Annotated[int, Field(ge=1, le=65_536)] = 128
+    """Prompts (or inputs to embed) in one request."""
+    n_max: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Choices a prompt (`n`)."""
+    connect_s_max: Seconds = 2.0
+    """Seconds to connect to a replica."""
+    ttft_s_max: Seconds = 120.0
+    """Seconds from sending a request to a replica until its first token."""
+    idle_s_max: Seconds = 60.0
+    """Seconds without a byte from the replica, after the first token."""
+    exchange_s_max: Seconds = 3600.0
+    """Seconds for a whole exchange."""
+    attempts_max: Annotated[int, Field(ge=1, le=10)] = 2
+    """Replicas tried before an error is answered; 1 never retries."""
+    user_series_max: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    """Users with metric series of their own; the rest count as `other`, and with 0 all do."""
+    drain_s_max: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """Seconds that a stopping gateway waits for running exchanges; 0 cuts them at once."""
