@@ -62,7 +62,7 @@ class Exchange:
                 await answer_error(downstream, InternalError(), tally)
 
     async def _serve(self, downstream: Downstream, tally: Tally) -> None:
-        tally.principal = self.authenticate(downstream)
+        tally.principal = await self.authenticate(downstream)
         tally.call = call = await self._read(downstream, tally)
         async with self.admit(call, tally) as reservation:
             end = await self._answer(call, downstream, tally)

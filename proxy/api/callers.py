@@ -16,13 +16,13 @@ class Callers:
         self._authenticate = authenticate
         self._catalog = catalog
 
-    def principal(self, request: Request[Any, Any, Any]) -> Principal:
+    async def principal(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who is asking."""
-        return self._authenticate.bearer(request.headers.get("authorization"))
+        return await self._authenticate.bearer(request.headers.get("authorization"))
 
-    def plan(self, request: Request[Any, Any, Any]) -> Plan:
+    async def plan(self, request: Request[Any, Any, Any]) -> Plan:
         """Return the plan that the caller is on."""
-        return self.plan_of(self.principal(request))
+        return self.plan_of(await self.principal(request))
 
     def plan_of(self, principal: Principal) -> Plan:
         """Return a principal's plan."""

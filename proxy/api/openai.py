@@ -36,14 +36,14 @@ def _forward(endpoint: Endpoint, exchange: Exchange, write_s_max: float) -> ASGI
 def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:
     """Return the handlers of `/v1/models`: what the caller's plan allows, and nothing that it does not."""
 
-    @get("/v1/models", sync_to_thread=False)
-    def list_models(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        allowed = catalog.models_for(callers.plan(request))
+    @get("/v1/models")
+    async def list_models(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        allowed = catalog.models_for(await callers.plan(request))
         return {"object": "list", "data": [_shown(name, model) for model in allowed for name in _names(model)]}
 
-    @get("/v1/models/{name:path}", sync_to_thread=False)
-    def one_model(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        plan = callers.plan(request)
+    @get("/v1/models/{name:path}")
+    async def one_model(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        plan = await callers.plan(request)
         asked = str(request.path_params["name"]).removeprefix("/")
         model = catalog.model(asked)
         if model is None or not plan.allows(model):

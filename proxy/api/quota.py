@@ -23,7 +23,7 @@ def quota(catalog: Catalog, callers: Callers, store: Reservations) -> list[HTTPR
 
     @get("/v1/quota")
     async def show(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        principal = callers.principal(request)
+        principal = await callers.principal(request)
         plan = callers.plan_of(principal)
         models = _chosen(catalog, plan, request.query_params.get("model"))
         return {

@@ -22,7 +22,7 @@ Key = Any
 class KeySource(Protocol):
     """One issuer's keys."""
 
-    def key(self, header: Mapping[str, Any]) -> Key | None:
+    async def key(self, header: Mapping[str, Any]) -> Key | None:
         """Return the key that a token with this header is signed by; None when there is none."""
         ...
 
@@ -33,7 +33,7 @@ class FixedKey:
     def __init__(self, key: Key) -> None:
         self._key = key
 
-    def key(self, header: Mapping[str, Any]) -> Key:
+    async def key(self, header: Mapping[str, Any]) -> Key:
         """Return the one key, whatever `kid` the header names."""
         return self._key
 

@@ -70,7 +70,7 @@ class Verifier:
             for index, issuer in enumerate(settings.auth.issuers)
         }
 
-    def verify(self, token: str) -> Principal:
+    async def verify(self, token: str) -> Principal:
         """
         Return who a token speaks for.
 
@@ -80,7 +80,7 @@ class Verifier:
         if len(token) > TOKEN_LENGTH_MAX:
             raise InvalidToken(f"The token is longer than {TOKEN_LENGTH_MAX} characters.")
         trusted, header = self._issuer_of(token)
-        said = self._decode(token, trusted, trusted.source.key(header))
+        said = self._decode(token, trusted, await trusted.source.key(header))
         return self._principal(said, trusted)
 
     def _issuer_of(self, token: str) -> tuple[_Trusted, Mapping[str, Any]]:

@@ -14,14 +14,14 @@ class Authenticate:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
 
-    def __call__(self, downstream: Downstream) -> Principal:
+    async def __call__(self, downstream: Downstream) -> Principal:
         """Return who is asking; raise `InvalidToken`."""
-        return self.bearer(downstream.header("authorization"))
+        return await self.bearer(downstream.header("authorization"))
 
-    def bearer(self, authorization: str | None) -> Principal:
+    async def bearer(self, authorization: str | None) -> Principal:
         """Return whom an `Authorization` header speaks for; raise `InvalidToken`."""
         if authorization is None:
             raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise InvalidToken("The Authorization header must have the form `Bearer TOKEN`.")
-        return self._verifier.verify(authorization[len(_SCHEME) :].strip())
+        return await self._verifier.verify(authorization[len(_SCHEME) :].strip())

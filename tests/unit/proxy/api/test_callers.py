@@ -13,13 +13,13 @@ def request(headers: dict[str, str]) -> Request[Any, Any, Any]:
     return Request({"type": "http", "headers": raw})  # type: ignore[arg-type]
 
 
-def test_a_caller_has_the_plan_that_its_token_names(gw: Gateway) -> None:
+async def test_a_caller_has_the_plan_that_its_token_names(gw: Gateway) -> None:
     callers = Callers(gw.exchange.authenticate, gw.catalog)
     for plan, name in [(None, "pro"), ("free", "free")]:
         asked = request({"authorization": f"Bearer {gw.token(plan=plan)}"})
-        assert (callers.principal(asked).user, callers.plan(asked).name) == ("ada", name)
+        assert ((await callers.principal(asked)).user, (await callers.plan(asked)).name) == ("ada", name)
 
 
-def test_nobody_has_no_plan(gw: Gateway) -> None:
+async def test_nobody_has_no_plan(gw: Gateway) -> None:
     with pytest.raises(InvalidToken):
-        Callers(gw.exchange.authenticate, gw.catalog).plan(request({}))
+        await Callers(gw.exchange.authenticate, gw.catalog).plan(request({}))

@@ -1,3 +1,4 @@
+import asyncio
 import os
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def run(*arguments: str) -> Result:
 
 def principal(token: str) -> Principal:
     settings = load(None, {})
-    return Verifier(settings, Catalog.of(settings)).verify(token)
+    return asyncio.run(Verifier(settings, Catalog.of(settings)).verify(token))
 
 
 def test_a_token_stands_alone_on_stdout_and_the_gateway_believes_it() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def load(folder: Path, minimal_config: str, content: bytes, *algorithms: str) ->
     (folder / "key").write_bytes(content)
     issuer = f'algorithms = {list(algorithms)}, key_file = "key"'
     text = minimal_config.replace('algorithms = ["HS256"], development = true', issuer)
-    assert from_file(parse(text, {}, folder=folder), 0).key({"kid": "any"})
+    assert asyncio.run(from_file(parse(text, {}, folder=folder), 0).key({"kid": "any"}))
 
 
 @pytest.mark.parametrize(

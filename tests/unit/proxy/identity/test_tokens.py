@@ -81,20 +81,20 @@ def sign(key: Any = SECRET, algorithm: str = "HS256", **changes: Any) -> str:
     return jwt.encode({name: value for name, value in said.items() if value is not None}, key, algorithm)
 
 
-def refusal(verifier: Verifier, token: str) -> str:
+async def refusal(verifier: Verifier, token: str) -> str:
     with pytest.raises(InvalidToken) as caught:
-        verifier.verify(token)
+        await verifier.verify(token)
     assert caught.value.code is Code.INVALID_API_KEY
     return caught.value.message
 
 
-def test_a_sound_token_speaks_for_its_user(verifier: Verifier) -> None:
-    assert verifier.verify(sign()) == Principal("acme", "ada", "pro")
-    assert verifier.verify(sign(plan="free")) == Principal("acme", "ada", "free")
-    assert verifier.verify(sign(RSA, "RS256", iss="rsa", tenant="globex")) == Principal("globex", "ada", "free")
+async def test_a_sound_token_speaks_for_its_user(verifier: Verifier) -> None:
+    assert await verifier.verify(sign()) == Principal("acme", "ada", "pro")
+    assert await verifier.verify(sign(plan="free")) == Principal("acme", "ada", "free")
+    assert await verifier.verify(sign(RSA, "RS256", iss="rsa", tenant="globex")) == Principal("globex", "ada", "free")
 
 
-def test_claims_are_found_where_the_config_says(verifier: Verifier) -> None:
+async def test_claims_are_found_where_the_config_says(verifier: Verifier) -> None:
     token = sign(
         ED,
         "EdDSA",
@@ -107,22 +107,22 @@ def test_claims_are_found_where_the_config_says(verifier: Verifier) -> None:
         scp=["usage:read", "admin"],
         **{"https://x.example/org": [{"id": "acme"}]},
     )
-    assert verifier.verify(token) == Principal("acme", "bob", "free", frozenset({"usage:read", "admin"}))
+    assert await verifier.verify(token) == Principal("acme", "bob", "free", frozenset({"usage:read", "admin"}))
 
 
 @pytest.mark.parametrize(
     ("scope", "scopes"), [("a b  a", {"a", "b"}), (["a", "b"], {"a", "b"}), ("", set()), ([], set()), (None, set())]
 )
-def test_scopes_are_a_list_or_one_string(verifier: Verifier, scope: Any, scopes: set[str]) -> None:
-    assert verifier.verify(sign(scope=scope)).scopes == scopes
+async def test_scopes_are_a_list_or_one_string(verifier: Verifier, scope: Any, scopes: set[str]) -> None:
+    assert (await verifier.verify(sign(scope=scope))).scopes == scopes
 
 
-def test_clocks_may_differ_by_the_leeway(verifier: Verifier) -> None:
+async def test_clocks_may_differ_by_the_leeway(verifier: Verifier) -> None:
     now = time.time()
-    assert verifier.verify(sign(exp=now - 2, iat=now + 3, nbf=now + 3)).user == "ada"
-    assert refusal(verifier, sign(exp=now - 7)) == "The token has expired."
-    assert refusal(verifier, sign(nbf=now + 60)) == "The token is not valid yet."
-    assert refusal(verifier, sign(iat=now + 60)) == "The token is not valid yet."
+    assert (await verifier.verify(sign(exp=now - 2, iat=now + 3, nbf=now + 3))).user == "ada"
+    assert await refusal(verifier, sign(exp=now - 7)) == "The token has expired."
+    assert await refusal(verifier, sign(nbf=now + 60)) == "The token is not valid yet."
+    assert await refusal(verifier, sign(iat=now + 60)) == "The token is not valid yet."
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_clocks_may_differ_by_the_leeway(verifier: Verifier) -> None:
         ({"exp": "soon"}, "The token is malformed."),
     ],
 )
-def test_a_refusal_says_why(verifier: Verifier, changes: dict[str, Any], message: str) -> None:
-    assert refusal(verifier, sign(**changes)) == message
+async def test_a_refusal_says_why(verifier: Verifier, changes: dict[str, Any], message: str) -> None:
+    assert await refusal(verifier, sign(**changes)) == message
 
 
 @pytest.mark.parametrize("value", ["", "x" * 129, "a\nb", "a\0b", "\ud800", 5, True, [], ["acme"], {"a": 1}, 0.5])
 @pytest.mark.parametrize("claim", ["tenant", "sub", "plan"])
-def test_odd_names_are_refused(verifier: Verifier, claim: str, value: Any) -> None:
-    assert "printable" in refusal(verifier, sign(**{claim: value}))
+async def test_odd_names_are_refused(verifier: Verifier, claim: str, value: Any) -> None:
+    assert "printable" in await refusal(verifier, sign(**{claim: value}))
 
 
 @pytest.mark.parametrize("scope", [5, {"a": 1}, [1], ["a", None], ["\n"], "a " * 65 + "b " * 65, ["x" * 129]])
-def test_odd_scopes_are_refused(verifier: Verifier, scope: Any) -> None:
-    assert "scope" in refusal(verifier, sign(scope=scope))
+async def test_odd_scopes_are_refused(verifier: Verifier, scope: Any) -> None:
+    assert "scope" in await refusal(verifier, sign(scope=scope))
 
 
 def encode(part: Any) -> str:
@@ -163,39 +163,42 @@ def encode(part: Any) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS512", "RS256", "EdDSA", "", 5, None, []])
-def test_a_header_chooses_no_algorithm(verifier: Verifier, algorithm: Any) -> None:
+async def test_a_header_chooses_no_algorithm(verifier: Verifier, algorithm: Any) -> None:
     header, payload, signature = sign().split(".")
     assert header
     for end in (signature, ""):
-        refusal(verifier, f"{encode({'alg': algorithm, 'typ': 'JWT'})}.{payload}.{end}")
+        await refusal(verifier, f"{encode({'alg': algorithm, 'typ': 'JWT'})}.{payload}.{end}")
 
 
-def test_a_public_key_is_no_shared_secret(verifier: Verifier) -> None:
+async def test_a_public_key_is_no_shared_secret(verifier: Verifier) -> None:
     """The classic confusion: HMAC over the issuer's public PEM, which anyone may know."""
     said = {"iss": "rsa", "aud": "tollway", "exp": time.time() + 60, "tenant": "acme", "sub": "ada"}
     signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode(said)}"
     mac = hmac.new(public_pem(RSA), signed.encode(), hashlib.sha256).digest()
-    assert "algorithm" in refusal(verifier, f"{signed}.{encode(mac)}")
+    assert "algorithm" in await refusal(verifier, f"{signed}.{encode(mac)}")
 
 
-def test_one_issuer_cannot_speak_for_another(verifier: Verifier) -> None:
-    assert refusal(verifier, sign(iss="rsa")) == "The token is signed by an algorithm that its issuer may not use here."
+async def test_one_issuer_cannot_speak_for_another(verifier: Verifier) -> None:
+    assert (
+        await refusal(verifier, sign(iss="rsa"))
+        == "The token is signed by an algorithm that its issuer may not use here."
+    )
     stranger = rsa.generate_private_key(65537, 2048)
-    assert refusal(verifier, sign(stranger, "RS256", iss="rsa")) == "The token's signature is wrong."
+    assert await refusal(verifier, sign(stranger, "RS256", iss="rsa")) == "The token's signature is wrong."
 
 
-def test_a_changed_claim_breaks_the_signature(verifier: Verifier) -> None:
+async def test_a_changed_claim_breaks_the_signature(verifier: Verifier) -> None:
     header, _, signature = sign(tenant="globex").split(".")
     _, payload, _ = sign(tenant="acme").split(".")
-    assert refusal(verifier, f"{header}.{payload}.{signature}") == "The token's signature is wrong."
+    assert await refusal(verifier, f"{header}.{payload}.{signature}") == "The token's signature is wrong."
 
 
-def test_a_token_is_at_most_8_kib(verifier: Verifier) -> None:
+async def test_a_token_is_at_most_8_kib(verifier: Verifier) -> None:
     padding = "x"
     while len(sign(pad=padding)) < TOKEN_LENGTH_MAX - 1:
         padding += "x" * max(1, (TOKEN_LENGTH_MAX - len(sign(pad=padding))) // 2)
-    assert verifier.verify(sign(pad=padding[:-4])).user == "ada"
-    assert "longer" in refusal(verifier, sign(pad=padding + "xxxx"))
+    assert (await verifier.verify(sign(pad=padding[:-4]))).user == "ada"
+    assert "longer" in await refusal(verifier, sign(pad=padding + "xxxx"))
 
 
 @pytest.mark.parametrize(
@@ -215,8 +218,8 @@ def test_a_token_is_at_most_8_kib(verifier: Verifier) -> None:
         f"{encode({'alg': 'HS256', 'b64': False})}.{encode({'iss': 'hmac'})}.x",
     ],
 )
-def test_malformed_tokens_are_invalid_tokens(verifier: Verifier, token: str) -> None:
-    refusal(verifier, token)
+async def test_malformed_tokens_are_invalid_tokens(verifier: Verifier, token: str) -> None:
+    await refusal(verifier, token)
 
 
 _JSON = st.recursive(
@@ -228,8 +231,8 @@ _JSON = st.recursive(
 
 @settings(deadline=None)
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")) | st.lists(st.text(), min_size=3).map(".".join))
-def test_no_text_raises_anything_else(verifier: Verifier, token: str) -> None:
-    message = refusal(verifier, token)
+async def test_no_text_raises_anything_else(verifier: Verifier, token: str) -> None:
+    message = await refusal(verifier, token)
     assert len(token) < 8 or token not in message
 
 
@@ -244,20 +247,20 @@ def test_no_text_raises_anything_else(verifier: Verifier, token: str) -> None:
     ),
     st.binary(max_size=40),
 )
-def test_no_forged_token_is_anything_but_invalid(
+async def test_no_forged_token_is_anything_but_invalid(
     verifier: Verifier, header: dict[str, Any], said: dict[str, Any], signature: bytes
 ) -> None:
-    refusal(verifier, f"{encode(header)}.{encode(said)}.{encode(signature)}")
+    await refusal(verifier, f"{encode(header)}.{encode(said)}.{encode(signature)}")
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["nbf", "iat", "jti", "sub", "tenant", "plan", "scope", "exp", "aud"]), _JSON))
-def test_no_signed_claims_raise_anything_else(verifier: Verifier, changes: dict[str, Any]) -> None:
+async def test_no_signed_claims_raise_anything_else(verifier: Verifier, changes: dict[str, Any]) -> None:
     said = {"iss": "hmac", "aud": "tollway", "exp": time.time() + 60, "tenant": "acme", "sub": "ada"} | changes
     signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode(said)}"
     algorithm = jwt.get_algorithm_by_name("HS256")
     try:
-        principal = verifier.verify(f"{signed}.{encode(algorithm.sign(signed.encode(), SECRET))}")
+        principal = await verifier.verify(f"{signed}.{encode(algorithm.sign(signed.encode(), SECRET))}")
     except InvalidToken:
         return
     assert principal.tenant in ("acme", "globex")

@@ -14,22 +14,22 @@ def gw(tmp_path: Path) -> Gateway:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
-def test_a_bearer_token_tells_who_is_asking(gw: Gateway, scheme: str) -> None:
+async def test_a_bearer_token_tells_who_is_asking(gw: Gateway, scheme: str) -> None:
     client = PlayedClient(headers={"authorization": scheme + gw.token(user="ada", plan="free")})
-    assert gw.exchange.authenticate(client.downstream()) == Principal("acme", "ada", "free")
+    assert await gw.exchange.authenticate(client.downstream()) == Principal("acme", "ada", "free")
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic YTpi", "{token}", "Token {token}", "Bearer x{token}"]
 )
-def test_anything_else_is_nobody(gw: Gateway, header: str) -> None:
+async def test_anything_else_is_nobody(gw: Gateway, header: str) -> None:
     token = gw.token()
     with pytest.raises(InvalidToken) as caught:
-        gw.exchange.authenticate.bearer(header.format(token=token))
+        await gw.exchange.authenticate.bearer(header.format(token=token))
     assert token not in caught.value.message
 
 
-def test_no_header_is_nobody_and_no_other_header_counts(gw: Gateway) -> None:
+async def test_no_header_is_nobody_and_no_other_header_counts(gw: Gateway) -> None:
     client = PlayedClient(headers={"x-api-key": gw.token(), "x-tenant": "acme", "proxy-authorization": gw.token()})
     with pytest.raises(InvalidToken):
-        gw.exchange.authenticate(client.downstream())
+        await gw.exchange.authenticate(client.downstream())
