@@ -3,6 +3,7 @@ Record what a real vLLM replica answers, as test data: run by hand against a rep
 
     python tests/record_vllm.py 127.0.0.1:8201 tests/data/vllm-0.32.0
     python tests/record_vllm.py 127.0.0.1:8201 tests/data/vllm-0.32.0 --only overload
+    python tests/record_vllm.py 127.0.0.1:8201 tests/data/vllm-0.32.0 --only abort-by-id
     python tests/record_vllm.py 127.0.0.1:8201 tests/data/vllm-0.32.0 --end abort --pid API_SERVER
     python tests/record_vllm.py 127.0.0.1:8201 tests/data/vllm-0.32.0 --end crash --pid ENGINE_CORE
 
@@ -19,7 +20,7 @@ import asyncio
 import json
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def completion(name: str, **extra: Any) -> Case:
     """Return a completions case."""
     body = {"model": "demo", "prompt": "hello world", "max_tokens": 6, "temperature": 0, "ignore_eos": True} | extra
     return Case(name, "POST", "/v1/completions", body)
+
+
+@dataclass(frozen=True)
+class ById:
+    """A request that is aborted by its ids, while it runs or before its first token."""
+
+    case: Case
+    ids: tuple[str, ...]
+    held: bool
+
+
+def by_id(case: Case, *ids: str, held: bool = False) -> ById:
+    """Return a case with the request id `r`, to be aborted by the ids that vLLM makes of it."""
+    return ById(replace(case, headers={"X-Request-Id": "r"}), ids, held)
+
+
+def abort_of(name: str, *ids: str) -> Case:
+    """Return the case that aborts requests by their ids."""
+    return Case(name, "POST", "/abort_requests", {"request_ids": ids})
 
 
 LONG = [{"role": "user", "content": PARAGRAPH * 3}]
@@ -153,6 +173,26 @@ OVERLOAD = [
 ]
 """Need a replica with `--max-num-seqs 1 --max-num-queued-reqs 1`."""
 
+BY_ID = [
+    by_id(chat("420-by-id-stream", max_tokens=2000, **CONTINUOUS), "chatcmpl-r"),
+    by_id(chat("421-by-id", max_tokens=2000), "chatcmpl-r"),
+    by_id(chat("422-by-id-stream-n2", max_tokens=1500, n=2, **CHANCE, **CONTINUOUS), "chatcmpl-r"),
+    by_id(completion("423-by-id-completion-stream", max_tokens=2000, **CONTINUOUS), "cmpl-r-0"),
+    by_id(completion("424-by-id-completion-list-n2", prompt=["hello", "hello world and them"], max_tokens=1500, n=2,
+                     **CHANCE), "cmpl-r-0", "cmpl-r-1"),
+    by_id(chat("425-by-id-held-stream", **CONTINUOUS), "chatcmpl-r", held=True),
+    by_id(chat("426-by-id-held", n=2, **CHANCE), "chatcmpl-r", held=True),
+    by_id(completion("427-by-id-held-completion-stream", prompt=["hello", "hello world and them"], **CONTINUOUS),
+          "cmpl-r-0", "cmpl-r-1", held=True),
+]  # fmt: skip
+"""Need a replica with `VLLM_SERVER_DEV_MODE=1`; the last of them are met before their first token."""
+
+BY_ID_ANSWERS = [
+    abort_of("430-by-id-unknown", "chatcmpl-nobody", "cmpl-nobody-0"),
+    Case("431-by-id-broken-json", "POST", "/abort_requests", raw="{"),
+    Case("432-by-id-list", "POST", "/abort_requests", raw="[]"),
+]
+
 ENDS = {"abort": signal.SIGTERM, "crash": signal.SIGKILL}
 """SIGTERM goes to the API server, SIGKILL to its EngineCore: name that one with `--pid`."""
 
@@ -228,6 +268,31 @@ async def record_overload(address: str, folder: Path) -> None:
         writer.close()
 
 
+async def record_by_id(address: str, folder: Path) -> None:
+    """Record what an aborted request answers, and what the abort does."""
+    for one in BY_ID:
+        if one.held:
+            await record(address, Case("", "POST", "/pause?mode=keep"))
+        aborted = asyncio.create_task(record(address, one.case))
+        await asyncio.sleep(0.3)
+        await record(address, abort_of("", *one.ids))
+        save(folder, one.case.name, ends_of(await aborted))
+        if one.held:
+            await record(address, Case("", "POST", "/resume"))
+    for case in BY_ID_ANSWERS:
+        save(folder, case.name, await record(address, case))
+
+
+def ends_of(transcript: dict[str, Any]) -> dict[str, Any]:
+    """Leave the first and the last chunks of a long stream."""
+    response = transcript["response"]
+    chunks = response["chunks"]
+    if len(chunks) > 2 * KEPT_AT_EACH_END:
+        response["elided"] = {"after": KEPT_AT_EACH_END, "count": len(chunks) - 2 * KEPT_AT_EACH_END}
+        response["chunks"] = chunks[:KEPT_AT_EACH_END] + chunks[-KEPT_AT_EACH_END:]
+    return transcript
+
+
 async def record_end(address: str, folder: Path, end: str, pid: int) -> None:
     """Record how a stream and a plain request end when a signal meets the replica halfway."""
     stream = chat(f"41{list(ENDS).index(end) * 2}-{end}-stream", max_tokens=2000, **CONTINUOUS)
@@ -240,12 +305,7 @@ async def record_end(address: str, folder: Path, end: str, pid: int) -> None:
         if isinstance(transcript, BaseException):
             print(f"{case.name}: no answer ({transcript!r})")  # noqa: T201
             continue
-        chunks = transcript["response"]["chunks"]
-        if len(chunks) > 2 * KEPT_AT_EACH_END:
-            elided = len(chunks) - 2 * KEPT_AT_EACH_END
-            transcript["response"]["elided"] = {"after": KEPT_AT_EACH_END, "count": elided}
-            transcript["response"]["chunks"] = chunks[:KEPT_AT_EACH_END] + chunks[-KEPT_AT_EACH_END:]
-        save(folder, case.name, transcript)
+        save(folder, case.name, ends_of(transcript))
 
 
 async def main() -> None:
@@ -253,12 +313,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", choices=["overload"])
+    parser.add_argument("--only", choices=["overload", "abort-by-id"])
     parser.add_argument("--end", choices=list(ENDS))
     parser.add_argument("--pid", type=int)
     asked = parser.parse_args()
     if asked.end:
         await record_end(asked.address, asked.folder, asked.end, asked.pid)
+    elif asked.only == "abort-by-id":
+        await record_by_id(asked.address, asked.folder)
     elif asked.only:
         await record_overload(asked.address, asked.folder)
     else:

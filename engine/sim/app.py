@@ -98,8 +98,8 @@ class Simulator:
             await exchange.reject(Unprocessable("Input should have the shape of the endpoint"))
             return
         answer = Answer(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
-        relay = Relay(self.engine, exchange, make_wire(answer))
-        await relay.run(job, self._sequences(job, limits, exchange.id))
+        wire = make_wire(answer)
+        await Relay(self.engine, exchange, wire).run(job, self._sequences(job, limits, wire))
 
     async def _embed(self, exchange: Exchange) -> None:
         try:
@@ -132,11 +132,11 @@ class Simulator:
             raise Rejection(500, "InternalServerError", "Internal server error")
         return Trap(fault.kind.value), fault.after_tokens
 
-    def _sequences(self, job: Job, trap: tuple[Trap | None, int], owner: str) -> list[Sequence]:
+    def _sequences(self, job: Job, trap: tuple[Trap | None, int], wire: Wire) -> list[Sequence]:
         sequences: list[Sequence] = []
-        for prompt, max_tokens in zip(job.prompts, job.max_tokens, strict=True):
+        for number, (prompt, max_tokens) in enumerate(zip(job.prompts, job.max_tokens, strict=True)):
             limits = Limits(max_tokens, job.min_tokens, job.stop, job.ignore_eos, *trap)
             for choice in range(job.n):
                 text = Text(self.config.seed + job.seed, prompt, choice, self.config.natural_tokens)
-                sequences.append(Sequence(len(sequences), prompt, text, limits, job.salt, owner))
+                sequences.append(Sequence(len(sequences), prompt, text, limits, job.salt, wire.owner(number)))
         return sequences

@@ -17,6 +17,10 @@ class ChatWire:
         self._answer = answer
         self._prompt_tokens = len(answer.job.prompts[0])
 
+    def owner(self, prompt: int) -> str:
+        """Return the answer's id: a chat has one prompt."""
+        return self._answer.id
+
     def opening(self, choices: int) -> list[bytes]:
         """Return the role frames."""
         return [wire.event(self._role(index)) for index in range(choices)]

@@ -22,6 +22,10 @@ class CompletionWire:
         self._shown: dict[int, int] = {}
         """Characters shown so far, by choice: where the next token's text begins."""
 
+    def owner(self, prompt: int) -> str:
+        """Return the answer's id and the prompt's place, also for a single prompt."""
+        return f"{self._answer.id}-{prompt}"
+
     def opening(self, choices: int) -> list[bytes]:
         """Return nothing: completions have no role frame."""
         return []

@@ -7,8 +7,8 @@ What a replica answers without generating: health, models, metrics, and the cont
 | `GET /sim/stats`               | counters: requests, active, aborted (the client left), tokens …  |
 | `POST /sim/reset_prefix_cache` | forgets the prefix cache                                         |
 
-`POST /abort_requests` is vLLM's own, of its dev mode: `{"request_ids": ["chatcmpl-r"]}` ends those with "abort", an
-empty list all.
+`POST /abort_requests` is vLLM's own, of its dev mode: `{"request_ids": ["chatcmpl-r", "cmpl-r-0"]}` ends those with
+"abort", an empty list all. It answers how many ids it was given, known or not.
 """
 
 import os
@@ -24,6 +24,7 @@ from engine.sim.config import SimConfig
 from engine.sim.engine import Engine
 from engine.sim.exchange import Exchange
 from engine.sim.faults import FaultTable
+from engine.sim.rejection import Rejection
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 
@@ -65,7 +66,11 @@ class Controls:
     async def abort_requests(self, exchange: Exchange) -> None:
         """End the named requests, or all, with `finish_reason` "abort"."""
         await exchange.read_body()
-        named = orjson.loads(exchange.body).get("request_ids")
+        try:
+            named = _request_ids(exchange.body)
+        except Rejection as rejection:
+            await exchange.reject(rejection)
+            return
         ended = self._engine.abort(set(named) if named else None)
         await exchange.json(200, orjson.dumps({"status": "aborted", "aborted": len(named or ended)}))
 
@@ -135,3 +140,13 @@ class Controls:
             "finished": {str(reason): count for reason, count in counters.finished.items()},
         }
         await exchange.json(200, orjson.dumps(stats))
+
+
+def _request_ids(body: bytes) -> list[str]:
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Rejection(400, "Bad Request", "Invalid JSON format") from None
+    if not isinstance(asked, dict):
+        raise Rejection(400, "Bad Request", "Request body must be a JSON object")
+    return asked.get("request_ids") or []

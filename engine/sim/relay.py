@@ -1,4 +1,8 @@
-"""From the engine's steps to the client's bytes: one answer, streamed or whole, to its end or to its fault."""
+"""
+From the engine's steps to the client's bytes: one answer, streamed or whole, to its end or to its fault.
+
+A streamed choice that is aborted before its first token gets no frame that says so, as in vLLM (transcripts 425, 427).
+"""
 
 from collections.abc import Sequence as Ordered
 
@@ -6,7 +10,7 @@ from engine.sim.engine import Engine
 from engine.sim.exchange import Exchange
 from engine.sim.job import Job
 from engine.sim.rejection import EngineDead
-from engine.sim.sequence import Sequence, Step, Trap
+from engine.sim.sequence import Finish, Sequence, Step, Trap
 from engine.sim.wire import Wire
 
 
@@ -37,7 +41,8 @@ class Relay:
             self._opened = True
             for frame in self._wire.opening(choices):
                 await self._exchange.chunk(frame)
-        await self._exchange.chunk(self._wire.frame(step))
+        if step.finish is not Finish.ABORT or step.completion_tokens:
+            await self._exchange.chunk(self._wire.frame(step))
 
     async def _finish(self, job: Job, sequences: Ordered[Sequence]) -> None:
         if not job.stream:

@@ -70,7 +70,7 @@ class Sequence:
     limits: Limits
     salt: str | None = None
     owner: str = ""
-    """Id of the answer it belongs to."""
+    """The id by which it is aborted."""
 
     generated: list[Token] = field(default_factory=list)
     spelled: str = ""

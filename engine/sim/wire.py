@@ -40,6 +40,10 @@ class Answer:
 class Wire(Protocol):
     """Turns the steps of one answer into bytes."""
 
+    def owner(self, prompt: int) -> str:
+        """Return the id by which the choices of one prompt are aborted."""
+        ...
+
     def opening(self, choices: int) -> list[bytes]:
         """Return the frames that come before the first token's."""
         ...

@@ -1,9 +1,7 @@
 """
 The simulated replica answers as the real one was recorded to: every transcript, replayed on a real socket.
 
-Compared is the shape: status, header names and their order, content type, the order of the JSON keys and the types of
-the values at every depth, the grammar of a stream's frames, one frame per HTTP chunk. Ids, times, texts and token
-counts are free; error messages are not.
+Compared is the shape, as `tests.shapes` has it.
 """
 
 import asyncio
@@ -13,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from tests.record_vllm import BUSY, CONTINUOUS, KEPT_AT_EACH_END, Case, chat, record, send
+from tests.record_vllm import BUSY, BY_ID, CONTINUOUS, KEPT_AT_EACH_END, ById, Case, chat, ends_of, record, send
+from tests.shapes import assert_alike, assert_usage_consistent, head_of, shape, shape_of_body
 from tests.sim_process import SimProcess, parsed, running_sim
 
 FOLDER = Path(__file__).parent.parent / "data" / "vllm-0.32.0"
@@ -26,72 +24,9 @@ NOT_ALONE = {
     "126-chat-stream-stop": "the text to stop at is the model's own",
     "330-embeddings-on-a-generator": "the simulation embeds, too",
 }
-UNDER_CIRCUMSTANCES = {name for name in TRANSCRIPTS if name[0] == "4"}
+UNDER_CIRCUMSTANCES = {name for name in TRANSCRIPTS if "400" <= name < "430"}
 REPLAYED = [name for name in TRANSCRIPTS if name not in NOT_ALONE and name not in UNDER_CIRCUMSTANCES]
 WHOLE = {"stop": None, "stream": False, "stream_options": None}
-SAID = ("object", "finish_reason", "role", "index", "model", "message", "type", "code", "param", "detail")
-"""Keys whose strings and numbers must be the same, not only of the same type."""
-
-
-def shape(value: Any, key: str = "") -> Any:
-    """Return what of a JSON value has to be the same in every replica."""
-    if key == "top_logprobs" and isinstance(value, list):
-        return [len(one) if "token" not in one else shape(one) for one in value]
-    if key == "bytes":
-        return "bytes"
-    if isinstance(value, dict):
-        return [(name, shape(inner, name)) for name, inner in value.items()]
-    if isinstance(value, list):
-        return [shape(one, key) for one in value]
-    return value if key in SAID else type(value).__name__
-
-
-def frame_order(frame: Any) -> tuple[int, int]:
-    """Return a frame's rank where choices are free to interleave: roles, each choice's content, the rest."""
-    choices = frame["choices"] if isinstance(frame, dict) and "choices" in frame else []
-    if not choices:
-        return (2, 0)
-    return (0 if "role" in choices[0].get("delta", {}) else 1, choices[0]["index"])
-
-
-def shape_of_body(response: dict[str, Any]) -> Any:
-    """Return the shape of a whole body."""
-    chunks = response["chunks"]
-    if dict(response["headers"]).get("content-type", "").startswith("text/event-stream"):
-        frames = [parsed(chunk) for chunk in chunks]
-        assert [frame_order(frame)[0] for frame in frames] == sorted(frame_order(frame)[0] for frame in frames)
-        return [shape(frame) for frame in sorted(frames, key=frame_order)]
-    return [shape(orjson.loads(chunk)) if chunk else "" for chunk in chunks]
-
-
-def head_of(response: dict[str, Any]) -> Any:
-    """Return status, header names in order, and content type."""
-    names = [name for name, _ in response["headers"]]
-    return response["status"], names, dict(response["headers"]).get("content-type")
-
-
-def assert_alike(simulated: dict[str, Any], recorded: dict[str, Any]) -> None:
-    """Compare two responses."""
-    assert head_of(simulated) == head_of(recorded)
-    assert shape_of_body(simulated) == shape_of_body(recorded)
-
-
-def assert_usage_consistent(response: dict[str, Any], n: int) -> None:
-    """Check that usage adds up: in each object, and the last one over all choices' latest."""
-    usages: list[tuple[int | None, dict[str, Any]]] = []
-    for chunk in response["chunks"]:
-        if "usage" not in chunk:
-            continue
-        value = parsed(chunk) if chunk.startswith("data: ") else orjson.loads(chunk)
-        usages.append((value["choices"][0]["index"] if value["choices"] else None, value["usage"]))
-    for _, usage in usages:
-        assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"]
-    latest = {index: usage for index, usage in usages if index is not None}
-    if len(usages) < 2 or not latest:
-        return
-    final = usages[-1][1]
-    assert final["completion_tokens"] == sum(usage["completion_tokens"] for usage in latest.values())
-    assert final["prompt_tokens"] == sum(latest[index]["prompt_tokens"] for index in range(0, len(latest), n))
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +96,39 @@ async def test_a_dead_engine_is_told_as_recorded(sim: SimProcess) -> None:
     assert (await sim.ask("GET", "/sim/faults"))["faults"] == []
 
 
+@pytest.mark.parametrize("by_id", BY_ID, ids=lambda by_id: by_id.case.name)
+async def test_a_request_aborted_by_its_id_ends_as_recorded(sim: SimProcess, by_id: ById) -> None:
+    await sim.ask("POST", "/sim/faults", {"kind": "hang", "after_tokens": 0 if by_id.held else 9})
+    recorded = TRANSCRIPTS[by_id.case.name]["response"]
+    before = await sim.stats()
+    try:
+        aborted = asyncio.create_task(record(sim.address, by_id.case))
+        running = len(by_id.ids) * (by_id.case.body or {}).get("n", 1)
+        await sim.until(running=running)
+        tokens = 0 if by_id.held else 9 * running
+        await sim.until(generated_tokens=before["generated_tokens"] + tokens)
+        answer = await sim.ask("POST", "/abort_requests", {"request_ids": by_id.ids})
+    finally:
+        await sim.ask("DELETE", "/sim/faults")
+    simulated = ends_of(await aborted)["response"]
+    assert answer == {"status": "aborted", "aborted": len(by_id.ids)}
+    (assert_ends_alike if "elided" in recorded else assert_alike)(simulated, recorded)
+
+
+def whoever(frame: Any) -> Any:
+    """Leave out which choice a content frame belongs to: choices are free to take turns."""
+    if isinstance(frame, dict) and frame.get("choices") and frame["choices"][0]["finish_reason"] is None:
+        return {**frame, "choices": [{**frame["choices"][0], "index": 0}]}
+    return frame
+
+
 def assert_ends_alike(simulated: dict[str, Any], recorded: dict[str, Any]) -> None:
     """Compare two long streams by their heads, their first frames and their last."""
     assert head_of(simulated) == head_of(recorded)
     first, last = slice(KEPT_AT_EACH_END), slice(-KEPT_AT_EACH_END, None)
     for part in (first, last):
         ours, theirs = ([parsed(chunk) for chunk in one["chunks"][part]] for one in (simulated, recorded))
-        assert [shape(frame) for frame in ours] == [shape(frame) for frame in theirs]
+        assert [shape(whoever(frame)) for frame in ours] == [shape(whoever(frame)) for frame in theirs]
 
 
 def test_the_shape_tells_answers_apart() -> None:
