@@ -1,9 +1,10 @@
 """
 The quota's decisions over a state in memory: reserve, progress, trim, settle, release, expire.
 
-`PENDING -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. The Lua scripts of
-`proxy/store/lua` make the same decisions in Redis; the book is their oracle, so the two are written apart and never
-share arithmetic.
+`PENDING -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. Only a settle that
+comes after its reservation was EXPIRED still moves the limits, once, to where they were had it come first. The Lua
+scripts of `proxy/store/lua` make the same decisions in Redis; the book is their oracle, so the two are written apart
+and never share arithmetic.
 
 Decision: a reservation that ends before it begins (a release that overtakes its reserve) leaves a marker, and the
 late reserve is answered None: nothing is taken. Because a cancelled client's reserve and release may travel on two
@@ -40,6 +41,13 @@ class State(StrEnum):
     EXPIRED = "EXPIRED"
 
 
+class Row(StrEnum):
+    """What an end writes into the ledger."""
+
+    FINAL = "FINAL"
+    CORRECTION = "CORRECTION"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, as every step of its reservation names it."""
@@ -59,6 +67,9 @@ class Reservation:
     usage: tuple[int, int] | None = None
     """(prompt_tokens, completion_tokens) observed so far."""
     trimmed: bool = False
+    posted: tuple[tuple[Limit, Hold, int], ...] = ()
+    """What an expiry charged each limit, for as long as a settle may still correct it."""
+    corrected: bool = False
 
 
 def place(limit: Limit, subject: Subject) -> Place:
@@ -134,34 +145,40 @@ class Book:
             holds.append((limit, replace(hold, cost=hold.cost - back)))
         known.holds, known.trimmed = tuple(holds), True
 
-    def settle(self, request: Request, tokens: int | None, now_us: int, state: State = State.SETTLED) -> bool:
+    def settle(self, request: Request, tokens: int | None, now_us: int, state: State = State.SETTLED) -> Row | None:
         """
-        Post `tokens` (None keeps the whole reservation) and return the rest; tell whether this was the first end.
+        Post `tokens` (None keeps the whole reservation) and return the rest; tell what this end writes, if anything.
 
         A request that the book does not know is charged all the same, unless it is being expired.
         """
         known = self.reservations.get(request.id)
         if known is None and state is State.EXPIRED:
-            return False
+            return None
+        if known is not None and known.state is State.EXPIRED and state is State.SETTLED:
+            return self._correct(request, known, tokens, now_us)
         if known is not None and known.state is not State.PENDING:
-            return False
+            return None
         if known is None:
             unreserved = Hold(request_id=request.id, cost=0)
             postings = [(limit, unreserved, settled_cost(limit.unit, tokens or 0)) for limit in request.limits]
         else:
-            named = () if tokens is None else [place(limit, request.subject) for limit in request.limits]
-            postings = [
-                (
-                    limit,
-                    hold,
-                    settled_cost(limit.unit, tokens or 0) if place(limit, request.subject) in named else hold.cost,
-                )
-                for limit, hold in known.holds
-            ]
+            postings = [(limit, hold, _cost(request, limit, hold, tokens)) for limit, hold in known.holds]
         for limit, hold, cost in postings:
             self._post(limit, request.subject, (hold, cost), now_us)
         self._end(request.id, state)
-        return True
+        if state is State.EXPIRED:
+            self.reservations[request.id].posted = tuple(postings)
+        return Row.FINAL
+
+    def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> Row | None:
+        if known.corrected:
+            return None
+        for limit, hold, posted in known.posted:
+            difference = _cost(request, limit, hold, tokens) - posted
+            counter = self._counter(limit, request.subject, now_us)
+            self.counters[place(limit, request.subject)] = counter.correct(hold, difference)
+        known.posted, known.corrected = (), True
+        return Row.CORRECTION
 
     def release(self, request: Request, now_us: int) -> None:
         """Return everything that was reserved, the request count too."""
@@ -186,6 +203,13 @@ class Book:
     def _end(self, request_id: str, state: State) -> None:
         reservation = self.reservations.setdefault(request_id, Reservation(state))
         reservation.state, reservation.holds = state, ()
+
+
+def _cost(request: Request, limit: Limit, hold: Hold, tokens: int | None) -> int:
+    """Return what an end charges a limit; one that it does not name keeps what was reserved."""
+    if tokens is None or place(limit, request.subject) not in [place(each, request.subject) for each in request.limits]:
+        return hold.cost
+    return settled_cost(limit.unit, tokens)
 
 
 def _completion_that_fits(limit: Limit, counter: Counter, ask: Ask) -> int:

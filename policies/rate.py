@@ -60,5 +60,13 @@ class Rate:
 
     def post(self, hold: Hold, cost: int) -> Self:
         """Turn what was reserved into what was used."""
-        used = min(max(0, self.used - hold.cost + cost), MAX_AMOUNT)
+        return self._moved(cost - hold.cost)
+
+    def correct(self, hold: Hold, difference: int) -> Self:
+        """Move what was posted before by `difference`."""
+        del hold
+        return self._moved(difference)
+
+    def _moved(self, difference: int) -> Self:
+        used = min(max(0, self.used + difference), MAX_AMOUNT)
         return replace(self, used=used, carry=self.carry if used else 0)

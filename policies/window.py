@@ -78,6 +78,12 @@ class Window:
             return self
         return replace(self, pending=self.pending - hold.cost, settled=self.settled + cost)
 
+    def correct(self, hold: Hold, difference: int) -> Self:
+        """Move what was posted before by `difference`, in the window it was reserved in."""
+        if hold.window_start_us != self.start_us:
+            return self
+        return replace(self, settled=self.settled + difference)
+
 
 def _calendar(limit: Limit) -> Per:
     return Per.DAY if limit.per is Per.DAY else Per.MONTH

@@ -80,8 +80,8 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
         ):
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
-            store = RedisReservations(connection, incarnation)
             meter = Meter(metrics)
+            store = RedisReservations(connection, incarnation, corrected=meter.corrected)
             async with (
                 Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
                 Ends(store, billed=metrics.billed, failed=metrics.settle_failed) as ends,

@@ -3,9 +3,13 @@ The one frozen record of an exchange: it feeds the log line, the metrics and the
 
 A FINAL record is appended to the ledger stream by the settle script, so that charging and billing are one step. The
 fields are flat, because the archive stores them as columns; a change of them raises `VERSION`.
+
+A CORRECTION is a record of the same fields, written when the gateway that served an exchange turns out to live after a
+sweeper billed it. What is `COUNTED` in it is the signed difference to the FINAL, everything else is the truth (source,
+outcome, times, price): the sum over an exchange's rows is what it used and costs, and only a FINAL counts as a request.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 VERSION = 1
@@ -77,3 +81,12 @@ class ExchangeRecord:
     wasted_tokens: int
     """Tokens that an engine spent and nobody pays for, as far as the gateway saw them."""
     version: int = VERSION
+
+
+COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "charge_micros", "wasted_tokens")
+"""What a CORRECTION tells as a difference."""
+
+
+def correction(truth: ExchangeRecord, billed: ExchangeRecord) -> ExchangeRecord:
+    """Return the CORRECTION that, added to `billed`, gives `truth`."""
+    return replace(truth, **{name: getattr(truth, name) - getattr(billed, name) for name in COUNTED})

@@ -1,8 +1,9 @@
 """
 Sums up the ledger: who used what, and what it costs.
 
-Pure: rows of the ledger in, rows of a report out. A FINAL counts its request; a CORRECTION only adds its difference.
-Money of different currencies is never added, so a group has one row for each of its currencies.
+Pure: rows of the ledger in, rows of a report out. A FINAL counts its request; a CORRECTION only adds its
+differences, which may be negative. Money of different currencies is never added, so a group has one row for each of its
+currencies.
 """
 
 from collections.abc import Iterator

@@ -115,6 +115,24 @@ WASTE_TOKENS = Definition(
     "Tokens engines spent and nobody pays for, as far as the gateway saw: retried, or how the exchange ended.",
     ("model", "reason"),
 )
+CORRECTIONS = Definition(
+    "tollway_corrections_total",
+    Kind.COUNTER,
+    "Bills of a sweeper that the gateway it took for dead corrected; the ledger has both rows.",
+    ("tenant", "model"),
+)
+CREDITED_TOKENS = Definition(
+    "tollway_credited_tokens_total",
+    Kind.COUNTER,
+    "Tokens that corrections took off a bill: the ledger's sum is tollway_tokens_total less these.",
+    ("tenant", "model", "kind"),
+)
+CREDITED_MICROS = Definition(
+    "tollway_credited_micros_total",
+    Kind.COUNTER,
+    "Money that corrections took off a bill, in millionths of the currency.",
+    ("tenant", "model", "currency"),
+)
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
     Kind.GAUGE,
@@ -164,6 +182,9 @@ CATALOGUE = (
     INFLIGHT,
     ROUTES,
     WASTE_TOKENS,
+    CORRECTIONS,
+    CREDITED_TOKENS,
+    CREDITED_MICROS,
     RESERVATIONS_OPEN,
     SETTLE_FAILURES,
     REPLICA_UP,

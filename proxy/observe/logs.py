@@ -47,8 +47,17 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 
 def exchange(record: ExchangeRecord) -> None:
     """Write the exchange's line, stamped with the time it finished."""
+    _tell("exchange", record)
+
+
+def correction(record: ExchangeRecord) -> None:
+    """Write the line of a CORRECTION, whose counts are differences, stamped as its exchange."""
+    _tell("correction", record)
+
+
+def _tell(event: str, record: ExchangeRecord) -> None:
     if _EXCHANGE.isEnabledFor(logging.INFO):
-        line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, "exchange", None, None)
+        line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, event, None, None)
         line.created = record.finished_at / 1_000_000
         line.exchange = record
         _EXCHANGE.handle(line)
@@ -64,7 +73,7 @@ class JsonFormatter(logging.Formatter):
         told: ExchangeRecord | None = getattr(record, "exchange", None)
         if told is not None:
             # The two parts are spliced: copying the record's fields into one dictionary costs more than encoding them.
-            return f"{orjson.dumps(line | {'event': 'exchange'})[:-1].decode()},{orjson.dumps(told)[1:].decode()}"
+            return f"{orjson.dumps(line | {'event': record.msg})[:-1].decode()},{orjson.dumps(told)[1:].decode()}"
         line |= {"event": _event(record), "logger": record.name}
         line |= {name: value for name in _CONTEXT if (value := getattr(record, name, None)) is not None}
         if record.exc_info and record.exc_info[1]:

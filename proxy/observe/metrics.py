@@ -2,7 +2,8 @@
 Turns what happens into Prometheus metrics; the exchange names events here and never a metric.
 
 Rules: tokens and money are counted from the billed record alone, so the ledger's sums and these are equal to the
-token. Every label has a bounded number of values: callers hand in names that the config knows, or "".
+token; what a CORRECTION takes away is counted apart, since a counter never falls. Every label has a bounded number of
+values: callers hand in names that the config knows, or "".
 
 Decision: one `Metrics` per process with a registry of its own. Because `labels()` costs more than the rest of a
 count, children are kept by their label values in bounded dictionaries, instead of being looked up each time.
@@ -71,9 +72,16 @@ class _TokenCounters:
         return cls(*(metric.labels(*values, kind) for kind in ("prompt", "cached", "completion")))
 
     def add(self, record: ExchangeRecord) -> None:
-        self.prompt.inc(record.prompt_tokens)
-        self.cached.inc(record.cached_tokens)
-        self.completion.inc(record.completion_tokens)
+        """Count what the record bills, as far as it is no credit."""
+        self.prompt.inc(max(0, record.prompt_tokens))
+        self.cached.inc(max(0, record.cached_tokens))
+        self.completion.inc(max(0, record.completion_tokens))
+
+    def take_away(self, record: ExchangeRecord) -> None:
+        """Count what the record credits."""
+        self.prompt.inc(max(0, -record.prompt_tokens))
+        self.cached.inc(max(0, -record.cached_tokens))
+        self.completion.inc(max(0, -record.completion_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,10 @@ class Metrics:
         self._charge = _Children(self._counter(definitions.CHARGE).labels)
         self._routes = _Children(self._counter(definitions.ROUTES).labels)
         self._waste = _Children(self._counter(definitions.WASTE_TOKENS).labels)
+        self._corrections = _Children(self._counter(definitions.CORRECTIONS).labels)
+        credited = self._counter(definitions.CREDITED_TOKENS)
+        self._credited = _Children(lambda tenant, model: _TokenCounters.of(credited, tenant, model))
+        self._credited_micros = _Children(self._counter(definitions.CREDITED_MICROS).labels)
         self._stripped = _Children(self._counter(definitions.STRIPPED_FIELDS).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
 
@@ -170,6 +182,16 @@ class Metrics:
         if record.wasted_tokens:
             reason = RETRIED if record.outcome == OK else record.outcome
             self._waste[record.model, reason].inc(record.wasted_tokens)
+
+    def corrected(self, record: ExchangeRecord) -> None:
+        """Count what a CORRECTION adds to a bill where bills are counted, and apart from them what it takes away."""
+        self._corrections[record.tenant, record.model].inc()
+        self._tokens[record.tenant, record.model].add(record)
+        self._user(record.tenant, record.user).add(record)
+        self._credited[record.tenant, record.model].take_away(record)
+        charge = self._charge if record.charge_micros > 0 else self._credited_micros
+        if record.charge_micros:
+            charge[record.tenant, record.model, record.currency].inc(abs(record.charge_micros))
 
     def _user(self, tenant: str, user: str) -> _TokenCounters:
         known = self._user_tokens.get((tenant, user))

@@ -34,6 +34,11 @@ class Meter:
         self._metrics.billed(record)
         logs.exchange(record)
 
+    def corrected(self, record: ExchangeRecord) -> None:
+        """Count and log the difference to what a sweeper had billed, once the ledger has its CORRECTION."""
+        self._metrics.corrected(record)
+        logs.correction(record)
+
     def _tell(self, tally: Tally) -> None:
         record = tally.final or tally.record()
         if tally.billed:

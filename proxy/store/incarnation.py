@@ -3,10 +3,14 @@ What one start of the gateway tells Redis of itself: that it lives, and which te
 
 An incarnation beats every 2 s and counts as dead 10 s after its last beat, by Redis' clock; the sweeper then ends its
 open reservations. One that was only paused beats again and lives on: what was swept stays swept.
+
+A beat also learns which Redis answers, by the id that each start of a server has: another one (started again, or taking
+over after a failover) may have lost its last second, and who cares is told.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -38,6 +42,16 @@ class Incarnation(Background):
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
+        self._run_id = ""
+        self._restarted: list[Callable[[], None]] = []
+
+    def when_restarted(self, callback: Callable[[], None]) -> None:
+        """
+        Have `callback` called by the first beat after Redis was started again or another took over.
+
+        It must not wait: a beat does not go on before it returns.
+        """
+        self._restarted.append(callback)
 
     async def __aenter__(self) -> Self:
         """Beat once, so that nothing this start reserves looks like a dead one's, and go on beating."""
@@ -57,12 +71,21 @@ class Incarnation(Background):
         answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
         if answer.split()[1] == "1":
             self._served.clear()
+        await self._look_who_answers()
 
     async def serve(self, tenant: str) -> None:
         """Enter a tenant in the registry that the sweeper and the archiver walk; once for each start."""
         if tenant not in self._served:
             await self._connection.call("SADD", keys.TENANTS, tenant)
             self._served.add(tenant)
+
+    async def _look_who_answers(self) -> None:
+        run_id = (await self._connection.call("INFO", "server"))["run_id"]
+        before, self._run_id = self._run_id, run_id
+        if before and run_id != before:
+            _log.warning("redis_restarted")
+            for callback in self._restarted:
+                callback()
 
     async def _beat_on(self) -> None:
         while True:

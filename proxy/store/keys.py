@@ -34,6 +34,11 @@ def ledger(tenant: str) -> str:
     return f"{_of(tenant)}:ledger"
 
 
+def late(tenant: str, request_id: str) -> str:
+    """Return the key of the right to append one late record: who has it."""
+    return f"{_of(tenant)}:late:{_encoded(request_id)}"
+
+
 def counter(limit: Limit, subject: Subject) -> str:
     """Return the key of the counter that `limit` moves for `subject`."""
     names = ":".join(_encoded(name) for name in subject.names(limit.scope))

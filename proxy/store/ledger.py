@@ -1,5 +1,5 @@
 """
-The ledger: one stream for each tenant, with the FINAL records that the settle script appends.
+The ledger: one stream for each tenant, with the FINAL and CORRECTION records that the settle script appends.
 
 It owns how a record is written as names and values, and reads the streams back by the time a record was written. A
 record is read by its names: one that this version does not know is passed over, so that a fleet may be upgraded one
@@ -17,6 +17,8 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 
 BATCH = 1000
+NEVER_US = 2**53
+"""After every row."""
 
 _TYPES = get_type_hints(ExchangeRecord)
 _NAMES = tuple(field.name for field in fields(ExchangeRecord))
@@ -33,7 +35,7 @@ class Entry:
     id: str
     """Its place in the tenant's stream; a later row has a later one."""
     kind: str
-    """`FINAL`; later also `CORRECTION`."""
+    """`FINAL` or `CORRECTION`; the sum over both is what an exchange used (`proxy.billing.record`)."""
     record: ExchangeRecord
 
     @property
@@ -61,6 +63,11 @@ async def read(connection: Connection, tenants: Iterable[str], from_us: int, to_
 def flat(record: ExchangeRecord) -> dict[str, str]:
     """Return a record as names and text."""
     return {name: _text(getattr(record, name)) for name in _NAMES}
+
+
+def words(record: ExchangeRecord) -> list[str]:
+    """Return a record's names and text one after the other, as XADD takes them."""
+    return [word for pair in flat(record).items() for word in pair]
 
 
 def record_of(values: Mapping[str, str]) -> ExchangeRecord:

@@ -5,13 +5,14 @@ Rules: nothing is decided here. Amounts travel as decimal text; an answer is wor
 is the server's time in microseconds. What Redis did not answer is not sent again here (see `ends.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import orjson
 
 from policies.quota import PERIOD_US, Ask, Granted, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
-from proxy.billing.record import ExchangeRecord
-from proxy.store import keys, ledger, scripts
+from proxy.billing.record import COUNTED, ExchangeRecord
+from proxy.store import keys, late_records, ledger, scripts
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
@@ -20,11 +21,22 @@ _Limits = tuple[Limit, ...]
 
 
 class RedisReservations:
-    """The `proxy.store.reservations.Reservations` that every gateway shares."""
+    """
+    The `proxy.store.reservations.Reservations` that every gateway shares.
 
-    def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
+    `corrected` is told each CORRECTION that this gateway appended.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        incarnation: Incarnation,
+        *,
+        corrected: Callable[[ExchangeRecord], None] = lambda record: None,
+    ) -> None:
         self._connection = connection
         self._incarnation = incarnation
+        self._corrected = corrected
 
     async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
         """Take what `ask` needs on every limit, or nothing."""
@@ -49,11 +61,16 @@ class RedisReservations:
 
     async def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
-        return await self._end("SETTLED", record, limits, unobserved=unobserved)
+        return self._told(await self._end("SETTLED", record, limits, unobserved=unobserved))
+
+    async def append_late(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
+        """Settle where the reservation is still known; else add to the ledger what it does not have."""
+        known = await self._end("SETTLED", record, limits, unobserved=unobserved, unknown="leave")
+        return self._told(known or await late_records.append(self._connection, record, self._incarnation.id))
 
     async def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
         """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
-        return await self._end("EXPIRED", record, limits, unobserved=unobserved)
+        return self._told(await self._end("EXPIRED", record, limits, unobserved=unobserved, unknown="leave"))
 
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
@@ -68,16 +85,27 @@ class RedisReservations:
         answer = await self._connection.run(scripts.STANDINGS, _counters(subject, limits), args)
         return _standings(answer.split()[1:], limits)
 
-    async def _end(self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
+    def _told(self, settlement: Settlement | None) -> Settlement:
+        if settlement is None:
+            return Settlement(None, ours=False)
+        if settlement.correction is not None:
+            self._corrected(settlement.correction)
+        return settlement
+
+    async def _end(
+        self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "charge"
+    ) -> Settlement | None:
+        """Return None where the reservation is not known and was left."""
         tokens = record.prompt_tokens + record.completion_tokens
         rows = [value for limit in limits for value in _row(limit, settled_cost(limit.unit, tokens), 0)]
-        who = self._incarnation.id
-        args = [*_names(record), end, who, "keep" if unobserved else "post", len(rows), *rows]
-        for name, text in ledger.flat(record).items():
-            args += (name, text)
+        policy = ["keep" if unobserved else "post", unknown]
+        args = [*_names(record), end, self._incarnation.id, *policy, len(rows), *rows, *ledger.words(record)]
         touched = [*_places(record), keys.ledger(record.tenant), *_counters(_subject(record), limits)]
-        _, entry_id, ours = (await self._connection.run(scripts.SETTLE, touched, args)).split()
-        return Settlement(None if entry_id == "-" else entry_id, ours == "1")
+        _, entry_id, ours, corrected, *differences = (await self._connection.run(scripts.SETTLE, touched, args)).split()
+        if entry_id == "?":
+            return None
+        correction = _differing(record, differences) if corrected == "1" else None
+        return Settlement(None if entry_id == "-" else entry_id, ours == "1", correction)
 
 
 def read_draft(text: str) -> tuple[ExchangeRecord, _Limits]:
@@ -114,6 +142,10 @@ def _counters(subject: Subject, limits: _Limits) -> list[str]:
 def _row(limit: Limit, fixed: int, scale: int) -> tuple[Value, ...]:
     """Return what `asked_rows` of lua/lib/limits.lua reads."""
     return limit.kind.value, limit.amount, PERIOD_US.get(limit.per) or str(limit.per or "-"), fixed, scale
+
+
+def _differing(record: ExchangeRecord, differences: Iterable[str]) -> ExchangeRecord:
+    return replace(record, **dict(zip(COUNTED, map(int, differences), strict=True)))  # type: ignore[arg-type]
 
 
 def _decision(words: Sequence[str], limits: _Limits) -> Granted | Refused:

@@ -2,7 +2,9 @@
 The reservation's life in Redis: reserve, progress, trim, settle, release, expire.
 
 `PENDING -> SETTLED | RELEASED | EXPIRED`. Each step is one Lua script of `lua/`, so that every level of a request's
-limits moves together or not at all, and a step repeated changes nothing: the first end wins.
+limits moves together or not at all, and a step repeated changes nothing: the first end wins. A gateway that was paused
+for so long that a sweeper EXPIRED its reservation still settles: that FINAL stays, and one CORRECTION row beside it
+tells the difference to the truth, by which the limits move too.
 
 Every step after `reserve` may be sent again, from any connection, until it is answered. Limits are told at each step
 (the ones that `reserve` was given) because a cluster must know a script's keys, and because a settle whose reservation
@@ -30,6 +32,8 @@ class Settlement:
     """The id of the exchange's one FINAL row in the tenant's ledger; None where it had been released."""
     ours: bool
     """Whether that row is this end's own, also when the same gateway sends it again; False where another came first."""
+    correction: ExchangeRecord | None = None
+    """The CORRECTION that this end appended to another's FINAL, also when the same gateway sends it again."""
 
 
 class Reservations(Protocol):
@@ -62,9 +66,23 @@ class Reservations(Protocol):
         Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step.
 
         `unobserved` says that no usage was ever received: the record bills what is proven, and the quota keeps the
-        whole reservation.
+        whole reservation. After a sweep it appends a CORRECTION instead.
 
         Raises: LedgerUnavailable. It may have been taken, or may yet arrive: who sends it again learns.
+        """
+        ...
+
+    async def append_late(
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+    ) -> Settlement:
+        """
+        Settle a record so old that its reservation may be forgotten: then only the ledger learns of it.
+
+        Where the reservation is still known this is `settle`. Else the ledger is looked through for the request id,
+        from the record's start on: without a row of it a FINAL is appended, beside a sweeper's FINAL a CORRECTION, and
+        no limit moves.
+
+        Raises: LedgerUnavailable, also while another gateway appends the same record.
         """
         ...
 

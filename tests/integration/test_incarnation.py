@@ -1,9 +1,13 @@
 """A gateway that runs is known to live; one that left or went silent is not."""
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 
+from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.connection import Connection
+from proxy.store.embedded import EmbeddedRedis
 from proxy.store.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
 
 
@@ -33,6 +37,34 @@ async def test_a_redis_that_lost_its_memory_learns_the_tenants_again(connection:
         await one.beat()
         await one.serve("acme")
         assert await tenants(connection) == ["acme"]
+
+
+async def test_another_start_of_redis_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with (
+        EmbeddedRedis(tmp_path) as redis,
+        Connection(redis.address, deadline_s=20) as connection,
+        Incarnation(connection) as one,
+    ):
+        one.when_restarted(lambda: told.append("restarted"))
+        await one.beat()
+        assert told == []
+        with suppress(LedgerUnavailable):
+            await connection.call("SHUTDOWN", "NOSAVE")
+        await back(connection)
+        await one.beat()
+        await one.beat()
+    assert told == ["restarted"]
+
+
+async def back(connection: Connection) -> None:
+    """Wait until Redis answers again."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(LedgerUnavailable):
+                await connection.call("PING")
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_failed_beat_is_not_the_end(connection: Connection) -> None:

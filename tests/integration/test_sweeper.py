@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
-from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
+from proxy.billing.record import COUNTED, GATEWAY_LOST, ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.connection import Connection
@@ -89,16 +89,62 @@ async def test_what_was_never_observed_is_not_billed_but_stays_used(
     assert await used(reservations) == [1000, 1, 0]
 
 
-async def test_a_gateway_that_was_only_paused_does_not_bill_again(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+@pytest.mark.parametrize(
+    "progress",
+    [None, (90, 40), (120, 900)],
+    ids=["nothing noted", "less noted", "more noted, of an attempt that failed"],
+)
+async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
+    connection: Connection,
+    reservations: RedisReservations,
+    sweeper: Sweeper,
+    progress: tuple[int, int] | None,
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
+    if progress is not None:
+        await reservations.progress(RECORD.request_id, RECORD.tenant, progress)
     await made_long_ago(connection, RECORD)
     await sweeper.sweep()
-    [entry] = await ledger(connection)
-    assert await reservations.settle(RECORD, LIMITS) == Settlement(entry.id, ours=False)
+    [final] = await ledger(connection)
+    first = await reservations.settle(RECORD, LIMITS)
+    assert first == Settlement(final.id, ours=False, correction=correction(RECORD, final.record))
+    assert await reservations.settle(replace(RECORD, completion_tokens=500), LIMITS) == first, "repeated"
     await reservations.release(RECORD, LIMITS)
-    assert await ledger(connection) == [entry]
+    rows = await ledger(connection)
+    assert [(row.kind, row.record) for row in rows[1:]] == [("CORRECTION", first.correction)]
+    for name in COUNTED:
+        assert sum(getattr(row.record, name) for row in rows) == getattr(RECORD, name)
+    assert await used(reservations) == [131, 1, 0]
+
+
+async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, incarnation: Incarnation) -> None:
+    told: list[ExchangeRecord] = []
+    reservations = RedisReservations(connection, incarnation, corrected=told.append)
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
+    await reservations.settle(RECORD, LIMITS)
+    assert [record.completion_tokens for record in told] == [10]
+    async with Incarnation(connection) as other:
+        elsewhere = RedisReservations(connection, other, corrected=told.append)
+        assert (await elsewhere.settle(RECORD, LIMITS)).correction is None
+    assert len(told) == 1
+
+
+async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
+    await connection.call("HINCRBY", keys.counter(LIMITS[0], SUBJECT), "start", 86_400_000_000)
+    assert (await reservations.settle(RECORD, LIMITS)).correction is not None
+    assert await used(reservations) == [121, 1, 0]
+
+
+async def test_a_marker_outlives_the_replay_horizon(connection: Connection, reservations: RedisReservations) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    for end in (reservations.expire(RECORD, LIMITS, unobserved=False), reservations.settle(RECORD, LIMITS)):
+        await end
+        assert await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) > 7_190_000
 
 
 async def test_the_living_and_the_young_are_left_alone(
@@ -169,7 +215,7 @@ async def test_an_end_of_another_sweeper_is_not_told_again(
         elsewhere = RedisReservations(connection, other)
         assert not (await elsewhere.expire(RECORD, LIMITS, unobserved=False)).ours
         assert not (await elsewhere.settle(RECORD, LIMITS)).ours
-    assert len(await ledger(connection)) == 1
+    assert [entry.kind for entry in await ledger(connection)] == ["FINAL", "CORRECTION"]
 
 
 async def test_an_end_without_an_answer_is_told_by_the_next_sweep(

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from policies.book import Book, Request, State, place
+from policies.book import Book, Request, Row, State, place
+from policies.holds import Hold
 from policies.in_flight import InFlight
 from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
 from policies.rate import Rate
 from policies.window import Window
-from proxy.billing.record import ExchangeRecord
+from proxy.billing.record import COUNTED, ExchangeRecord
 from proxy.store import keys
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
@@ -102,7 +103,10 @@ class QuotaMachine(RuleBasedStateMachine):
         self.book = Book()
         self.places: dict[str, tuple[Limit, Subject]] = {}
         self.known: list[Known] = []
-        self.billed: list[str] = []
+        self.billed: dict[str, ExchangeRecord] = {}
+        """The FINAL of each request."""
+        self.corrected: dict[str, ExchangeRecord] = {}
+        """What its gateway told later of a request that was expired."""
 
     def teardown(self) -> None:
         try:
@@ -140,26 +144,34 @@ class QuotaMachine(RuleBasedStateMachine):
         self._do(self.store.trim(known.record, known.request.limits, spare))
         self.book.trim(known.request, spare, self.connection.now_us)
 
-    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), other_plan=PLANS | st.none())
-    def settle(self, known: Known, tokens: int, other_plan: tuple[Limit, ...] | None, *, unobserved: bool) -> None:
+    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), late=st.booleans(), other_plan=PLANS | st.none())
+    def settle(
+        self, known: Known, tokens: int, other_plan: tuple[Limit, ...] | None, *, unobserved: bool, late: bool
+    ) -> None:
         request = known.request if other_plan is None else replace(known.request, limits=other_plan)
         self.places.update({keys.counter(limit, request.subject): (limit, request.subject) for limit in request.limits})
-        record = replace(known.record, prompt_tokens=0 if unobserved else tokens, completion_tokens=0)
-        settlement = self._do(self.store.settle(record, request.limits, unobserved=unobserved))
-        first = self.book.settle(request, None if unobserved else tokens, self.connection.now_us)
-        self._note(known, first=first)
+        billed = 0 if unobserved else tokens
+        record = replace(
+            known.record, prompt_tokens=billed, completion_tokens=0, cached_tokens=billed // 3, wasted_tokens=billed % 7
+        )
+        settle = self.store.append_late if late and known.request.id in self.book.reservations else self.store.settle
+        settlement = self._do(settle(record, request.limits, unobserved=unobserved))
+        written = self.book.settle(request, None if unobserved else tokens, self.connection.now_us)
+        self._note(record, written)
         assert settlement.ours == (self._state(known) is State.SETTLED)
+        assert (settlement.correction is not None) == (known.request.id in self.corrected)
 
     @rule(known=requests)
     def expire(self, known: Known) -> None:
         reservation = self.book.reservations.get(known.request.id)
         usage = reservation.usage if reservation else None
         prompt, completion = usage or (0, 0)
-        record = replace(known.record, prompt_tokens=prompt, completion_tokens=completion)
+        record = replace(
+            known.record, prompt_tokens=prompt, completion_tokens=completion, charge_micros=prompt + completion
+        )
         settlement = self._do(self.store.expire(record, known.request.limits, unobserved=usage is None))
         tokens = None if usage is None else sum(usage)
-        first = self.book.settle(known.request, tokens, self.connection.now_us, State.EXPIRED)
-        self._note(known, first=first)
+        self._note(record, self.book.settle(known.request, tokens, self.connection.now_us, State.EXPIRED))
         assert settlement.ours == (self._state(known) is State.EXPIRED)
 
     @rule(known=requests)
@@ -215,8 +227,14 @@ class QuotaMachine(RuleBasedStateMachine):
     @invariant()
     def every_end_is_billed_once(self) -> None:
         rows = [row for tenant in ("acme", "globex") for row in self.redis.xrange(keys.ledger(tenant))]
-        assert sorted(values["request_id"] for _, values in rows) == sorted(self.billed)
-        assert len(set(self.billed)) == len(self.billed)
+        finals = [row for row in rows if row[1]["kind"] == Row.FINAL]
+        corrections = [row for row in rows if row[1]["kind"] == Row.CORRECTION]
+        assert sorted(values["request_id"] for _, values in finals) == sorted(self.billed)
+        assert sorted(values["request_id"] for _, values in corrections) == sorted(self.corrected)
+        for request_id, truth in {**self.billed, **self.corrected}.items():
+            for name in COUNTED:
+                told = [int(values[name]) for _, values in rows if values["request_id"] == request_id]
+                assert sum(told) == getattr(truth, name)
 
     @invariant()
     def what_is_open_is_in_the_index(self) -> None:
@@ -232,7 +250,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
             if self._state(known) is State.PENDING:
-                self.settle(known, 10, None, unobserved=False)
+                self.settle(known, 10, None, unobserved=False, late=False)
         self.both_remember_the_same()
         self.what_is_open_is_in_the_index()
         for counter in self.book.counters.values():
@@ -250,9 +268,11 @@ class QuotaMachine(RuleBasedStateMachine):
         except AlreadyEnded:
             return None
 
-    def _note(self, known: Known, *, first: bool) -> None:
-        if first:
-            self.billed.append(known.request.id)
+    def _note(self, record: ExchangeRecord, written: Row | None) -> None:
+        if written is Row.FINAL:
+            self.billed[record.request_id] = record
+        elif written is Row.CORRECTION:
+            self.corrected[record.request_id] = record
 
     def _state(self, known: Known) -> State | None:
         reservation = self.book.reservations.get(known.request.id)
@@ -263,19 +283,20 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def _move_holds(self, known: Known, by_us: int) -> None:
         reservation = self.book.reservations.get(known.request.id)
-        if reservation is None or reservation.state is not State.PENDING:
+        if reservation is None:
             return
-        reservation.holds = tuple(
-            (
-                limit,
-                hold if hold.window_start_us is None else replace(hold, window_start_us=hold.window_start_us + by_us),
-            )
-            for limit, hold in reservation.holds
-        )
+        reservation.holds = tuple((limit, _moved(hold, by_us)) for limit, hold in reservation.holds)
+        reservation.posted = tuple((limit, _moved(hold, by_us), cost) for limit, hold, cost in reservation.posted)
+        if not reservation.holds and not reservation.posted:
+            return
         key = keys.reservation(known.record.tenant, known.request.id)
         lines = [line.split(" ") for line in (self.redis.hget(key, "holds") or "").splitlines()]
         moved = [[*line[:5], str(int(line[5]) + by_us) if line[1] == "window" else line[5]] for line in lines]
         self.redis.hset(key, "holds", "\n".join(" ".join(line) for line in moved))
+
+
+def _moved(hold: Hold, by_us: int) -> Hold:
+    return hold if hold.window_start_us is None else replace(hold, window_start_us=hold.window_start_us + by_us)
 
 
 def test_the_scripts_decide_as_the_book_does(redis_url: str) -> None:

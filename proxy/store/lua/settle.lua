@@ -1,34 +1,113 @@
--- Post what a request used, return the rest and append its FINAL record to the ledger. The first end wins.
--- A request without a reservation is charged all the same, unless it is being expired.
+-- Post what a request used, return the rest and append its FINAL record to the ledger. The first end wins; a settle
+-- that comes after its reservation was EXPIRED appends one CORRECTION with what it knows better, and moves the limits
+-- to where they were had it come first.
 -- KEYS  1 reservation, 2 open index, 3 ledger stream, 4.. one counter for each limit
 -- ARGV  1 request id, 2 member of the open index, 3 the end (SETTLED or EXPIRED), 4 the incarnation that ends it,
---       5 "keep" lets the quota keep the whole reservation, 6 how many arguments of limits follow, then five for each
---       limit (lib/limits.lua; the fixed cost is what was used), then the record's names and values
--- Returns "now entry ours": entry is the id of its FINAL in the ledger, "-" where it has none; ours is 1 if this end
---       wrote it, now or when the same incarnation sent it before.
+--       5 "keep" lets the quota keep the whole reservation, 6 "charge" or "leave" a request without a reservation,
+--       7 how many arguments of limits follow, then five for each limit (lib/limits.lua; the fixed cost is what was
+--       used), then the record's names and values
+-- Returns "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-" where it was
+--       released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same incarnation
+--       sent it before; corrected likewise of the CORRECTION, with its five differences in the order of COUNTED.
+
+local COUNTED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'charge_micros', 'wasted_tokens'}
 
 local now = clock()
-local known = redis.call('HMGET', KEYS[1], 'state', 'entry', 'holds', 'by')
-if known[1] and known[1] ~= 'PENDING' or not known[1] and ARGV[3] == 'EXPIRED' then
-  -- A gateway that was only paused settles after it was swept: the place for a CORRECTION row with the difference.
+local record = 8 + tonumber(ARGV[7])
+local known = redis.call('HMGET', KEYS[1], 'state', 'entry', 'holds', 'by', 'corrected_by', 'differences')
+
+-- What each limit is charged by this end.
+local function costs_of(rows)
+  local named, costs = {}, {}
+  for _, row in ipairs(asked_rows(4, 8)) do
+    named[row.key] = row.fixed
+  end
+  for i, row in ipairs(rows) do
+    local keeps = row.held and (ARGV[5] == 'keep' or not named[row.key])
+    costs[i] = keeps and row.held.cost or named[row.key]
+  end
+  return costs
+end
+
+local function words(numbers)
+  local told = {}
+  for i, number in ipairs(numbers) do
+    told[i] = text(number)
+  end
+  return table.concat(told, ' ')
+end
+
+local function numbers_of(line)
+  local numbers = {}
+  for word in string.gmatch(line, '%S+') do
+    numbers[#numbers + 1] = tonumber(word)
+  end
+  return numbers
+end
+
+local function places_of_counted()
+  local at = {}
+  for i = record, #ARGV, 2 do
+    at[ARGV[i]] = i + 1
+  end
+  return at
+end
+
+local function counted()
+  local at, numbers = places_of_counted(), {}
+  for i, name in ipairs(COUNTED) do
+    numbers[i] = tonumber(ARGV[at[name]])
+  end
+  return numbers
+end
+
+-- Append the CORRECTION and move every limit from what the sweep posted to what this end posts.
+local function correction()
+  local before = redis.call('HMGET', KEYS[1], 'posted', 'billed')
+  local rows, posted = held_rows(known[3], ARGV[1]), numbers_of(before[1])
+  for i, cost in ipairs(costs_of(rows)) do
+    correct(rows[i], now, cost - posted[i])
+  end
+  local at, billed, differences = places_of_counted(), numbers_of(before[2]), {}
+  for i, number in ipairs(counted()) do
+    differences[i] = number - billed[i]
+    ARGV[at[COUNTED[i]]] = text(differences[i])
+  end
+  redis.call('XADD', KEYS[3], '*', 'kind', 'CORRECTION', unpack(ARGV, record))
+  redis.call('HSET', KEYS[1], 'corrected_by', ARGV[4], 'differences', words(differences))
+  redis.call('HDEL', KEYS[1], 'holds', 'posted', 'billed')
+  redis.call('PEXPIRE', KEYS[1], text(MARKER_MS))
+  return words(differences)
+end
+
+if not known[1] and ARGV[6] == 'leave' then
   redis.call('ZREM', KEYS[2], ARGV[2])
-  local ours = known[1] == ARGV[3] and known[4] == ARGV[4]
-  return table.concat({text(now), known[2] or '-', ours and '1' or '0'}, ' ')
+  return text(now) .. ' ? 0 0'
+end
+if known[1] and known[1] ~= 'PENDING' then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  local ours, told = known[1] == ARGV[3] and known[4] == ARGV[4], '0'
+  if known[1] == 'EXPIRED' and ARGV[3] == 'SETTLED' then
+    if not known[5] then
+      told = '1 ' .. correction()
+    elseif known[5] == ARGV[4] then
+      told = '1 ' .. known[6]
+    end
+  end
+  return table.concat({text(now), known[2], ours and '1' or '0', told}, ' ')
 end
 
-local record = 7 + tonumber(ARGV[6])
-local costs, asked = {}, asked_rows(4, 7)
-for _, row in ipairs(asked) do
-  costs[row.key] = row.fixed
-end
-local rows = known[1] and held_rows(known[3], ARGV[1]) or asked
-for _, row in ipairs(rows) do
+local rows = known[1] and held_rows(known[3], ARGV[1]) or asked_rows(4, 8)
+local costs = costs_of(rows)
+for i, row in ipairs(rows) do
   row.id = ARGV[1]
-  local keeps = row.held and (ARGV[5] == 'keep' or not costs[row.key])
-  post(row, now, keeps and row.held.cost or costs[row.key])
+  post(row, now, costs[i])
 end
-
 local entry = redis.call('XADD', KEYS[3], '*', 'kind', 'FINAL', unpack(ARGV, record))
 finish(KEYS[1], KEYS[2], ARGV[2], ARGV[3], entry)
 redis.call('HSET', KEYS[1], 'by', ARGV[4])
-return table.concat({text(now), entry, '1'}, ' ')
+if ARGV[3] == 'EXPIRED' then
+  -- Its gateway may only have been paused: what a CORRECTION is the difference to.
+  redis.call('HSET', KEYS[1], 'holds', known[3], 'posted', words(costs), 'billed', words(counted()))
+end
+return table.concat({text(now), entry, '1', '0'}, ' ')

@@ -6,9 +6,9 @@ A test may take the store away (`away`) or have a step wait (`held`); the ledger
 
 import asyncio
 
-from policies.book import Book, Request, State
+from policies.book import Book, Request, Row, State
 from policies.quota import Ask, Granted, Limit, Refused, Standing, Subject
-from proxy.billing.record import ExchangeRecord
+from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store.reservations import AlreadyEnded, Settlement
 
@@ -21,6 +21,9 @@ class MemoryReservations:
     def __init__(self) -> None:
         self.book = Book()
         self.ledger: list[ExchangeRecord] = []
+        """The FINAL rows."""
+        self.corrections: dict[str, ExchangeRecord] = {}
+        """The CORRECTION rows, by request id."""
         self.unobserved: list[bool] = []
         """For each row of the ledger, whether the quota kept the whole reservation."""
         self.notes: list[tuple[str, tuple[int, int]]] = []
@@ -59,13 +62,24 @@ class MemoryReservations:
     ) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record."""
         await self._reach("settle")
-        tokens = None if unobserved else record.prompt_tokens + record.completion_tokens
-        first = self.book.settle(_request(record, limits), tokens, NOW_US)
-        if first:
-            self.ledger.append(record)
-            self.unobserved.append(unobserved)
+        settlement = self._end(record, limits, State.SETTLED, unobserved=unobserved)
         await self._answer("settle")
-        return Settlement(str(len(self.ledger)), self.book.reservations[record.request_id].state is State.SETTLED)
+        return settlement
+
+    async def append_late(
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+    ) -> Settlement:
+        """Settle a record whose reservation may be forgotten."""
+        await self._reach("append_late")
+        limits = limits if record.request_id in self.book.reservations else ()
+        return self._end(record, limits, State.SETTLED, unobserved=unobserved)
+
+    async def expire(self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool) -> Settlement:
+        """Settle for a gateway that died."""
+        await self._reach("expire")
+        settlement = self._end(record, limits, State.EXPIRED, unobserved=unobserved)
+        await self._answer("expire")
+        return settlement
 
     async def release(self, draft: ExchangeRecord, limits: tuple[Limit, ...]) -> None:
         """Return everything that was reserved."""
@@ -82,6 +96,21 @@ class MemoryReservations:
     def pending(self) -> list[str]:
         """The ids of the reservations that have not ended."""
         return [name for name, known in self.book.reservations.items() if known.state is State.PENDING]
+
+    def _end(self, record: ExchangeRecord, limits: tuple[Limit, ...], state: State, *, unobserved: bool) -> Settlement:
+        tokens = None if unobserved else record.prompt_tokens + record.completion_tokens
+        written = self.book.settle(_request(record, limits), tokens, NOW_US, state)
+        place = next((at for at, row in enumerate(self.ledger) if row.request_id == record.request_id), None)
+        if written is Row.FINAL:
+            place = len(self.ledger)
+            self.ledger.append(record)
+            self.unobserved.append(unobserved)
+        elif written is Row.CORRECTION and place is not None:
+            self.corrections[record.request_id] = correction(record, self.ledger[place])
+        known = self.book.reservations.get(record.request_id)
+        corrected = self.corrections.get(record.request_id) if state is State.SETTLED else None
+        ours = known is not None and known.state is state
+        return Settlement(None if place is None else str(place + 1), ours, corrected)
 
     async def _reach(self, step: str) -> None:
         await asyncio.sleep(0)

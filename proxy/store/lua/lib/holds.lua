@@ -29,6 +29,14 @@ local function post(row, now, cost)
   kind.save(row, counter)
 end
 
+-- Move what one row was charged before by `difference`.
+local function correct(row, now, difference)
+  local kind = kinds[row.kind]
+  local counter = kind.load(row, now)
+  kind.correct(row, counter, row.held.start, difference)
+  kind.save(row, counter)
+end
+
 -- End a reservation: what it held is forgotten, its end is remembered for as long as anybody may repeat it.
 local function finish(reservation, open, member, state, entry, alive_ms)
   redis.call('HDEL', reservation, 'draft', 'holds', 'trimmed', 'prompt_tokens', 'completion_tokens')

@@ -1,10 +1,11 @@
--- The three kinds of limits, each with the same six verbs. Part of every script.
+-- The three kinds of limits, each with the same seven verbs. Part of every script.
 -- A row is what is asked of one limit: {key, kind, amount, period, id, ends}. A counter is its state brought to now:
 --   load(row, now)              read it; refill, roll over
 --   wait(row, counter, missing) microseconds until `missing` more would fit
 --   reset(row, counter)         microseconds until none of it is used
 --   take(row, counter, cost)    reserve
 --   post(row, counter, held, cost)  turn what `held` {cost, start} reserved into `cost` used; held is nil if nothing was
+--   correct(row, counter, start, difference)  move what was posted before, in the window it was reserved in
 --   save(row, counter)          write it, with its TTL
 -- The pure form is policies/rate.py, window.py and in_flight.py.
 
@@ -62,6 +63,10 @@ function kinds.rate.post(row, counter, held, cost)
   counter.carry = counter.used > 0 and counter.carry or 0
 end
 
+function kinds.rate.correct(row, counter, start, difference)
+  kinds.rate.post(row, counter, nil, difference)
+end
+
 function kinds.rate.save(row, counter)
   redis.call('HSET', row.key, 'used', text(counter.used), 'carry', text(counter.carry), 'at', text(counter.at))
   keep(row, kinds.rate.reset(row, counter))
@@ -103,6 +108,12 @@ function kinds.window.post(row, counter, held, cost)
   counter.used = counter.settled + counter.pending
 end
 
+function kinds.window.correct(row, counter, start, difference)
+  if start == counter.start then
+    kinds.window.post(row, counter, nil, difference)
+  end
+end
+
 function kinds.window.save(row, counter)
   redis.call('HSET', row.key,
     'start', text(counter.start), 'settled', text(counter.settled), 'pending', text(counter.pending))
@@ -134,6 +145,9 @@ end
 
 function kinds.in_flight.post(row, counter, held, cost)
   counter.used = counter.used - redis.call('ZREM', row.key, row.id)
+end
+
+function kinds.in_flight.correct(row, counter, start, difference)
 end
 
 function kinds.in_flight.save(row, counter)

@@ -101,6 +101,21 @@ def test_a_recovered_record_is_billed_and_not_timed() -> None:
     assert total(metrics, "tollway_request_seconds_count") == 0
 
 
+def test_a_correction_adds_to_the_bill_and_tells_apart_what_it_takes_away() -> None:
+    metrics = Metrics()
+    metrics.billed(replace(RECORD, source=Source.RECOVERED))
+    metrics.corrected(replace(RECORD, prompt_tokens=0, cached_tokens=8, completion_tokens=-4, charge_micros=-7))
+    billed = {kind: total(metrics, "tollway_tokens_total", kind=kind) for kind in ("prompt", "cached", "completion")}
+    assert billed == {"prompt": 120, "cached": 40, "completion": 11}
+    assert total(metrics, "tollway_user_tokens_total", kind="cached") == 40
+    assert total(metrics, "tollway_credited_tokens_total") == 4
+    assert read(metrics, "tollway_credited_tokens_total", tenant="acme", model="demo", kind="completion") == 4
+    assert total(metrics, "tollway_charge_micros_total") == 777
+    assert total(metrics, "tollway_credited_micros_total", currency="USD") == 7
+    assert total(metrics, "tollway_corrections_total") == 1
+    assert total(metrics, "tollway_requests_total") == 1
+
+
 def test_a_request_turned_away_counts_by_its_code_alone() -> None:
     metrics = Metrics()
     metrics.turned_away("", "", "", "invalid_api_key")

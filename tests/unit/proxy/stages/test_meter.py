@@ -41,6 +41,13 @@ def test_what_is_not_yet_billed_is_told_and_not_counted(
     assert outcomes(gw) == {"ok": 0, "queue_full": 0}
 
 
+def test_a_correction_is_counted_and_told(gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw.exchange.meter.corrected(replace(tally.record(), completion_tokens=-3))
+    assert [line.message for line in caplog.records] == ["correction"]
+    assert gw.metric("tollway_credited_tokens_total", kind="completion") == 3
+
+
 def test_an_exchange_that_raises_is_told_too(gw: Gateway, tally: Tally) -> None:
     with pytest.raises(LookupError), gw.exchange.meter(tally):
         raise LookupError

@@ -1,0 +1,70 @@
+"""
+Records that come when nothing in Redis remembers their reservation: only the ledger can tell whether they are billed.
+
+Rules:
+- One gateway at a time looks for a record and appends it: the right to do so is a key that expires, and the script
+  that appends looks whether the right still stands. Who loses it begins anew.
+- No limit moves: the windows that such a record belongs to are closed, or their counters are lost.
+- A FINAL that a sweeper wrote gets a CORRECTION, once; any other FINAL of the request is the record's own.
+
+Must not know why a record is late.
+"""
+
+from proxy.billing.record import ExchangeRecord, Source, correction
+from proxy.errors import LedgerUnavailable
+from proxy.store import keys, ledger, scripts
+from proxy.store.connection import Connection
+from proxy.store.ledger import Entry
+from proxy.store.reservations import Settlement
+
+RIGHT_MS = 60_000
+CLOCKS_APART_US_MAX = 300 * 1_000_000
+"""A gateway's clock tells when a request began, Redis' when its row was written."""
+_CORRECTION = "CORRECTION"
+
+
+async def append(connection: Connection, record: ExchangeRecord, who: str) -> Settlement:
+    """
+    Append a record unless the ledger has it.
+
+    Raises: LedgerUnavailable, also while somebody else appends it: who comes again finds it.
+    Bounds: reads the tenant's ledger from the record's start on, `ledger.BATCH` rows at a time.
+    """
+    guard = keys.late(record.tenant, record.request_id)
+    final, corrected = await _found(connection, record, guard, who)
+    if final is None:
+        return Settlement(await _append(connection, guard, who, Entry("*", "FINAL", record)), ours=True)
+    if corrected or final.record.source is not Source.RECOVERED or record.source is Source.RECOVERED:
+        return Settlement(final.id, ours=False)
+    difference = correction(record, final.record)
+    await _append(connection, guard, who, Entry("*", _CORRECTION, difference))
+    return Settlement(final.id, ours=False, correction=difference)
+
+
+async def _found(connection: Connection, record: ExchangeRecord, guard: str, who: str) -> tuple[Entry | None, bool]:
+    """Return the request's FINAL and whether it has a CORRECTION, holding the right to append when it returns."""
+    await _hold(connection, guard, who)
+    final, corrected = None, False
+    begin_us, rows = max(0, record.started_at - CLOCKS_APART_US_MAX), 0
+    async for entry in ledger.read(connection, [record.tenant], begin_us, ledger.NEVER_US):
+        rows += 1
+        if rows % ledger.BATCH == 0:
+            await _hold(connection, guard, who)
+        if entry.record.request_id == record.request_id:
+            corrected = corrected or entry.kind == _CORRECTION
+            final = entry if entry.kind == "FINAL" else final
+    return final, corrected
+
+
+async def _hold(connection: Connection, guard: str, who: str) -> None:
+    if (await connection.run(scripts.CLAIM, [guard], [who, RIGHT_MS])).split()[1] == "0":
+        raise LedgerUnavailable("Another gateway appends this record.")
+
+
+async def _append(connection: Connection, guard: str, who: str, entry: Entry) -> str:
+    row = ["kind", entry.kind, *ledger.words(entry.record)]
+    touched = [guard, keys.ledger(entry.record.tenant)]
+    entry_id = (await connection.run(scripts.APPEND, touched, [who, RIGHT_MS, *row])).split()[1]
+    if entry_id == "-":
+        raise LedgerUnavailable("The right to append this record ran out.")
+    return entry_id

@@ -1,0 +1,112 @@
+"""A record that comes after everything about its reservation is forgotten is billed once, by the ledger alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.billing.record import Source, correction
+from proxy.errors import LedgerUnavailable
+from proxy.store import keys, late_records, ledger
+from proxy.store.connection import Connection
+from proxy.store.incarnation import Incarnation
+from proxy.store.redis_reservations import RedisReservations
+from tests.records import RECORD
+
+LIMITS = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY),)
+SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
+
+
+@pytest.fixture
+async def reservations(connection: Connection) -> AsyncIterator[RedisReservations]:
+    async with Incarnation(connection) as incarnation:
+        yield RedisReservations(connection, incarnation)
+
+
+async def forget(connection: Connection) -> None:
+    """Let time pass until only the ledger remembers the request."""
+    for key in (keys.reservation(RECORD.tenant, RECORD.request_id), keys.late(RECORD.tenant, RECORD.request_id)):
+        await connection.call("DEL", key)
+
+
+async def rows(connection: Connection) -> list[tuple[str, object]]:
+    return [(entry.kind, entry.record) async for entry in ledger.read(connection, [RECORD.tenant], 0, ledger.NEVER_US)]
+
+
+async def used(reservations: RedisReservations) -> int:
+    [standing] = await reservations.standings(SUBJECT, LIMITS)
+    return standing.used
+
+
+async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    first = await reservations.append_late(RECORD, LIMITS)
+    assert first.ours
+    await forget(connection)
+    again = await reservations.append_late(RECORD, LIMITS)
+    assert (again.entry_id, again.ours, again.correction) == (first.entry_id, False, None)
+    assert await rows(connection) == [("FINAL", RECORD)]
+    assert await used(reservations) == 0
+
+
+async def test_a_sweepers_row_is_corrected_once(connection: Connection, reservations: RedisReservations) -> None:
+    swept = replace(RECORD, completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.expire(swept, LIMITS, unobserved=False)
+    difference = correction(RECORD, swept)
+    for told in (difference, None):
+        await forget(connection)
+        assert (await reservations.append_late(RECORD, LIMITS)).correction == told
+    assert await rows(connection) == [("FINAL", swept), ("CORRECTION", difference)]
+    assert await used(reservations) == 124
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_a_reservation_that_is_still_known_is_settled(
+    connection: Connection, reservations: RedisReservations, *, swept: bool
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    if swept:
+        await reservations.expire(replace(RECORD, completion_tokens=4), LIMITS, unobserved=False)
+    settlement = await reservations.append_late(RECORD, LIMITS)
+    assert settlement.ours is not swept
+    assert await used(reservations) == 131
+    assert [kind for kind, _ in await rows(connection)] == (["FINAL", "CORRECTION"] if swept else ["FINAL"])
+
+
+async def test_its_row_is_found_among_many(
+    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "BATCH", 3)
+    for number in range(10):
+        await reservations.settle(replace(RECORD, request_id=f"R{number}"), LIMITS)
+    assert not (await late_records.append(connection, replace(RECORD, request_id="R7"), "somebody")).ours
+    assert len(await rows(connection)) == 10
+
+
+async def test_two_at_once_append_one_row(connection: Connection) -> None:
+    answers = await asyncio.gather(
+        *(late_records.append(connection, RECORD, f"gateway-{number}") for number in range(5)), return_exceptions=True
+    )
+    assert sum(not isinstance(answer, LedgerUnavailable) for answer in answers) == 1
+    assert await rows(connection) == [("FINAL", RECORD)]
+
+
+async def test_who_lost_the_right_while_it_looked_appends_nothing(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, read = keys.late(RECORD.tenant, RECORD.request_id), ledger.read
+
+    async def slow(*args: object) -> AsyncIterator[ledger.Entry]:
+        async for entry in read(*args):  # type: ignore[arg-type]
+            yield entry
+        await connection.call("SET", guard, "another")
+
+    monkeypatch.setattr(ledger, "read", slow)
+    with pytest.raises(LedgerUnavailable):
+        await late_records.append(connection, RECORD, "slow")
+    assert await rows(connection) == []
