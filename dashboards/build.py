@@ -20,9 +20,10 @@ ANSWERED = "ok|client_closed|shutdown"
 FAULTS = "upstream_error|upstream_timeout|stream_truncated|no_replica|ledger_unavailable|internal_error|gateway_lost"
 """Outcomes that are the fleet's fault; these two as in `rules/recording.yml`."""
 REFUSALS = (
-    "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|queue_full|tokens_exceed_plan|model_not_allowed"
+    "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|queue_full|overloaded|tokens_exceed_plan|"
+    "model_not_allowed"
 )
-"""Outcomes that a plan or a full queue decides."""
+"""Outcomes that a plan, a full queue or a full gateway decides."""
 
 TRAFFIC = Row(
     "Traffic and errors",

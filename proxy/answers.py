@@ -2,7 +2,7 @@
 
 from engine.faults import EngineRefused
 from proxy.downstream import Downstream, Headers
-from proxy.errors import ApiError, Code
+from proxy.errors import ApiError, Code, MethodNotAllowed
 from proxy.headers import JSON, exchange_headers
 from proxy.tally import Tally
 
@@ -27,4 +27,6 @@ def error_headers(error: ApiError) -> Headers:
         headers.append(("retry-after", str(error.retry_after_s)))
     if error.code is Code.INVALID_API_KEY:
         headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("allow", error.allow))
     return headers

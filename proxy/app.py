@@ -15,15 +15,18 @@ from proxy.api.site import admin_site, public_site
 from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
+from proxy.edge.connections import Connections
+from proxy.edge.guard import Edge
 from proxy.errors import LedgerUnavailable
 from proxy.exchange import Exchange
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import cache_secret, redis_url
 from proxy.identity.tokens import Verifier
-from proxy.listeners import bound, served, url_of
+from proxy.listeners import Drain, bound, served, url_of
 from proxy.observe.metrics import Metrics
 from proxy.replicas import launched, pooled
 from proxy.settings import Settings
+from proxy.settings.sections import Listen
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
@@ -38,6 +41,9 @@ from proxy.store.lock import DataDirInUse
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.sweeper import Sweeper
 
+_OPERATORS_MAX = 256
+"""Connections to the admin listener."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -51,19 +57,19 @@ class Addresses:
 
 async def run(settings: Settings, ready: Callable[[Addresses], None]) -> None:
     """
-    Serve until SIGINT or SIGTERM; `ready` is called once when everything answers.
+    Serve until SIGINT or SIGTERM; `ready` is called once when everything answers. A second signal cuts the drain short.
 
     Raises: `proxy.fatal.Fatal` for what only the operator can change.
     """
-    with _stopping() as stop:
-        async with running(settings) as addresses:
+    with _stopping() as (stop, hurried):
+        async with running(settings, hurried) as addresses:
             ready(addresses)
             await stop.wait()
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Addresses]:
-    """Run the whole gateway for the block."""
+async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[Addresses]:
+    """Run the whole gateway for the block; its drain waits no longer than until `hurried`."""
     catalog, metrics = Catalog.of(settings), Metrics(user_series_max=settings.limits.user_series_max)
     with (
         bound(settings.listen.host, settings.listen.port) as public,
@@ -99,10 +105,14 @@ async def running(settings: Settings) -> AsyncIterator[Addresses]:
                     relay=Relay(upstream, settings.limits, secret, metrics),
                     meter=meter,
                 )
-                drain_s_max = settings.limits.drain_s_max
+                listen, limits = settings.listen, settings.limits
+                edge = _edge(listen, listen.connections_max, listen.connections_per_address_max)
+                site = public_site(exchange, pools, store, connection, edge=edge, cors_origins=listen.cors_origins)
+                drain = Drain(limits.drain_s_max, limits.drain_notice_s, hurried)
+                operators = _edge(listen, _OPERATORS_MAX, _OPERATORS_MAX)
                 async with (
-                    served(admin_site(pools, metrics), private, drain_s_max=1),
-                    served(public_site(exchange, pools, store, connection), public, drain_s_max=drain_s_max),
+                    served(admin_site(pools, metrics), private, operators, drain=Drain(s_max=1)),
+                    served(site, public, edge, keep_alive_s=listen.keep_alive_s, drain=drain),
                 ):
                     yield Addresses(url_of(public), url_of(private), urls)
 
@@ -129,15 +139,23 @@ def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
     return charged(record, catalog.price(model) if model else None)
 
 
+def _edge(listen: Listen, connections_max: int, per_address_max: int) -> Edge:
+    return Edge(connections=Connections(connections_max, per_address_max), head_s_max=listen.head_s_max)
+
+
 @contextmanager
-def _stopping() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGINT and SIGTERM set."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+def _stopping() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Yield an event that the first SIGINT or SIGTERM sets, and one that the next sets."""
+    stop, hurried, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
+
+    def signalled() -> None:
+        (hurried if stop.is_set() else stop).set()
+
     for number in signals:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, signalled)
     try:
-        yield stop
+        yield stop, hurried
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

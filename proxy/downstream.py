@@ -11,9 +11,12 @@ from contextlib import asynccontextmanager
 
 from litestar.types import HTTPScope, Receive, Send
 
-from proxy.errors import ApiError, Code
+from proxy.edge.bodies import Share
+from proxy.errors import ApiError, Code, InvalidRequest
 
 Headers = list[tuple[str, str]]
+
+_JSON = "application/json"
 
 
 class ClientGone(Exception):
@@ -27,12 +30,13 @@ class Downstream:
     Units: `write_s_max` bounds the wait for a client that does not read the end of its answer, in seconds.
     """
 
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, *, write_s_max: float) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, share: Share, *, write_s_max: float) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self._headers = scope["headers"]
         self._receive = receive
         self._send = send
+        self._share = share
         self._write_s_max = write_s_max
         self._head: tuple[int, Headers] = (500, [])
         self.started = False
@@ -48,6 +52,9 @@ class Downstream:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
         if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in self._headers):
             raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
+        kind = (self.header("content-type") or _JSON).partition(";")[0].strip().lower()
+        if kind != _JSON and not kind.endswith("+json"):
+            raise InvalidRequest(f"The request body must be JSON: send it with `Content-Type: {_JSON}`.")
         declared = self.header("content-length")
         if declared is not None and declared.isdecimal() and int(declared) > bytes_max:
             raise _too_large(bytes_max)
@@ -69,6 +76,7 @@ class Downstream:
             size += len(part)
             if size > bytes_max:
                 raise _too_large(bytes_max)
+            self._share.take(len(part))
             parts.append(part)
             if not event.get("more_body", False):
                 return b"".join(parts)

@@ -6,6 +6,7 @@ Faults derive from `ApiError` and name their row. Refusals are values where they
 gateway names an HTTP error status.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,8 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     INVALID_REQUEST = "invalid_request"
     REQUEST_TOO_LARGE = "request_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    TARGET_TOO_LONG = "target_too_long"
     REQUEST_TIMEOUT = "request_timeout"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
@@ -36,6 +39,7 @@ class Code(StrEnum):
     QUEUE_FULL = "queue_full"
     NO_REPLICA = "no_replica"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
+    OVERLOADED = "overloaded"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     STREAM_TRUNCATED = "stream_truncated"
@@ -64,6 +68,8 @@ TABLE: dict[Code, Row] = {
     Code.METHOD_NOT_ALLOWED: Row(405, _INVALID),
     Code.INVALID_REQUEST: Row(400, _INVALID),
     Code.REQUEST_TOO_LARGE: Row(413, _INVALID),
+    Code.HEADERS_TOO_LARGE: Row(431, _INVALID),
+    Code.TARGET_TOO_LONG: Row(414, _INVALID),
     Code.REQUEST_TIMEOUT: Row(408, _INVALID),
     Code.UNSUPPORTED_MEDIA_TYPE: Row(415, _INVALID),
     Code.CONTEXT_LENGTH_EXCEEDED: Row(400, _INVALID),
@@ -74,6 +80,7 @@ TABLE: dict[Code, Row] = {
     Code.QUEUE_FULL: Row(429, _RATE),
     Code.NO_REPLICA: Row(503, _SERVER),
     Code.LEDGER_UNAVAILABLE: Row(503, _SERVER),
+    Code.OVERLOADED: Row(503, _SERVER),
     Code.UPSTREAM_ERROR: Row(502, _SERVER),
     Code.UPSTREAM_TIMEOUT: Row(504, _SERVER),
     Code.STREAM_TRUNCATED: Row(502, _SERVER),
@@ -119,6 +126,14 @@ class InvalidRequest(ApiError):
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(Code.INVALID_REQUEST, message, param=param)
+
+
+class MethodNotAllowed(ApiError):
+    """The path is asked with a method that it does not take; `allow` are those that it does."""
+
+    def __init__(self, allow: Iterable[str]) -> None:
+        self.allow = ", ".join(sorted(allow))
+        super().__init__(Code.METHOD_NOT_ALLOWED, f"This path takes {self.allow}.")
 
 
 class ModelNotFound(ApiError):

@@ -10,14 +10,18 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
+from proxy.edge.guard import Edge, GuardedHttp
 from proxy.fatal import Fatal
 
 _BACKLOG = 2048
-_KEEP_ALIVE_S = 75
+_CUT_S_MAX = 10.0
+"""For answers that were cut to say so and settle."""
 
 
 class AddressUnavailable(Fatal):
@@ -57,18 +61,33 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a listener stops. Units: seconds."""
+
+    s_max: float
+    """For running answers to end."""
+    notice_s: float = 0.0
+    """Served on after `/health/ready` has begun to say no."""
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether waiting is over: whoever stops the gateway asked a second time."""
+
+
 @asynccontextmanager
-async def served(app: Litestar, listening: socket.socket, *, drain_s_max: float) -> AsyncIterator[None]:
-    """Serve `app` for the block; on leaving it, running answers have `drain_s_max` seconds to end."""
+async def served(
+    app: ASGIApp, listening: socket.socket, edge: Edge, *, drain: Drain, keep_alive_s: float = 75
+) -> AsyncIterator[None]:
+    """Serve `app` for the block; on leaving it, running answers have the drain's time to end, then they are cut."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=partial(GuardedHttp, edge=edge),  # type: ignore[arg-type]
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(drain_s_max)),
+        timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=max(1, round(drain.s_max)),
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -76,6 +95,30 @@ async def served(app: Litestar, listening: socket.socket, *, drain_s_max: float)
         await server.up.wait()
         yield
     finally:
+        edge.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain.notice_s):
+                await drain.hurried.wait()
         server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await serving
+        hurrying = asyncio.create_task(_hurried(server, drain.hurried))
+        try:
+            with suppress(asyncio.CancelledError):
+                await serving
+        finally:
+            hurrying.cancel()
+            await _cut(server.server_state.tasks)
+
+
+async def _hurried(server: uvicorn.Server, hurried: asyncio.Event) -> None:
+    await hurried.wait()
+    server.force_exit = True
+
+
+async def _cut(answers: set[asyncio.Task[None]]) -> None:
+    """End what outlasted the drain, and wait until it has told its client and settled its bill."""
+    running = set(answers)
+    for answer in running:
+        if not answer.cancelling():
+            answer.cancel()
+    if running:
+        await asyncio.wait(running, timeout=_CUT_S_MAX)

@@ -10,8 +10,10 @@ from engine.pool import Pool
 from proxy.errors import LedgerUnavailable
 
 
-def health(pools: Mapping[str, Pool], ping: Callable[[], Awaitable[Any]]) -> list[HTTPRouteHandler]:
-    """Return both handlers; ready needs Redis to answer `ping` and one healthy replica of some model."""
+def health(
+    pools: Mapping[str, Pool], ping: Callable[[], Awaitable[Any]], draining: Callable[[], bool]
+) -> list[HTTPRouteHandler]:
+    """Return both handlers; ready needs Redis to answer `ping`, one healthy replica of some model, and no drain."""
 
     @get("/health/live", sync_to_thread=False)
     def live() -> dict[str, str]:
@@ -20,8 +22,9 @@ def health(pools: Mapping[str, Pool], ping: Callable[[], Awaitable[Any]]) -> lis
     @get("/health/ready")
     async def ready() -> Response[dict[str, Any]]:
         checks = {"redis": await _answers(ping), "replicas": any(r.healthy for pool in pools.values() for r in pool)}
-        good = all(checks.values())
-        return Response({"status": "ready" if good else "not_ready", **checks}, status_code=200 if good else 503)
+        good = all(checks.values()) and not draining()
+        status = "draining" if draining() else "ready" if good else "not_ready"
+        return Response({"status": status, **checks}, status_code=200 if good else 503)
 
     return [live, ready]
 

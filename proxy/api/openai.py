@@ -10,25 +10,31 @@ from engine.openai import ENDPOINTS, Endpoint
 from proxy.api.callers import Callers
 from proxy.catalog import Catalog, Model
 from proxy.downstream import Downstream
-from proxy.errors import ApiError, Code, ModelNotFound
+from proxy.edge.bodies import Bodies
+from proxy.errors import MethodNotAllowed, ModelNotFound
 from proxy.exchange import Exchange
 
+_ALLOWED = "OPTIONS, POST"
 _CREATED = 0
 """A model of the config has no birthday; OpenAI's clients want a number."""
 
 
-def forwarded(exchange: Exchange, *, write_s_max: float) -> list[ASGIRouteHandler]:
+def forwarded(exchange: Exchange, bodies: Bodies, *, write_s_max: float) -> list[ASGIRouteHandler]:
     """Return a handler for each path that is forwarded to replicas: these and no others."""
-    return [_forward(endpoint, exchange, write_s_max) for endpoint in ENDPOINTS.values()]
+    return [_forward(endpoint, exchange, bodies, write_s_max) for endpoint in ENDPOINTS.values()]
 
 
-def _forward(endpoint: Endpoint, exchange: Exchange, write_s_max: float) -> ASGIRouteHandler:
+def _forward(endpoint: Endpoint, exchange: Exchange, bodies: Bodies, write_s_max: float) -> ASGIRouteHandler:
     @asgi(endpoint.path, name=endpoint.name, copy_scope=False)
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        downstream = Downstream(cast("HTTPScope", scope), receive, send, write_s_max=write_s_max)
-        if downstream.method != "POST":
-            raise ApiError(Code.METHOD_NOT_ALLOWED, f"{endpoint.path} takes POST.")
-        await exchange(endpoint, downstream)
+        with bodies.share() as share:
+            downstream = Downstream(cast("HTTPScope", scope), receive, send, share, write_s_max=write_s_max)
+            if downstream.method == "OPTIONS":
+                await downstream.answer(200, [("allow", _ALLOWED)], b"")
+            elif downstream.method == "POST":
+                await exchange(endpoint, downstream)
+            else:
+                raise MethodNotAllowed(_ALLOWED.split(", "))
 
     return serve
 

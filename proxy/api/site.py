@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Response
+from litestar.config.cors import CORSConfig
+from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ControllerRouterHandler
 from ulid import ULID
@@ -16,7 +18,9 @@ from proxy.api.callers import Callers
 from proxy.api.health import health
 from proxy.api.openai import forwarded, models
 from proxy.api.quota import quota
-from proxy.errors import ApiError, Code, InternalError, InvalidRequest
+from proxy.edge.bodies import Bodies
+from proxy.edge.guard import Edge
+from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
 from proxy.exchange import Exchange
 from proxy.observe.metrics import Metrics
 from proxy.store.connection import Connection
@@ -24,18 +28,37 @@ from proxy.store.reservations import Reservations
 
 _log = logging.getLogger(__name__)
 
+_EXPOSED = (
+    "x-request-id",
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+    *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion")),
+)
+"""Headers of an answer that a page's own script may read."""
 
-def public_site(exchange: Exchange, pools: Mapping[str, Pool], store: Reservations, connection: Connection) -> Litestar:
-    """Return what tenants reach."""
+
+def public_site(
+    exchange: Exchange,
+    pools: Mapping[str, Pool],
+    store: Reservations,
+    connection: Connection,
+    *,
+    edge: Edge,
+    cors_origins: Sequence[str] = (),
+) -> Litestar:
+    """Return what tenants reach, and pages of these origins through their browsers."""
     catalog = exchange.catalog
     callers = Callers(exchange.authenticate, catalog)
     return _site(
         [
-            *forwarded(exchange, write_s_max=exchange.bounds.idle_s_max),
+            *forwarded(exchange, Bodies(exchange.bounds.bodies_bytes_max), write_s_max=exchange.bounds.idle_s_max),
             *models(catalog, callers),
             *quota(catalog, callers, store),
-            *health(pools, lambda: connection.call("PING")),
-        ]
+            *health(pools, lambda: connection.call("PING"), lambda: edge.draining),
+        ],
+        _cors(cors_origins),
     )
 
 
@@ -44,11 +67,27 @@ def admin_site(pools: Mapping[str, Pool], metrics: Metrics) -> Litestar:
     return _site(admin(pools, metrics))
 
 
-def _site(handlers: Sequence[ControllerRouterHandler]) -> Litestar:
-    return Litestar(
+class _Site(Litestar):
+    """Answers HEAD wherever it answers GET: the server leaves out the body."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
+            scope = {**scope, "method": HttpMethod.GET}
+        await super().__call__(scope, receive, send)
+
+
+def _cors(origins: Sequence[str]) -> CORSConfig | None:
+    if not origins:
+        return None
+    return CORSConfig(allow_origins=list(origins), allow_methods=["GET", "POST"], expose_headers=list(_EXPOSED))
+
+
+def _site(handlers: Sequence[ControllerRouterHandler], cors: CORSConfig | None = None) -> Litestar:
+    return _Site(
         route_handlers=handlers,
         exception_handlers={Exception: _answer},
         after_request=_identified,
+        cors_config=cors,
         openapi_config=None,
         logging_config=None,
     )
@@ -73,8 +112,8 @@ def _as_api_error(error: Exception, request: Request[Any, Any, Any], request_id:
             return error
         case NotFoundException():
             return ApiError(Code.NOT_FOUND, "There is nothing at this path.")
-        case MethodNotAllowedException():
-            return ApiError(Code.METHOD_NOT_ALLOWED, f"This path does not take {request.method}.")
+        case MethodNotAllowedException(headers=headers):
+            return MethodNotAllowed((headers or {}).get("allow", "").split(", "))
         case HTTPException(status_code=status) if status < 500:
             return InvalidRequest("A parameter of the request is not what this path takes.")
         case _:

@@ -10,7 +10,9 @@ import pytest
 from litestar import Litestar, get
 from litestar.response import Stream
 
-from proxy.listeners import AddressUnavailable, bound, served, url_of
+from proxy.edge.connections import Connections
+from proxy.edge.guard import Edge
+from proxy.listeners import AddressUnavailable, Drain, bound, served, url_of
 
 DEADLINE_S = 10.0
 
@@ -42,6 +44,10 @@ def test_an_address_that_is_not_ours_is_one_clear_line(host: str, port: int) -> 
     assert "\n" not in str(caught.value)
 
 
+def edge() -> Edge:
+    return Edge(connections=Connections(10, 10), head_s_max=DEADLINE_S)
+
+
 class Answering:
     """An application whose answer ends when the test says so."""
 
@@ -65,7 +71,7 @@ async def test_a_running_answer_ends_before_its_listener_does() -> None:
     answering = Answering()
     with bound("127.0.0.1", 0) as listening:
         async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient() as client:
-            async with served(answering.app, listening, drain_s_max=DEADLINE_S):
+            async with served(answering.app, listening, edge(), drain=Drain(DEADLINE_S)):
                 asking = asyncio.create_task(client.get(url_of(listening)))
                 await answering.begun.wait()
                 asyncio.get_running_loop().call_later(0.05, answering.may_end.set)
@@ -75,5 +81,5 @@ async def test_a_running_answer_ends_before_its_listener_does() -> None:
 async def test_the_processs_signals_are_left_alone() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with bound("127.0.0.1", 0) as listening:
-        async with served(Answering().app, listening, drain_s_max=1):
+        async with served(Answering().app, listening, edge(), drain=Drain(1)):
             assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers

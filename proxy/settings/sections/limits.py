@@ -15,6 +15,9 @@ class Bounds(Section):
     """Bytes of a request's body."""
     body_s_max: Seconds = 30.0
     """Seconds for the body to arrive."""
+    bodies_bytes_max: Annotated[int, Field(ge=2**20, le=2**40)] = 2**30
+    """Bytes of all bodies that are being read or served; one more request is answered 503. Parsed, a body takes several
+    times as much memory."""
     json_depth_max: Annotated[int, Field(ge=4, le=200)] = 64
     """Nesting of a body's JSON, at most 200."""
     prompts_max: Annotated[int, Field(ge=1, le=65_536)] = 128
@@ -35,3 +38,6 @@ class Bounds(Section):
     """Users with metric series of their own; the rest count as `other`, and with 0 all do."""
     drain_s_max: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     """Seconds that a stopping gateway waits for running exchanges; 0 cuts them at once."""
+    drain_notice_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
+    """Seconds that a stopping gateway serves on while `/health/ready` says no, before it closes its socket: what a load
+    balancer needs to notice. 0 closes it at once."""

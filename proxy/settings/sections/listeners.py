@@ -1,11 +1,22 @@
 """Where people connect: `[listen]` and `[admin]`."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from proxy.settings.sections.base import Section
-from proxy.settings.values import Port
+from proxy.settings.values import Port, Seconds
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "*" and (parts.scheme not in ("http", "https") or value != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("must look like https://host or https://host:port, or be '*'")
+    return value
+
+
+Origin = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_origin)]
 
 
 class Listen(Section):
@@ -15,6 +26,18 @@ class Listen(Section):
     """Address to listen on; `0.0.0.0` for all."""
     port: Port = 8080
     """TCP port; 0 takes a free one."""
+    connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Open connections; one more is answered 503 and closed. Each takes a file descriptor of the process's limit."""
+    connections_per_address_max: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
+    """Open connections from one address; one more is answered 429 and closed. A load balancer is one address."""
+    head_s_max: Seconds = 10.0
+    """Seconds for a request's headers to arrive, and for a new connection's first byte."""
+    keep_alive_s: Seconds = 75.0
+    """Seconds that a connection may wait for its next request; more than a load balancer's own, or it will meet closed
+    connections."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins whose pages may call the gateway from a browser, such as `https://console.example.com`; `*` is any. None:
+    no browser may."""
 
 
 class Admin(Section):

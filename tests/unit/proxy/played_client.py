@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.sse import FrameSplitter, data_of
 from proxy.downstream import Downstream
+from proxy.edge.bodies import Bodies, Share
 
 
 @dataclass
@@ -55,7 +56,7 @@ class PlayedClient:
             "path": path,
             "headers": [(name.encode(), value.encode()) for name, value in self.headers.items()],
         }
-        return Downstream(scope, self.receive, self.send, write_s_max=write_s_max)
+        return Downstream(scope, self.receive, self.send, Share(Bodies(2**20)), write_s_max=write_s_max)
 
     @property
     def _bodies(self) -> list[bytes]:

@@ -25,8 +25,10 @@ async def read(client: PlayedClient, bytes_max: int = 10, s_max: float = 5.0) ->
         PlayedClient(parts=[b"0123", b"", b"456789"]),
         PlayedClient(b"0123456789", {"content-length": "10"}),
         PlayedClient(b"0123456789", {"content-encoding": "identity"}),
+        PlayedClient(b"0123456789", {"content-type": "Application/JSON; charset=utf-8"}),
+        PlayedClient(b"0123456789", {"content-type": "application/vnd.api+json"}),
     ],
-    ids=["whole", "in parts", "declared", "identity"],
+    ids=["whole", "in parts", "declared", "identity", "JSON", "a kind of JSON"],
 )
 async def test_a_body_within_its_bound(client: PlayedClient) -> None:
     assert await read(client) == b"0123456789"
@@ -40,8 +42,10 @@ async def test_a_body_within_its_bound(client: PlayedClient) -> None:
         (PlayedClient(parts=[], headers={"content-length": "11"}), Code.REQUEST_TOO_LARGE),
         (PlayedClient(b"x", {"content-encoding": "gzip"}), Code.UNSUPPORTED_MEDIA_TYPE),
         (PlayedClient(b"x", {"content-encoding": "identity, br"}), Code.UNSUPPORTED_MEDIA_TYPE),
+        (PlayedClient(b"x", {"content-type": "application/x-www-form-urlencoded"}), Code.INVALID_REQUEST),
+        (PlayedClient(b"x", {"content-type": "text/plain; application/json"}), Code.INVALID_REQUEST),
     ],
-    ids=["too large", "too large in parts", "declared too large", "encoded", "twice encoded"],
+    ids=["too large", "too large in parts", "declared too large", "encoded", "twice encoded", "a form", "text"],
 )
 async def test_a_body_beyond_its_bound(client: PlayedClient, code: Code) -> None:
     with pytest.raises(ApiError) as caught:

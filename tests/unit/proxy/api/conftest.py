@@ -8,11 +8,18 @@ import httpx
 import pytest
 
 from proxy.api.site import admin_site, public_site
+from proxy.edge.connections import Connections
+from proxy.edge.guard import Edge
 from proxy.errors import LedgerUnavailable
 from tests.unit.proxy.gateway import Gateway, gateway
 from tests.unit.proxy.played_upstream import replays
 
 Get = Callable[..., Any]
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge(connections=Connections(10, 10), head_s_max=10.0)
 
 
 class Ping:
@@ -39,8 +46,8 @@ def redis() -> Ping:
 
 
 @pytest.fixture
-def public(gw: Gateway, redis: Ping) -> httpx.AsyncClient:
-    site = public_site(gw.exchange, gw.pools, gw.store, redis)  # type: ignore[arg-type]
+def public(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
+    site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge)  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://gateway")  # type: ignore[arg-type]
 
 

@@ -1,6 +1,7 @@
 import httpx
 import pytest
 
+from proxy.edge.guard import Edge
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import Gateway
 
@@ -37,3 +38,10 @@ async def test_ready_needs_redis_and_one_replica(
         "redis": redis_answers,
         "replicas": len(down) < 3,
     }
+
+
+async def test_a_gateway_that_stops_is_not_ready(public: httpx.AsyncClient, edge: Edge) -> None:
+    edge.draining = True
+    answer = await public.get("/health/ready")
+    assert (answer.status_code, answer.json()["status"]) == (503, "draining")
+    assert (await public.get("/health/live")).status_code == 200

@@ -3,7 +3,10 @@
 import httpx
 import pytest
 
-from tests.unit.proxy.gateway import Gateway
+from proxy.api.site import public_site
+from proxy.edge.guard import Edge
+from tests.unit.proxy.api.conftest import Ping
+from tests.unit.proxy.gateway import CHAT_BODY, Gateway
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,88 @@ async def test_operators_paths_are_not_on_the_public_site_nor_the_other_way(
 ) -> None:
     assert (await public.get("/metrics", headers=bearer)).status_code == 404
     assert (await admin.get("/v1/models", headers=bearer)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/chat/completions", {"OPTIONS", "POST"}),
+        ("HEAD", "/v1/embeddings", {"OPTIONS", "POST"}),
+        ("DELETE", "/v1/models", {"GET", "OPTIONS"}),
+        ("PUT", "/health/live", {"GET", "OPTIONS"}),
+    ],
+)
+async def test_a_method_that_a_path_does_not_take_is_told_which_it_does(
+    public: httpx.AsyncClient, bearer: dict[str, str], method: str, path: str, *, allow: set[str]
+) -> None:
+    answer = await public.request(method, path, headers=bearer)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allow
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/health/live"])
+async def test_options_tells_the_methods_without_a_token(public: httpx.AsyncClient, path: str) -> None:
+    answer = await public.options(path)
+    assert answer.is_success
+    assert "OPTIONS" in answer.headers["allow"]
+
+
+async def test_head_answers_as_get_does(public: httpx.AsyncClient, bearer: dict[str, str]) -> None:
+    for path in ("/health/live", "/v1/models", "/v1/quota"):
+        assert (await public.head(path, headers=bearer)).status_code == 200
+    assert (await public.head("/v1/models")).status_code == 401
+
+
+# --- browsers
+
+PAGE = "https://console.example.com"
+
+
+@pytest.fixture
+def browsable(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
+    site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge, cors_origins=[PAGE])  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://gateway")  # type: ignore[arg-type]
+
+
+def preflight(origin: str) -> dict[str, str]:
+    return {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, content-type, x-stainless-os",
+    }
+
+
+async def test_a_listed_page_may_ask_and_read_what_its_limits_are(
+    browsable: httpx.AsyncClient, bearer: dict[str, str]
+) -> None:
+    asked = await browsable.options("/v1/chat/completions", headers=preflight(PAGE))
+    assert asked.is_success
+    assert asked.headers["access-control-allow-origin"] == PAGE
+    assert {"authorization", "content-type", "x-stainless-os"} <= set(
+        asked.headers["access-control-allow-headers"].lower().replace(" ", "").split(",")
+    )
+    answer = await browsable.post("/v1/chat/completions", json=CHAT_BODY, headers=bearer | {"origin": PAGE})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    exposed = answer.headers["access-control-expose-headers"].lower()
+    assert all(name in exposed for name in ("x-request-id", "retry-after", "x-ratelimit-remaining-tokens"))
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", f"{PAGE}.evil.example", f"x{PAGE}", "http://console.example.com", "null"]
+)
+async def test_a_page_that_is_not_listed_may_not(
+    browsable: httpx.AsyncClient, bearer: dict[str, str], origin: str
+) -> None:
+    asked = await browsable.options("/v1/chat/completions", headers=preflight(origin))
+    assert "access-control-allow-origin" not in asked.headers
+    answer = await browsable.get("/v1/models", headers=bearer | {"origin": origin})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_no_page_may_without_a_list(public: httpx.AsyncClient, bearer: dict[str, str]) -> None:
+    answers = [
+        await public.options("/v1/models", headers=preflight(PAGE)),
+        await public.get("/v1/models", headers=bearer | {"origin": PAGE}),
+    ]
+    assert not [name for answer in answers for name in answer.headers if name.startswith("access-control")]

@@ -1,0 +1,44 @@
+"""How many bytes of request bodies are held at a time, over all connections."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from proxy.errors import ApiError, Code
+
+
+@dataclass(slots=True)
+class Bodies:
+    """
+    The bodies that are being read or served.
+
+    Units: bytes as they came; parsed, a body takes several times as much.
+    """
+
+    bytes_max: int
+    held: int = 0
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """Yield the part of one request, and give it back after the block."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.held -= share.held
+
+
+@dataclass(slots=True)
+class Share:
+    """What one request holds of all bodies' bytes."""
+
+    _bodies: Bodies
+    held: int = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes that have arrived; raise `ApiError` where there is no room for them."""
+        bodies = self._bodies
+        if bodies.held + size > bodies.bytes_max:
+            raise ApiError(Code.OVERLOADED, "The gateway holds too many request bodies at once.", retry_after_s=1)
+        bodies.held += size
+        self.held += size

@@ -1,0 +1,371 @@
+"""
+uvicorn's httptools protocol, guarded: one client's connection from its first byte to its last.
+
+Rules:
+- A head is bounded in bytes, fields and time; a body's framing is bounded by the body; what follows a body's last chunk
+  is dropped.
+- What is refused is told in the envelope of every other error and the connection is closed: after a request that could
+  not be read, nothing on it can be believed.
+- An answer given before its request was read whole closes the connection, with what is still coming read and thrown
+  away for a moment, so that the client sees the answer and not a reset.
+- A hang-up reaches every request of the connection, the ones that wait behind another too.
+
+It knows nothing of paths, tokens or bodies' content.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from ulid import ULID
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from proxy.answers import error_headers
+from proxy.edge import head
+from proxy.edge.connections import Connections
+from proxy.errors import ApiError, Code, InvalidRequest
+
+_PIECE_BYTES = head.BYTES_MAX
+"""Fed to the parser at a time: no more of an unfinished head is ever held."""
+_FRAMING_BYTES_MAX = 64 * 1024
+"""Of chunk sizes, extensions and trailers, beyond as many as the body has itself."""
+_PIPELINED_MAX = 16
+"""Requests waiting behind the one being answered."""
+_UPGRADING = frozenset({b"upgrade", b"connection", b"http2-settings"})
+_LINGER_S = 2.0
+_LINGERING_MAX = 256
+"""Connections refused at the door that may linger; more are dropped without a word."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Edge:
+    """What the connections of one listener share."""
+
+    connections: Connections
+    head_s_max: float
+    draining: bool = False
+    """Whether every answer from now on is its connection's last."""
+    lingering: int = 0
+
+
+class _Wire:
+    """The transport as uvicorn sees it: closing it is the guard's to do."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], closing: Callable[[], bool]) -> None:
+        self.write = transport.write
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.close = close
+        self.is_closing = closing
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """
+    One connection.
+
+    Bounds: a head of `head.BYTES_MAX` and `edge.head_s_max` seconds, `_PIPELINED_MAX` requests ahead of their answers.
+    Source: uvicorn/protocols/http/httptools_impl.py, whose callbacks these are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        edge: Edge,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._edge = edge
+        self._socket: asyncio.Transport = None  # type: ignore[assignment]  # as uvicorn's own, until it connects
+        self._address = ""
+        self._counted = False
+        self._deaf = False
+        """Whether what still comes is thrown away: nothing after it can be believed."""
+        self._leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+        """The deadline of a head, or the end of lingering."""
+        self._in_head = True
+        self._ended = False
+        """Whether a request ended in the piece that is being fed."""
+        self._fed_bytes = 0
+        """Of this head at most, with the piece that is being fed."""
+        self._partial_bytes = 0
+        """Of a head that has begun and not ended, as far as whole pieces tell."""
+        self._framing_bytes = 0
+        self._body_bytes = 0
+        self._single: dict[bytes, bytes] = {}
+        self._keep_alive = False
+        self._running: RequestResponseCycle | None = None
+        self._last_words: bytes | None = None
+        """What is said once the answers before it are out."""
+
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let the client in, or tell it why not."""
+        self._socket = transport
+        super().connection_made(_Wire(transport, self._hang_up, self._is_closing))  # type: ignore[arg-type]
+        self._address = self.client[0] if self.client else ""
+        refused = self._edge.connections.enter(self._address)
+        if refused is None:
+            self._counted = True
+            self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+        elif self._edge.lingering < _LINGERING_MAX:
+            transport.write(told(refused))
+            self._linger()
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give everything back, and tell every request of this connection that its client left."""
+        self._stop_timer()
+        if self._counted:
+            self._counted = False
+            self._edge.connections.leave(self._address)
+        if self._leaving:
+            self._edge.lingering -= 1
+        self._deaf = self._leaving = True
+        super().connection_lost(exc)
+        for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                _disconnect(cycle)
+        self.pipeline.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser piece by piece; whatever it or a check of ours refuses ends the connection."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            if len(data) <= _PIECE_BYTES:
+                self._feed(data)
+            else:
+                view = memoryview(data)
+                for start in range(0, len(view), _PIECE_BYTES):
+                    self._feed(view[start : start + _PIECE_BYTES])
+        except httptools.HttpParserError as error:
+            reason = error.__context__
+            self._refuse(
+                reason if isinstance(reason, ApiError) else InvalidRequest("This is not a valid HTTP request.")
+            )
+        except ApiError as error:
+            self._refuse(error)
+        else:
+            if self._in_head and self._timer is None and not self._answering:
+                self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+
+    def shutdown(self) -> None:
+        """Close the connection once it has no request left."""
+        self._keep_alive = False
+        super().shutdown()
+
+    # --- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._partial_bytes = 1
+        self._single = {}
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self.url += url
+        if len(self.url) > head.TARGET_BYTES_MAX:
+            raise head.target_too_long()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; one after the body is not merged with them."""
+        if self._in_head:
+            name = name.lower()
+            self.headers.append((name, value))
+            if name in head.SINGLE:
+                if name in self._single:
+                    raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
+                self._single[name] = value.strip()
+
+    def on_headers_complete(self) -> None:
+        """Judge the head, and start the request."""
+        parser = self.parser
+        if parser.should_upgrade() and b"upgrade" in self._single:
+            return
+        if len(self.headers) > head.FIELDS_MAX or (self._fed_bytes > head.BYTES_MAX and self._head_is_large()):
+            raise head.too_large()
+        single = self._single
+        version = parser.get_http_version()
+        head.check(parser.get_method(), version, self.url, single.get(b"host"), coding=single.get(b"transfer-encoding"))
+        self.expect_100_continue = single.get(b"expect", b"").lower() == b"100-continue"
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            raise InvalidRequest(f"More than {_PIPELINED_MAX} requests are pipelined.")
+        self._stop_timer()
+        self._in_head = False
+        self._partial_bytes = self._framing_bytes = self._body_bytes = 0
+        super().on_headers_complete()
+        cycle = self.cycle
+        self._keep_alive = cycle.keep_alive and not self._edge.draining
+        cycle.keep_alive = False  # until the body is read: an answer before that is the connection's last
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request; another may follow."""
+        if self.parser.should_upgrade():
+            return
+        self._in_head = self._ended = True
+        self._partial_bytes = 0
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or end the connection where something is left to say."""
+        super().on_response_complete()
+        if self._answering or self._is_closing():
+            return
+        if self._last_words is not None:
+            self._say_last(self._last_words)
+        elif self._partial_bytes and self._timer is None:
+            self._unset_keepalive_if_required()
+            self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+
+    # --- the guard's own
+
+    @property
+    def _answering(self) -> bool:
+        running = self._running
+        return running is not None and not running.response_complete and not running.disconnected
+
+    @property
+    def _arriving(self) -> RequestResponseCycle | None:
+        """The request whose body is still coming."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle if cycle is not None and cycle.more_body else None
+
+    def _feed(self, piece: bytes | memoryview) -> None:
+        was_in_head, self._ended = self._in_head, False
+        self._fed_bytes = self._partial_bytes + len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as asked:
+            self._ignore_upgrade()
+            self._feed(piece[asked.args[0] :])
+            return
+        if self._ended:
+            return
+        if self._in_head:
+            self._partial_bytes += len(piece)
+            if self._partial_bytes >= head.BYTES_MAX:
+                raise head.too_large()
+        elif not was_in_head:
+            self._framing_bytes += len(piece)
+            if self._framing_bytes > _FRAMING_BYTES_MAX + 2 * self._body_bytes:
+                raise InvalidRequest("The body's chunks are more framing than body.")
+
+    def _head_is_large(self) -> bool:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > head.BYTES_MAX
+
+    def _ignore_upgrade(self) -> None:
+        """Read the head anew without the upgrade: the parser takes no body of a request that asks for one."""
+        parser = self.parser
+        fields = [(name, value) for name, value in self.headers if name not in _UPGRADING]
+        if not parser.should_keep_alive():
+            fields.append((b"connection", b"close"))
+        first = b"%s %s HTTP/%s" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"\r\n".join([first, *(b"%s: %s" % field for field in fields), b"", b""]))
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self._partial_bytes or self._running is not None:
+            seconds = f"{self._edge.head_s_max:g}"
+            self._refuse(
+                ApiError(Code.REQUEST_TIMEOUT, f"The request's headers did not arrive within {seconds} seconds.")
+            )
+        else:
+            self._hang_up()
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer what cannot be read, after the answers to what could."""
+        self._deaf = True
+        self._stop_timer()
+        broken = self._arriving
+        if broken is not None and not broken.response_complete:
+            _disconnect(broken)
+            self.pipeline = type(self.pipeline)(each for each in self.pipeline if each[0] is not broken)
+            if broken.response_started:
+                self._hang_up()
+                return
+        if self._answering:
+            self._last_words = told(error)
+        else:
+            self._say_last(told(error))
+
+    def _say_last(self, words: bytes) -> None:
+        self._socket.write(words)
+        self._linger()
+
+    def _is_closing(self) -> bool:
+        return self._leaving or self._socket.is_closing()
+
+    def _hang_up(self) -> None:
+        """Close; first linger where the client may still be sending."""
+        if self._leaving:
+            return
+        unread = self._deaf or self._arriving is not None
+        if unread and not self._socket.is_closing():
+            self._linger()
+        else:
+            self._socket.close()
+
+    def _linger(self) -> None:
+        """End our side, and throw away what comes until the client ends its own or the time is up."""
+        self._deaf = self._leaving = True
+        self._edge.lingering += 1
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self._socket.can_write_eof():
+            self._socket.write_eof()
+        self._timer = self.loop.call_later(_LINGER_S, self._socket.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def told(error: ApiError) -> bytes:
+    """Return the whole answer for a request that never became one."""
+    body = error.body()
+    fields = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("connection", "close"),
+        ("x-request-id", str(ULID())),
+        *error_headers(error),
+    ]
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        *(f"{name}: {value}" for name, value in fields),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
