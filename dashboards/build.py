@@ -119,6 +119,11 @@ REFUSED = Row(
             stacked=True,
         ),
         Panel("Refused, by tenant", "reqps", (rate(metric.REQUESTS, "tenant", outcome=REFUSALS),), stacked=True),
+        Panel(
+            "Fetches of issuers' keys",
+            "short",
+            (increase(metric.KEY_FETCHES, "issuer", "result"),),
+        ),
         Panel("Request fields removed a second", "short", (rate(metric.STRIPPED_FIELDS, "endpoint"),)),
     ),
 )

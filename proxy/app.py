@@ -75,9 +75,10 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
         bound(settings.listen.host, settings.listen.port) as public,
         bound(settings.admin.host, settings.admin.port) as private,
     ):
-        authenticate = Authenticate(Verifier(settings, catalog))
+        verifier = Verifier(settings, catalog, metrics.keys_fetched)
         secret = cache_secret(settings)
         async with (
+            verifier,
             _redis(settings, metrics) as connection,
             Incarnation(connection) as incarnation,
             launched(settings) as urls,
@@ -99,7 +100,7 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
                     incarnation=incarnation.id,
                     catalog=catalog,
                     bounds=settings.limits,
-                    authenticate=authenticate,
+                    authenticate=Authenticate(verifier),
                     admit=Admit(store, ends, holds, progress),
                     take_turn=TakeTurn(pools, holds, metrics),
                     relay=Relay(upstream, settings.limits, secret, metrics),

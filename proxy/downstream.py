@@ -33,6 +33,8 @@ class Downstream:
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, share: Share, *, write_s_max: float) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.address: str = (scope.get("client") or ("", 0))[0]
+        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self._headers = scope["headers"]
         self._receive = receive
         self._send = send
@@ -47,6 +49,11 @@ class Downstream:
         """Return the first value of a header, by its lower-case name."""
         wanted = name.encode("latin-1")
         return next((value.decode("latin-1") for key, value in self._headers if key == wanted), None)
+
+    def headers(self, name: str) -> list[str]:
+        """Return all values of a header, by its lower-case name."""
+        wanted = name.encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._headers if key == wanted]
 
     async def read_body(self, *, bytes_max: int, s_max: float) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""

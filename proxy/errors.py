@@ -38,6 +38,8 @@ class Code(StrEnum):
     CONCURRENCY_LIMIT_EXCEEDED = "concurrency_limit_exceeded"
     QUEUE_FULL = "queue_full"
     NO_REPLICA = "no_replica"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
+    """No fault in the error budget: whoever names an issuer that is away gets it, with any token."""
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     OVERLOADED = "overloaded"
     UPSTREAM_ERROR = "upstream_error"
@@ -79,6 +81,7 @@ TABLE: dict[Code, Row] = {
     Code.CONCURRENCY_LIMIT_EXCEEDED: Row(429, _RATE),
     Code.QUEUE_FULL: Row(429, _RATE),
     Code.NO_REPLICA: Row(503, _SERVER),
+    Code.IDENTITY_UNAVAILABLE: Row(503, _SERVER),
     Code.LEDGER_UNAVAILABLE: Row(503, _SERVER),
     Code.OVERLOADED: Row(503, _SERVER),
     Code.UPSTREAM_ERROR: Row(502, _SERVER),
@@ -119,6 +122,22 @@ class InvalidToken(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(Code.INVALID_API_KEY, message)
+
+
+class KeysUnavailable(ApiError):
+    """A token could not be judged, because its issuer's keys could not be fetched."""
+
+    def __init__(self) -> None:
+        message = "The keys of the token's issuer cannot be fetched now, so the token could not be checked; try again."
+        super().__init__(Code.IDENTITY_UNAVAILABLE, message, retry_after_s=10)
+
+
+class TooManyForgeries(ApiError):
+    """A token was not judged, because too many from the same sender had a wrong signature."""
+
+    def __init__(self, wait_us: int) -> None:
+        message = "Too many tokens with a wrong signature came from this address; this one was not checked."
+        super().__init__(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=whole_seconds(wait_us))
 
 
 class InvalidRequest(ApiError):

@@ -18,7 +18,8 @@ class Callers:
 
     async def principal(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who is asking."""
-        return await self._authenticate.bearer(request.headers.get("authorization"))
+        client = request.scope.get("client") or ("", 0)
+        return await self._authenticate.bearer(request.headers.getall("authorization", []), client[0])
 
     async def plan(self, request: Request[Any, Any, Any]) -> Plan:
         """Return the plan that the caller is on."""

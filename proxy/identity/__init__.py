@@ -1,9 +1,11 @@
 """
 Who is asking: bearer tokens in, principals out.
 
-- `tokens` verifies a token against the issuers of the config.
+- `tokens` verifies a token against the issuers of the config: from the `cache`, or taken apart by `jose` and judged by
+  the issuer it is `trusted` for; `forgeries` keeps a flood of wrong signatures from costing more than it is worth.
 - `claims` finds tenant, user, plan and scopes in it.
-- `keys` says where a key comes from: a file today.
+- `keys` says where a key comes from: a file, or what the issuer has `published`, as a set that `jwks` reads and `fetch`
+  brings.
 - `development` is an issuer for laptops: it signs with a secret that it made itself.
 - `secret_files` reads and makes such secrets.
 

@@ -1,11 +1,11 @@
 """
 Where an issuer's key comes from.
 
-A file today. A set of keys that an issuer publishes (JWKS) is another `KeySource`: the header tells it which key a
-token wants, and that is all the verifier knows about it.
+A file, read once, or a set of keys that the issuer publishes (`published`). The verifier tells a source which key a
+token names and by which algorithm it is signed, and knows no more about it.
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jwt
@@ -15,26 +15,41 @@ from proxy.identity.secret_files import UnusableSecret, read, read_or_make, read
 from proxy.settings import ConfigError, Fault, Settings
 from proxy.settings.sections import Issuer
 
-Key = Any
-"""What PyJWT's algorithms prepared: bytes for HMAC, a public key object otherwise."""
+
+@dataclass(slots=True, eq=False)
+class VerifyingKey:
+    """One key, and what it may verify. Its object is its identity: a cached token knows it by that."""
+
+    material: Any
+    """What PyJWT's algorithms prepared: bytes for HMAC, a public key object otherwise."""
+    algorithms: frozenset[str]
+    kid: str | None = None
+    identity: tuple[Any, ...] = ()
+    """What makes a published key the same one after the next fetch."""
+    retired: bool = False
+    """Whether its issuer has it no longer: nothing that it verified counts any more."""
 
 
 class KeySource(Protocol):
     """One issuer's keys."""
 
-    async def key(self, header: Mapping[str, Any]) -> Key | None:
-        """Return the key that a token with this header is signed by; None when there is none."""
+    async def key(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
+        """
+        Return the key for a token with this header; None when there is none.
+
+        Raises: KeysUnavailable when nobody can tell.
+        """
         ...
 
 
 class FixedKey:
     """One key for all of an issuer's tokens."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: VerifyingKey) -> None:
         self._key = key
 
-    async def key(self, header: Mapping[str, Any]) -> Key:
-        """Return the one key, whatever `kid` the header names."""
+    async def key(self, kid: str | None, algorithm: str) -> VerifyingKey:
+        """Return the one key, whatever the header names."""
         return self._key
 
 
@@ -50,7 +65,7 @@ def from_file(settings: Settings, index: int) -> FixedKey:
         prepared = [_prepared(content, algorithm) for algorithm in issuer.algorithms]
     except UnusableSecret as error:
         raise ConfigError([Fault(f"auth.issuers[{index}].key_file", str(error))]) from None
-    return FixedKey(prepared[0])
+    return FixedKey(VerifyingKey(prepared[0], frozenset(issuer.algorithms)))
 
 
 def _content(settings: Settings, issuer: Issuer) -> bytes:
@@ -65,7 +80,7 @@ def _content(settings: Settings, issuer: Issuer) -> bytes:
     return content
 
 
-def _prepared(content: bytes, name: str) -> Key:
+def _prepared(content: bytes, name: str) -> Any:
     algorithm = jwt.get_algorithm_by_name(name)
     try:
         key = algorithm.prepare_key(content)

@@ -1,125 +1,140 @@
 """
-From a bearer token to a principal, or to `InvalidToken` and nothing else.
+From a bearer token to a principal, or to `InvalidToken`.
 
-- The unverified `iss` only chooses among the configured issuers; that issuer's own key, algorithms and audience then
-  decide. A header never chooses an algorithm that the config does not list for the issuer.
+- A token that was judged before is looked up (`cache`); else it is taken apart strictly (`jose`) and verified
+  (`trusted`), unless its sender sent too many wrong signatures before (`forgeries`).
+- The unverified `iss` only chooses among the configured issuers; that issuer's own keys, algorithms and audience then
+  decide. A header never chooses an algorithm that the config does not list for the issuer, nor a key outside its set.
 - `exp`, `iss` and `aud` are required.
-- No message repeats anything the token said.
+
+`KeysUnavailable` and `TooManyForgeries` are no judgement: the same token may be good a moment later.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Any, Self
 
-import jwt
-
 from proxy.catalog import Catalog
-from proxy.errors import InvalidToken
-from proxy.identity import claims, keys
+from proxy.errors import InvalidToken, TooManyForgeries
+from proxy.identity import cache
+from proxy.identity.cache import Refused, Tokens, Verified
+from proxy.identity.fetch import Fetcher
+from proxy.identity.forgeries import Forgeries
+from proxy.identity.jose import Unverified, take_apart
+from proxy.identity.keys import KeySource, VerifyingKey, from_file
 from proxy.identity.principal import Principal
+from proxy.identity.published import PublishedKeys, Told
+from proxy.identity.trusted import Forged, NotYetValid, Trusted, WrongAlgorithm
 from proxy.settings import Settings
-from proxy.settings.sections import Issuer
-
-TOKEN_LENGTH_MAX = 8 * 1024
-_UNVERIFIED: Any = {"verify_signature": False}
-# `sub` and `jti` may be of any type: the claim that names the user is the config's to choose, and is checked there.
-_VERIFIED: Any = {"require": ["exp", "iss", "aud"], "verify_sub": False, "verify_jti": False}
-
-_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
-    (jwt.ExpiredSignatureError, "The token has expired."),
-    (jwt.ImmatureSignatureError, "The token is not valid yet."),
-    (jwt.MissingRequiredClaimError, "The token lacks `exp`, `iss` or `aud`."),
-    (jwt.InvalidAudienceError, "The token was issued for another audience."),
-    (jwt.InvalidAlgorithmError, "The token is signed by an algorithm that its issuer may not use here."),
-    (jwt.InvalidSignatureError, "The token's signature is wrong."),
-)
-_MALFORMED = "The token is malformed."
-
-
-@dataclass(frozen=True, slots=True)
-class _Trusted:
-    """One issuer, ready for verifying."""
-
-    issuer: Issuer
-    source: keys.KeySource
-    tenant: claims.Pointer
-    user: claims.Pointer
-    plan: claims.Pointer
-    scopes: claims.Pointer
-
-    @classmethod
-    def of(cls, issuer: Issuer, source: keys.KeySource) -> Self:
-        where = issuer.claims
-        pointers = (claims.pointer(text) for text in (where.tenant, where.user, where.plan, where.scopes))
-        return cls(issuer, source, *pointers)
 
 
 class Verifier:
-    """Knows the issuers, and which tenant has which plans."""
+    """
+    Knows the issuers, and which tenant has which plans.
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+    `async with Verifier(settings, catalog)` keeps published keys fresh; keys from files need no block.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, told: Told = lambda issuer, ok: None) -> None:
         """
-        Load every issuer's key; a development key is made here if there is none yet.
+        Load every issuer's key that stands in a file; a development key is made here if there is none yet.
 
-        Raises: ConfigError for a key that cannot be used.
+        `told` hears of every fetch of published keys. Raises: ConfigError for a key that cannot be used.
         """
         self._catalog = catalog
         self._leeway_s = settings.auth.leeway_s
+        self._fetch = Fetcher()
+        self._published: list[PublishedKeys] = []
         self._trusted = {
-            issuer.issuer: _Trusted.of(issuer, keys.from_file(settings, index))
+            issuer.issuer: Trusted.of(issuer, self._source(settings, index, told))
             for index, issuer in enumerate(settings.auth.issuers)
         }
+        self._verified = Tokens[Verified](cache.VERIFIED_MAX, cache.VERIFIED_CHARS_MAX)
+        self._refused = Tokens[Refused](cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX)
+        self._forgeries = Forgeries()
+        self._block = AsyncExitStack()
 
-    async def verify(self, token: str) -> Principal:
+    async def __aenter__(self) -> Self:
+        """Begin to fetch what issuers publish. Nobody waits for it: the gateway is ready without."""
+        if self._published:
+            await self._block.enter_async_context(self._fetch)
+        for source in self._published:
+            await self._block.enter_async_context(source)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Fetch no more."""
+        await self._block.aclose()
+
+    async def verify(self, token: str, address: str = "") -> Principal:
         """
-        Return who a token speaks for.
+        Return who a token speaks for; `address` is where it came from.
 
-        Raises: InvalidToken.
-        Bounds: a token is at most 8 KiB.
+        Raises: InvalidToken, KeysUnavailable, TooManyForgeries.
+        Bounds: a token is at most 8 KiB. One that was verified before is looked up without giving way to other tasks.
         """
-        if len(token) > TOKEN_LENGTH_MAX:
-            raise InvalidToken(f"The token is longer than {TOKEN_LENGTH_MAX} characters.")
-        trusted, header = self._issuer_of(token)
-        said = self._decode(token, trusted, await trusted.source.key(header))
-        return self._principal(said, trusted)
+        now = time.time()
+        known = self._verified.find(token)
+        if known is not None:
+            if known.holds(now):
+                return known.principal
+            self._verified.forget(token)
+        refused = self._refused.find(token)
+        if refused is not None and now < refused.until:
+            raise InvalidToken(refused.message)
+        return await self._judge(token, address, now)
 
-    def _issuer_of(self, token: str) -> tuple[_Trusted, Mapping[str, Any]]:
+    async def _judge(self, token: str, address: str, now: float) -> Principal:
+        unverified = take_apart(token)
+        trusted = self._issuer_of(unverified)
+        key = await trusted.source.key(unverified.kid, unverified.algorithm)
+        if key is None:
+            raise InvalidToken("The token is signed by a key that its issuer does not have.")
+        self._admit(address, unverified, trusted)
         try:
-            unverified = jwt.decode_complete(token, options=_UNVERIFIED)
-            name = unverified["payload"].get("iss")
-        except Exception:  # noqa: BLE001 - whatever a parser does with hostile text, the text is at fault
-            raise InvalidToken(_MALFORMED) from None
+            said = trusted.decode(token, key, self._leeway_s)
+            principal = trusted.principal(said, self._catalog)
+        except InvalidToken as error:
+            self._note(error, address, unverified, trusted)
+            if not isinstance(error, NotYetValid):
+                self._refused.keep(token, Refused(error.message, now + cache.REFUSED_S))
+            raise
+        self._forgeries.right(trusted.claimed(said))
+        self._verified.keep(token, self._lasting(principal, key, said))
+        return principal
+
+    def _source(self, settings: Settings, index: int, told: Told) -> KeySource:
+        issuer = settings.auth.issuers[index]
+        if not issuer.publishes:
+            return from_file(settings, index)
+        self._published.append(PublishedKeys(issuer, self._fetch, told))
+        return self._published[-1]
+
+    def _issuer_of(self, unverified: Unverified) -> Trusted:
+        name = unverified.claims.get("iss")
         trusted = self._trusted.get(name) if isinstance(name, str) else None
         if trusted is None:
             raise InvalidToken("The token's issuer is not known here.")
-        return trusted, unverified["header"]
+        if unverified.algorithm not in trusted.issuer.algorithms:
+            raise WrongAlgorithm
+        return trusted
 
-    def _decode(self, token: str, trusted: _Trusted, key: keys.Key | None) -> dict[str, Any]:
-        if key is None:
-            raise InvalidToken("The token is signed by a key that its issuer does not have.")
-        issuer = trusted.issuer
-        try:
-            return jwt.decode(
-                token,
-                key,
-                algorithms=issuer.algorithms,
-                audience=issuer.audience,
-                issuer=issuer.issuer,
-                leeway=self._leeway_s,
-                options=_VERIFIED,
-            )
-        except Exception as error:  # noqa: BLE001 - as above
-            message = next((text for kind, text in _MESSAGES if isinstance(error, kind)), _MALFORMED)
-            raise InvalidToken(message) from None
+    def _admit(self, address: str, unverified: Unverified, trusted: Trusted) -> None:
+        wait_us = self._forgeries.wait_us(address, trusted.claimed(unverified.claims), _now_us())
+        if wait_us:
+            raise TooManyForgeries(wait_us)
 
-    def _principal(self, said: Mapping[str, Any], trusted: _Trusted) -> Principal:
-        tenant = claims.name(claims.find(said, trusted.tenant), "tenant")
-        user = claims.name(claims.find(said, trusted.user), "user")
-        claim = claims.find(said, trusted.plan)
-        asked = None if claim is None else claims.name(claim, "plan")
-        if self._catalog.tenant(tenant) is None:
-            raise InvalidToken("The token's tenant is not known here.")
-        plan = self._catalog.plan(tenant, asked)
-        if plan is None:
-            raise InvalidToken("The token names a plan that its tenant does not have.")
-        return Principal(tenant, user, plan.name, claims.scopes(claims.find(said, trusted.scopes)))
+    def _note(self, error: InvalidToken, address: str, unverified: Unverified, trusted: Trusted) -> None:
+        if isinstance(error, Forged):
+            self._forgeries.wrong(address, trusted.claimed(unverified.claims), _now_us())
+
+    def _lasting(self, principal: Principal, key: VerifyingKey, said: dict[str, Any]) -> Verified:
+        begins = max(said.get("nbf", 0), said.get("iat", 0)) - self._leeway_s
+        return Verified(principal, key, begins, int(said["exp"]) + self._leeway_s)
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1_000

@@ -156,6 +156,12 @@ REDIS_SECONDS = Definition(
     ("op",),
     _OWN_WORK_BUCKETS,
 )
+KEY_FETCHES = Definition(
+    "tollway_key_fetches_total",
+    Kind.COUNTER,
+    "Tries to fetch the keys that an issuer publishes: ok or failed.",
+    ("issuer", "result"),
+)
 STRIPPED_FIELDS = Definition(
     "tollway_stripped_fields_total",
     Kind.COUNTER,
@@ -189,6 +195,7 @@ CATALOGUE = (
     SETTLE_FAILURES,
     REPLICA_UP,
     REDIS_SECONDS,
+    KEY_FETCHES,
     STRIPPED_FIELDS,
     BUILD,
 )

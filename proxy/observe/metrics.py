@@ -126,6 +126,7 @@ class Metrics:
         self._credited = _Children(lambda tenant, model: _TokenCounters.of(credited, tenant, model))
         self._credited_micros = _Children(self._counter(definitions.CREDITED_MICROS).labels)
         self._stripped = _Children(self._counter(definitions.STRIPPED_FIELDS).labels)
+        self._key_fetches = _Children(self._counter(definitions.KEY_FETCHES).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
 
     def _register_gauges(self) -> None:
@@ -231,6 +232,10 @@ class Metrics:
     def settle_failed(self) -> None:
         """Count a settlement or a release that Redis did not take."""
         self._settle_failures.inc()
+
+    def keys_fetched(self, issuer: str, ok: bool) -> None:  # noqa: FBT001
+        """Count a try to fetch an issuer's published keys."""
+        self._key_fetches[issuer, "ok" if ok else "failed"].inc()
 
     def fields_stripped(self, endpoint: str, count: int) -> None:
         """Count request fields that the endpoint's allow-list does not have."""

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from policies.quota import MAX_AMOUNT
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def _printable(value: str) -> str:
     if not value.isprintable() or value != value.strip():
@@ -51,6 +53,25 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def published_url(value: object, beside: str = "") -> str:
+    """
+    Return a URL from which keys may be fetched: https, or http on the loopback for tests and development.
+
+    A document from elsewhere than the loopback must not point at it: `beside` is what it speaks for.
+    """
+    if not isinstance(value, str) or len(value) > 2048 or not value.isascii() or not value.isprintable():
+        raise ValueError("must look like https://host/path")
+    parts, around = urlsplit(value), urlsplit(beside)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not secure or not parts.hostname or parts.port == 0 or parts.fragment:
+        raise ValueError("must look like https://host/path; plain http is for the loopback only")
+    if parts.username or parts.password:
+        raise ValueError("must not carry credentials")
+    if beside and parts.hostname in _LOOPBACK and around.hostname not in _LOOPBACK:
+        raise ValueError("must not point at the loopback")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 """A name that also stands in a header of the answer."""
@@ -65,4 +86,5 @@ Algorithm = Literal[
     "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512"
 ]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+PublishedUrl = Annotated[str, AfterValidator(lambda value: published_url(value))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

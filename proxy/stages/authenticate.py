@@ -1,5 +1,7 @@
 """Who is asking: the bearer token, verified."""
 
+from collections.abc import Sequence
+
 from proxy.downstream import Downstream
 from proxy.errors import InvalidToken
 from proxy.identity.principal import Principal
@@ -16,12 +18,15 @@ class Authenticate:
 
     async def __call__(self, downstream: Downstream) -> Principal:
         """Return who is asking; raise `InvalidToken`."""
-        return await self.bearer(downstream.header("authorization"))
+        return await self.bearer(downstream.headers("authorization"), downstream.address)
 
-    async def bearer(self, authorization: str | None) -> Principal:
-        """Return whom an `Authorization` header speaks for; raise `InvalidToken`."""
-        if authorization is None:
+    async def bearer(self, values: Sequence[str], address: str) -> Principal:
+        """Return whom the `Authorization` headers from an address speak for; raise as `Verifier.verify` does."""
+        if not values:
             raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
+        if len(values) > 1:
+            raise InvalidToken("More than one Authorization header was sent.")
+        authorization = values[0]
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise InvalidToken("The Authorization header must have the form `Bearer TOKEN`.")
-        return await self._verifier.verify(authorization[len(_SCHEME) :].strip())
+        return await self._verifier.verify(authorization[len(_SCHEME) :].strip(" "), address)

@@ -28,6 +28,8 @@ CLIENTS_OWN = {
     Code.REQUEST_TIMEOUT,
     Code.UNSUPPORTED_MEDIA_TYPE,
     Code.CONTEXT_LENGTH_EXCEEDED,
+    # Not the fleet's fault either: anybody may send a token that cannot be judged, and has an alert of its own.
+    Code.IDENTITY_UNAVAILABLE,
 }
 
 

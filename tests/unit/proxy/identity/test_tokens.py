@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from proxy.catalog import Catalog
 from proxy.errors import Code, InvalidToken
+from proxy.identity.jose import TOKEN_LENGTH_MAX
 from proxy.identity.principal import Principal
-from proxy.identity.tokens import TOKEN_LENGTH_MAX, Verifier
+from proxy.identity.tokens import Verifier
 from proxy.settings.loading import parse
 
 CONFIG = """

@@ -25,7 +25,7 @@ async def test_a_bearer_token_tells_who_is_asking(gw: Gateway, scheme: str) -> N
 async def test_anything_else_is_nobody(gw: Gateway, header: str) -> None:
     token = gw.token()
     with pytest.raises(InvalidToken) as caught:
-        await gw.exchange.authenticate.bearer(header.format(token=token))
+        await gw.exchange.authenticate.bearer([header.format(token=token)], "")
     assert token not in caught.value.message
 
 
