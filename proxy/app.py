@@ -20,6 +20,7 @@ from proxy.edge.guard import Edge
 from proxy.errors import LedgerUnavailable
 from proxy.exchange import Exchange
 from proxy.fatal import Fatal
+from proxy.identity.revocation import Revoked
 from proxy.identity.secret_files import cache_secret, redis_url
 from proxy.identity.tokens import Verifier
 from proxy.listeners import Drain, bound, served, url_of
@@ -39,6 +40,7 @@ from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
 from proxy.store.lock import DataDirInUse
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.revocations import Revocations
 from proxy.store.sweeper import Sweeper
 
 _OPERATORS_MAX = 256
@@ -75,11 +77,12 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
         bound(settings.listen.host, settings.listen.port) as public,
         bound(settings.admin.host, settings.admin.port) as private,
     ):
-        verifier = Verifier(settings, catalog, metrics.keys_fetched)
+        verifier = Verifier(settings, catalog, revoked := Revoked(), metrics.keys_fetched)
         secret = cache_secret(settings)
         async with (
             verifier,
             _redis(settings, metrics) as connection,
+            Revocations(connection, revoked),
             Incarnation(connection) as incarnation,
             launched(settings) as urls,
             HttpxUpstream(settings.limits.connect_s_max) as upstream,

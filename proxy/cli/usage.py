@@ -11,14 +11,12 @@ from rich.console import Console
 from proxy.billing import formats
 from proxy.billing.reports import GROUPS, Report
 from proxy.cli.config import config_option, settings_of
+from proxy.cli.connected import connected
 from proxy.cli.period import from_option, period, to_option
 from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
-from proxy.identity.secret_files import redis_url
 from proxy.settings import Settings
 from proxy.store import ledger
-from proxy.store.connection import Connection
-from proxy.store.embedded import EmbeddedRedisNotRunning, address
 from proxy.store.incarnation import tenants
 
 _QUIET_S = 2.0
@@ -91,7 +89,7 @@ async def _report(settings: Settings, group_by: tuple[str, ...], begin: int, end
     report = Report(group_by)
     progress = _Progress()
     try:
-        async with Connection(_url(settings), deadline_s=settings.redis.timeout_s) as connection:
+        async with connected(settings) as connection:
             known = await tenants(connection)
             async for entry in ledger.read(connection, known, begin, end):
                 report.add(entry)
@@ -101,13 +99,6 @@ async def _report(settings: Settings, group_by: tuple[str, ...], begin: int, end
     finally:
         progress.end()
     return report
-
-
-def _url(settings: Settings) -> str:
-    try:
-        return redis_url(settings) or address(settings.redis.data_dir)
-    except EmbeddedRedisNotRunning as error:
-        raise Fatal(str(error)) from None
 
 
 class _Progress:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from proxy.identity.keys import VerifyingKey
-from proxy.identity.principal import Principal
+from proxy.identity.revocation import Origin
 
 VERIFIED_MAX, VERIFIED_CHARS_MAX = 20_000, 16 * 2**20
 """About 16 MB of tokens and 10 MB beside them."""
@@ -26,14 +26,16 @@ REFUSED_S = 10.0
 _Known = TypeVar("_Known")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verified:
     """What a token proved, and for how long. Units: seconds since the epoch, leeway included."""
 
-    principal: Principal
+    origin: Origin
     key: VerifyingKey
     valid_from: float
     valid_until: float
+    judged: int = -1
+    """The version of the list of revocations that did not have it."""
 
     def holds(self, now: float) -> bool:
         """Tell whether the token is as good as when it was verified."""

@@ -35,6 +35,7 @@ def mint(
     plan: str | None = None,
     scopes: Collection[str] = (),
     ttl_s: int = 3600,
+    jti: str | None = None,
     now_s: int | None = None,
 ) -> str:
     """
@@ -53,6 +54,8 @@ def mint(
         "iat": issued_at,
         "exp": issued_at + ttl_s,
     }
+    if jti:
+        said["jti"] = jti
     where = issuer.claims
     spoken = ((where.tenant, tenant), (where.user, user), (where.plan, plan), (where.scopes, " ".join(sorted(scopes))))
     for pointer, value in spoken:

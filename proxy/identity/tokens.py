@@ -25,6 +25,7 @@ from proxy.identity.jose import Unverified, take_apart
 from proxy.identity.keys import KeySource, VerifyingKey, from_file
 from proxy.identity.principal import Principal
 from proxy.identity.published import PublishedKeys, Told
+from proxy.identity.revocation import Origin, Revoked
 from proxy.identity.trusted import Forged, NotYetValid, Trusted, WrongAlgorithm
 from proxy.settings import Settings
 
@@ -36,11 +37,18 @@ class Verifier:
     `async with Verifier(settings, catalog)` keeps published keys fresh; keys from files need no block.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, told: Told = lambda issuer, ok: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        revoked: Revoked | None = None,
+        told: Told = lambda issuer, ok: None,
+    ) -> None:
         """
         Load every issuer's key that stands in a file; a development key is made here if there is none yet.
 
-        `told` hears of every fetch of published keys. Raises: ConfigError for a key that cannot be used.
+        Whoever keeps `revoked` up to date, `told` hears of every fetch of published keys.
+        Raises: ConfigError for a key that cannot be used.
         """
         self._catalog = catalog
         self._leeway_s = settings.auth.leeway_s
@@ -53,6 +61,7 @@ class Verifier:
         self._verified = Tokens[Verified](cache.VERIFIED_MAX, cache.VERIFIED_CHARS_MAX)
         self._refused = Tokens[Refused](cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX)
         self._forgeries = Forgeries()
+        self._revoked = revoked or Revoked()
         self._block = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -80,7 +89,9 @@ class Verifier:
         known = self._verified.find(token)
         if known is not None:
             if known.holds(now):
-                return known.principal
+                if known.judged != self._revoked.version:
+                    self._check(known, now)
+                return known.origin.principal
             self._verified.forget(token)
         refused = self._refused.find(token)
         if refused is not None and now < refused.until:
@@ -103,7 +114,9 @@ class Verifier:
                 self._refused.keep(token, Refused(error.message, now + cache.REFUSED_S))
             raise
         self._forgeries.right(trusted.claimed(said))
-        self._verified.keep(token, self._lasting(principal, key, said))
+        known = self._lasting(Origin(trusted.issuer.issuer, principal, said.get("jti"), said.get("iat")), key, said)
+        self._verified.keep(token, known)
+        self._check(known, now)
         return principal
 
     def _source(self, settings: Settings, index: int, told: Told) -> KeySource:
@@ -131,9 +144,16 @@ class Verifier:
         if isinstance(error, Forged):
             self._forgeries.wrong(address, trusted.claimed(unverified.claims), _now_us())
 
-    def _lasting(self, principal: Principal, key: VerifyingKey, said: dict[str, Any]) -> Verified:
+    def _check(self, known: Verified, now: float) -> None:
+        """Refuse what is revoked; whatever is not has its answer until the list changes."""
+        version = self._revoked.version
+        if self._revoked.refuses(known.origin, now):
+            raise InvalidToken("The token was revoked.")
+        known.judged = version
+
+    def _lasting(self, origin: Origin, key: VerifyingKey, said: dict[str, Any]) -> Verified:
         begins = max(said.get("nbf", 0), said.get("iat", 0)) - self._leeway_s
-        return Verified(principal, key, begins, int(said["exp"]) + self._leeway_s)
+        return Verified(origin, key, begins, int(said["exp"]) + self._leeway_s)
 
 
 def _now_us() -> int:

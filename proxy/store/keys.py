@@ -15,6 +15,8 @@ INCARNATIONS = "tollway:incarnations"
 """Sorted set: incarnation -> its last heartbeat in microseconds."""
 TENANTS = "tollway:tenants"
 """Set: every tenant that ever reserved. Only the archiver may shorten it."""
+REVOKED = "tollway:revoked"
+"""Hash: subject -> since when and until when it is revoked; and `version`."""
 SWEEP = "tollway:sweep"
 """Set while somebody has this period's turn to sweep; expires with it."""
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 from proxy.identity.cache import Tokens, Verified
 from proxy.identity.keys import VerifyingKey
 from proxy.identity.principal import Principal
+from proxy.identity.revocation import Origin
 
 
 def test_what_was_not_asked_for_longest_is_forgotten() -> None:
@@ -39,7 +40,7 @@ def test_keeping_and_forgetting_again_counts_once() -> None:
 
 def test_a_token_holds_within_its_time_and_dies_with_its_key() -> None:
     key = VerifyingKey(b"", frozenset({"HS256"}))
-    known = Verified(Principal("acme", "ada", "pro"), key, valid_from=100, valid_until=200)
+    known = Verified(Origin("i", Principal("acme", "ada", "pro"), None, None), key, valid_from=100, valid_until=200)
     assert [known.holds(now) for now in (99.9, 100, 199.9, 200)] == [False, True, True, False]
     assert replace(known, valid_from=-30).holds(0)
     key.retired = True

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -9,7 +10,7 @@ from proxy.settings.sections import Claims, Issuer
 
 KEY = VerifyingKey(b"0123456789abcdef" * 4, frozenset({"HS256", "HS512"}))
 ISSUER = Issuer(
-    issuer="i", algorithms=("HS256", "HS512"), key_file="k", claims=Claims(tenant="/org/id", user="/org/users/0")
+    issuer="i", algorithms=("HS256", "HS512"), key_file=Path("k"), claims=Claims(tenant="/org/id", user="/org/users/0")
 )
 TRUSTED = Trusted.of(ISSUER, FixedKey(KEY))
 

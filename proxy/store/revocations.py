@@ -1,0 +1,109 @@
+"""
+The list of what is revoked, in Redis: one hash for all gateways, from subject to `since until`, and its `version`.
+
+Rules:
+- Every change stamps a new version; a gateway reads that twice a second and the list only when it is another one, so
+  that a revocation holds everywhere within a second.
+- While Redis is away the last list holds. Where the hash itself is gone, Redis lost its memory: the gateway puts back
+  what it knows, because a revocation must not end by an accident. (One that Redis lost within the last second, before
+  it was synced, and no gateway had read, has to be made again.)
+"""
+
+import asyncio
+import logging
+from typing import Self
+
+from engine.background import Background
+from proxy.errors import LedgerUnavailable
+from proxy.identity.revocation import REVOCATIONS_MAX, Revocation, Revoked, Subject
+from proxy.store import keys, scripts
+from proxy.store.connection import Connection, Value
+
+POLL_S = 0.5
+_VERSION = "version"
+
+_log = logging.getLogger(__name__)
+
+
+class TooManyRevocations(Exception):
+    """The list is full."""
+
+
+class Revocations(Background):
+    """
+    Keeps `revoked` as Redis has it: `async with Revocations(connection, revoked)`.
+
+    Raises: LedgerUnavailable, on entry only: nobody is served before the list is known.
+    """
+
+    def __init__(self, connection: Connection, revoked: Revoked, *, poll_s: float = POLL_S) -> None:
+        super().__init__(self._poll_on, "tollway-revocations")
+        self._connection = connection
+        self._revoked = revoked
+        self._poll_s = poll_s
+        self._version: str | None = None
+
+    async def __aenter__(self) -> Self:
+        """Read the list, and go on reading it."""
+        await self.poll()
+        return await super().__aenter__()
+
+    async def poll(self) -> None:
+        """Take over what changed since the last time."""
+        version = await self._connection.call("HGET", keys.REVOKED, _VERSION)
+        if version is None and self._version is not None:
+            await self._put_back()
+        elif version != self._version:
+            self._version, revocations = await _read(self._connection)
+            self._revoked.replace(revocations)
+
+    async def _put_back(self) -> None:
+        _log.error("revocations_lost")
+        for revocation in self._revoked:
+            await _write(self._connection, revocation.subject, str(revocation.at_us), revocation.until_us)
+        self._version = None
+
+    async def _poll_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                await self.poll()
+            except LedgerUnavailable:
+                _log.warning("revocations_not_read", exc_info=True)
+
+
+async def revoke(connection: Connection, subject: Subject, until_us: int | None) -> Revocation:
+    """
+    Revoke a subject from this moment on; the same again moves the moment to now.
+
+    Raises: TooManyRevocations, LedgerUnavailable.
+    """
+    return Revocation(subject, await _write(connection, subject, "", until_us), until_us)
+
+
+async def lift(connection: Connection, subject: Subject) -> bool:
+    """Lift a subject's revocation; tell whether there was one. Raises LedgerUnavailable."""
+    return (await connection.run(scripts.LIFT, [keys.REVOKED], [str(subject)])).split()[1] == "1"
+
+
+async def revocations(connection: Connection) -> list[Revocation]:
+    """Return what is revoked, the latest first; raise LedgerUnavailable."""
+    return sorted((await _read(connection))[1], key=lambda revocation: -revocation.at_us)
+
+
+async def _write(connection: Connection, subject: Subject, since: str, until_us: int | None) -> int:
+    args: list[Value] = [str(subject), since, until_us or 0, REVOCATIONS_MAX]
+    now, done = (await connection.run(scripts.REVOKE, [keys.REVOKED], args)).split()
+    if done == "0":
+        raise TooManyRevocations(f"{REVOCATIONS_MAX} subjects are revoked; lift some first")
+    return int(now)
+
+
+async def _read(connection: Connection) -> tuple[str | None, list[Revocation]]:
+    content = await connection.call("HGETALL", keys.REVOKED)
+    version = content.pop(_VERSION, None)
+    return version, [_revocation(subject, *value.split()) for subject, value in content.items()]
+
+
+def _revocation(subject: str, at: str, until: str) -> Revocation:
+    return Revocation(Subject.of(subject), int(at), int(until) or None)

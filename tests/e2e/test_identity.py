@@ -1,0 +1,164 @@
+"""Who may come in, as a running gateway decides it: revocation, hostile names, a provider of keys."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.gateway import Running, gateway
+from tests.issuer import JWKS, Provider, Signer, provider
+
+CHAT = "/v1/chat/completions"
+REVOKED_S_MAX = 2.0
+"""What the contract promises."""
+BODY = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=running.url, timeout=30) as opened:
+        yield opened
+
+
+async def status(client: httpx.AsyncClient, token: str) -> int:
+    return (await client.get("/v1/models", headers={"authorization": f"Bearer {token}"})).status_code
+
+
+async def assert_turns(client: httpx.AsyncClient, token: str, expected: int) -> None:
+    """Assert that a token is answered so within what the contract promises."""
+    deadline = time.monotonic() + REVOKED_S_MAX
+    while (seen := await status(client, token)) != expected:
+        assert time.monotonic() < deadline, f"still {seen} after {REVOKED_S_MAX} s"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [["user", "rev-user", "--tenant", "acme"], ["tenant", "globex"], ["jti", "rev-jti"]],
+    ids=lambda what: what[0],
+)
+async def test_a_revoked_token_is_refused_within_two_seconds_and_works_again_when_lifted(
+    running: Running, client: httpx.AsyncClient, what: list[str]
+) -> None:
+    kind, name = what[:2]
+    now_s = int(time.time())
+    tenant = name if kind == "tenant" else "acme"
+    user = name if kind == "user" else f"of-{name}"
+    token = running.token(tenant, user, now_s=now_s - 5, jti=name if kind == "jti" else None)
+    other = running.token("acme", "somebody-else")
+    assert await status(client, token) == 200, "it is in the cache now"
+    said = json.loads(await asyncio.to_thread(running.tollway, "revoke", *what, "--format", "json"))
+    await assert_turns(client, token, 401)
+    refused = await client.post(CHAT, json=BODY, headers={"authorization": f"Bearer {token}"})
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert "revoked" in refused.json()["error"]["message"]
+    assert await status(client, other) == 200
+    if kind != "jti":
+        assert await status(client, running.token(tenant, user, now_s=now_s + 20)) == 200, "who logs in again is let in"
+    await asyncio.to_thread(running.tollway, "revoke", "lift", said["id"])
+    await assert_turns(client, token, 200)
+
+
+async def test_a_stream_that_runs_goes_on_when_its_user_is_revoked(running: Running, client: httpx.AsyncClient) -> None:
+    token = running.token("acme", "streaming", now_s=int(time.time()) - 5)
+    body = BODY | {"stream": True, "max_tokens": 1500, "ignore_eos": True}
+    read = ""
+    async with client.stream("POST", CHAT, json=body, headers={"authorization": f"Bearer {token}"}) as answer:
+        async for text in answer.aiter_text():
+            if not read:
+                await asyncio.to_thread(running.tollway, "revoke", "user", "streaming", "--tenant", "acme")
+                await assert_turns(client, token, 401)
+            read += text
+    assert "[DONE]" in read
+    await asyncio.to_thread(running.tollway, "revoke", "lift", "user:acme/streaming")
+
+
+async def test_a_revocation_is_known_again_after_a_restart(folder: Path) -> None:
+    with gateway(folder) as first:
+        token = first.token("acme", "ada", now_s=int(time.time()) - 5)
+        first.tollway("revoke", "tenant", "acme")
+    with gateway(folder) as second:
+        async with httpx.AsyncClient(base_url=second.url, timeout=30) as client:
+            assert await status(client, token) == 401
+
+
+@pytest.fixture
+def idp() -> Iterator[Provider]:
+    with provider() as started:
+        yield started
+
+
+async def test_a_gateway_starts_without_its_provider_and_takes_its_keys_up(folder: Path, idp: Provider) -> None:
+    signer = Signer.of("RS256", "k1")
+    idp.fail()
+    environment = {
+        "TOLLWAY__AUTH__ISSUERS__1__ISSUER": idp.url,
+        "TOLLWAY__AUTH__ISSUERS__1__DISCOVERY": "true",
+        "TOLLWAY__AUTH__ISSUERS__1__ALGORITHMS": '["RS256"]',
+    }
+    with gateway(folder, **environment) as started:
+        async with httpx.AsyncClient(base_url=started.url, timeout=30) as client:
+            assert (await client.get("/health/ready")).status_code == 200
+            assert await status(client, started.token()) == 200, "the other issuer's tokens are judged"
+            away = await client.post(CHAT, json=BODY, headers={"authorization": f"Bearer {signer.sign(idp.url)}"})
+            assert (away.status_code, away.json()["error"]["code"]) == (503, "identity_unavailable")
+            assert away.headers["retry-after"] == "10"
+            assert started.metrics("tollway_key_fetches_total", issuer=idp.url, result="failed") >= 1
+            idp.publish(signer.jwk())
+            deadline = time.monotonic() + 30
+            while await status(client, signer.sign(idp.url)) != 200:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+            assert idp.asked[JWKS] == 1
+            assert started.metrics("tollway_key_fetches_total", issuer=idp.url, result="ok") == 1
+
+
+NAMES = {
+    "braces": "{acme}",
+    "star": "*",
+    "colon": "a:b::c",
+    "percent": "%00%2F%",
+    "slashes": "../../etc/passwd",
+    "prototype": "__proto__",
+    "quotes": "a\"b'c\\d`e",
+    "labels": 'x",tenant="globex',
+    "emoji": "🙂" * 20,
+    "right to left": "שלום",
+    "json": '{"$gt":""}',
+    "sql": "'; DROP TABLE users;--",
+    "shell": "$(reboot)",
+    "percent format": "%s%n{0}{}",
+    "spaces": " a b ",
+    "as long as it may be": "ü" * 128,
+}
+
+
+async def test_any_printable_name_goes_through_redis_metrics_and_logs_as_itself(
+    running: Running, client: httpx.AsyncClient
+) -> None:
+    for name in NAMES.values():
+        headers = {"authorization": f"Bearer {running.token('globex', name, 'tight')}"}
+        answer = await client.post(CHAT, json=BODY, headers=headers)
+        assert answer.status_code == 200, (name, answer.text)
+        shown = (await client.get("/v1/quota", headers=headers)).json()
+        assert shown["user"] == name
+        hourly = [limit for limit in shown["limits"] if limit["scope"] == "user_model" and limit["model"] == "demo"]
+        assert [limit["used"] for limit in hourly] == [answer.json()["usage"]["total_tokens"]], "nobody else's"
+    exposition = (await client.get(f"{running.admin_url}/metrics")).text
+    metered: set[str] = {
+        sample.labels["user"]
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.name == "tollway_user_tokens_total"
+    }
+    assert set(NAMES.values()) <= metered
+    lines = [json.loads(line) for line in (running.folder / "log").read_text().splitlines()]
+    logged: list[dict[str, Any]] = [line for line in lines if line["event"] == "exchange"]
+    assert set(NAMES.values()) <= {line["user"] for line in logged}
+    assert set(NAMES.values()) <= {row["user"] for row in running.usage("user")}
