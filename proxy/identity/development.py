@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jwt
+from ulid import ULID
 
 from proxy.fatal import Fatal
 from proxy.identity import claims
@@ -35,13 +36,12 @@ def mint(
     plan: str | None = None,
     scopes: Collection[str] = (),
     ttl_s: int = 3600,
-    jti: str | None = None,
     now_s: int | None = None,
 ) -> str:
     """
     Sign a token with the development issuer's key, which the first call makes.
 
-    Whether tenant and plan exist is the verifier's to say.
+    Whether tenant and plan exist is the verifier's to say. Its `jti` is its own, so that it may be revoked.
 
     Raises: NoDevelopmentIssuer, ConfigError for a key that cannot be used.
     Units: seconds since the epoch; `now_s` is the clock's now for None.
@@ -51,11 +51,10 @@ def mint(
     said: dict[str, Any] = {
         "iss": issuer.issuer,
         "aud": issuer.audience,
+        "jti": str(ULID()),
         "iat": issued_at,
         "exp": issued_at + ttl_s,
     }
-    if jti:
-        said["jti"] = jti
     where = issuer.claims
     spoken = ((where.tenant, tenant), (where.user, user), (where.plan, plan), (where.scopes, " ".join(sorted(scopes))))
     for pointer, value in spoken:

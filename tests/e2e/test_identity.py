@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.gateway import Running, gateway
 from tests.issuer import JWKS, Provider, Signer, provider
+from tests.unit.proxy.identity.hostile import Forger
 
 CHAT = "/v1/chat/completions"
 REVOKED_S_MAX = 2.0
 """What the contract promises."""
+UNSENDABLE = set(b"\r\n\0")
+"""What no client can put into a header."""
+HEADER_BYTES_MAX = 30_000
+"""A larger one is the server's to refuse."""
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 
 
@@ -40,17 +46,18 @@ async def assert_turns(client: httpx.AsyncClient, token: str, expected: int) -> 
 
 @pytest.mark.parametrize(
     "what",
-    [["user", "rev-user", "--tenant", "acme"], ["tenant", "globex"], ["jti", "rev-jti"]],
+    [["user", "revoked-by-user", "--tenant", "acme"], ["tenant", "globex"], ["jti"]],
     ids=lambda what: what[0],
 )
 async def test_a_revoked_token_is_refused_within_two_seconds_and_works_again_when_lifted(
     running: Running, client: httpx.AsyncClient, what: list[str]
 ) -> None:
-    kind, name = what[:2]
-    now_s = int(time.time())
-    tenant = name if kind == "tenant" else "acme"
-    user = name if kind == "user" else f"of-{name}"
-    token = running.token(tenant, user, now_s=now_s - 5, jti=name if kind == "jti" else None)
+    kind, now_s = what[0], int(time.time())
+    tenant = "globex" if kind == "tenant" else "acme"
+    user = f"revoked-by-{kind}"
+    token = running.token(tenant, user, now_s=now_s - 5)
+    if kind == "jti":
+        what = [kind, jwt.decode(token, options={"verify_signature": False})["jti"]]
     other = running.token("acme", "somebody-else")
     assert await status(client, token) == 200, "it is in the cache now"
     said = json.loads(await asyncio.to_thread(running.tollway, "revoke", *what, "--format", "json"))
@@ -162,3 +169,48 @@ async def test_any_printable_name_goes_through_redis_metrics_and_logs_as_itself(
     logged: list[dict[str, Any]] = [line for line in lines if line["event"] == "exchange"]
     assert set(NAMES.values()) <= {line["user"] for line in logged}
     assert set(NAMES.values()) <= {row["user"] for row in running.usage("user")}
+
+
+async def test_hostile_tokens_are_401_are_never_logged_and_leave_the_gateway_as_it_was(
+    running: Running, client: httpx.AsyncClient
+) -> None:
+    secret = running.settings.key_file(running.settings.auth.issuers[0]).read_bytes().strip()
+    hostile = dict(Forger(secret, Signer.of("ES256"), secret, issuer="tollway-development").tokens())
+    good = running.token("acme", "among-hostile-ones")
+    for what, token in hostile.items():
+        value = b"Bearer " + token.encode()
+        if token and not UNSENDABLE & set(value) and len(value) < HEADER_BYTES_MAX:
+            answer = await client.post(CHAT, json=BODY, headers=[(b"authorization", value)])
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key"), what
+            assert len(token) < 8 or token not in answer.text
+    assert await status(client, good) == 200
+    log = (running.folder / "log").read_text()
+    assert not [what for what, token in hostile.items() if len(token) > 16 and token in log]
+    assert not [what for what, token in hostile.items() if len(token) > 200 and token[-40:] in log]
+    assert good not in log
+    assert '"level":"error"' not in log
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("authorization", "Basic YTpi")],
+        [("authorization", "Bearer {token}"), ("authorization", "Bearer {token}")],
+        [("authorization", "Bearer {token}"), ("Authorization", "Basic YTpi")],
+        [("authorization", "Bearer {token}, Bearer {token}")],
+        [("x-api-key", "{token}"), ("x-tenant", "acme"), ("proxy-authorization", "Bearer {token}")],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/models/demo", "/v1/quota"])
+async def test_only_one_bearer_header_lets_anybody_in(
+    running: Running, client: httpx.AsyncClient, *, headers: list[tuple[str, str]], path: str
+) -> None:
+    sent = [(name, value.format(token=running.token())) for name, value in headers]
+    answer = await client.request("POST" if path == CHAT else "GET", path, headers=sent)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    for scheme in ("bearer", "BEARER ", "Bearer"):
+        good = await client.get("/v1/models", headers={"authorization": f"{scheme} {running.token()}"})
+        assert good.status_code == 200

@@ -20,13 +20,41 @@ async def test_a_bearer_token_tells_who_is_asking(gw: Gateway, scheme: str) -> N
 
 
 @pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Basic YTpi", "{token}", "Token {token}", "Bearer x{token}"]
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "{token}",
+        "Token {token}",
+        "Bearer x{token}",
+        "Bearer\t{token}",
+        "Bearer:{token}",
+        "Bearer,{token}",
+        "Bearer {token}, Bearer {token}",
+        "Bearer {token},{token}",
+        "Bearer {token} {token}",
+        'Bearer "{token}"',
+        'Bearer token="{token}"',
+        "Basic YTpi, Bearer {token}",
+        "Bearer \xa0{token}",
+        "Bearer {token}\x0b",
+        "Bearer Bearer {token}",
+    ],
 )
 async def test_anything_else_is_nobody(gw: Gateway, header: str) -> None:
     token = gw.token()
     with pytest.raises(InvalidToken) as caught:
         await gw.exchange.authenticate.bearer([header.format(token=token)], "")
     assert token not in caught.value.message
+
+
+async def test_two_headers_are_nobody_even_when_both_are_good(gw: Gateway) -> None:
+    good = f"Bearer {gw.token()}"
+    for second in (good, "", "Basic YTpi"):
+        with pytest.raises(InvalidToken, match="More than one"):
+            await gw.exchange.authenticate.bearer([good, second], "")
 
 
 async def test_no_header_is_nobody_and_no_other_header_counts(gw: Gateway) -> None:
