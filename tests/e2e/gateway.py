@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,18 @@ class Running:
         return found[1]
 
 
+def gateway(folder: Path, **environment: str) -> AbstractContextManager[Running]:
+    """Run a gateway of simulated replicas, with its data in `folder`; Ctrl-C ends it."""
+    return gateway_of(CONFIG, folder, environment=environment)
+
+
 @contextmanager
-def gateway(
-    folder: Path, config: Path = CONFIG, *, ready_s_max: float = READY_S_MAX, **environment: str
+def gateway_of(
+    config: Path, folder: Path, *, ready_s_max: float = READY_S_MAX, environment: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """Run a gateway with its data in `folder`; Ctrl-C ends it."""
-    env = {**os.environ, "TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": "", **environment}
+    """Run a gateway of any config, with its data in `folder`; Ctrl-C ends it."""
+    own = {"TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": ""}
+    env = {**os.environ, **own, **(environment or {})}
     with (folder / "printed").open("w") as printed, (folder / "log").open("a") as log:
         process = subprocess.Popen(
             [TOLLWAY, "up", "--config", str(config)], env=env, cwd=folder, stdout=printed, stderr=log

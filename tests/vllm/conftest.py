@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Running, gateway
+from tests.e2e.gateway import Running, gateway_of
 from tests.e2e.test_lifecycle import descendants, wait_until_gone
 from tests.vllm.fleet import Fleet
 
@@ -55,7 +55,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         pytest.fail("vLLM is not installed here: run `make test-vllm`, or deploy/vllm/install.sh .venv-vllm")
     folder = tmp_path_factory.mktemp("vllm")
     (folder / HOME.name).symlink_to(HOME)
-    with gateway(folder, CONFIG, ready_s_max=READY_S_MAX) as started:
+    with gateway_of(CONFIG, folder, ready_s_max=READY_S_MAX) as started:
         yield Fleet(started)
         processes = descendants(started.process.pid)
     wait_until_gone(processes)
@@ -67,5 +67,5 @@ def impatient(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("impatient")
     config = folder / "tollway.toml"
     config.write_text(IMPATIENT.format(url=fleet.gateway.replica_url("demo-0")))
-    with gateway(folder, config) as started:
+    with gateway_of(config, folder) as started:
         yield started
