@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jwt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.identity.forgeries import OF_ONE
 from tests.e2e.gateway import Running, gateway
 from tests.issuer import JWKS, Provider, Signer, provider
 from tests.unit.proxy.identity.hostile import Forger
@@ -214,3 +216,30 @@ async def test_only_one_bearer_header_lets_anybody_in(
     for scheme in ("bearer", "BEARER ", "Bearer"):
         good = await client.get("/v1/models", headers={"authorization": f"{scheme} {running.token()}"})
         assert good.status_code == 200
+
+
+async def test_a_flood_of_forged_tokens_is_cut_and_locks_out_nobody_who_is_known(folder: Path) -> None:
+    with gateway(folder) as flooded:
+        known, stranger = flooded.token("acme", "known"), flooded.token("acme", "stranger")
+        head, _, signature = flooded.token("acme", "forged").rpartition(".")
+        forged = (f"{head}.{number:06}{signature[6:]}" for number in range(1_000_000))
+        seen: Counter[int] = Counter()
+        async with httpx.AsyncClient(base_url=flooded.url, timeout=60) as client:
+            assert await status(client, known) == 200
+
+            async def flood() -> None:
+                while seen[429] < 100:
+                    seen[await status(client, next(forged))] += 1
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(8):
+                    group.create_task(flood())
+            assert seen[401] >= OF_ONE.amount
+            assert set(seen) == {401, 429}
+            assert await status(client, known) == 200, "it is in the cache"
+            assert await status(client, flooded.token("acme", "known", ttl_s=60)) == 200, "its user was verified lately"
+            deadline = time.monotonic() + 60
+            while (refused := await client.get("/v1/models", headers={"authorization": f"Bearer {stranger}"})).is_error:
+                assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+                await asyncio.sleep(int(refused.headers["retry-after"]))
+                assert time.monotonic() < deadline
