@@ -4,9 +4,9 @@ The list of what is revoked, in Redis: one hash for all gateways, from subject t
 Rules:
 - Every change stamps a new version; a gateway reads that twice a second and the list only when it is another one, so
   that a revocation holds everywhere within a second.
-- While Redis is away the last list holds. Where the hash itself is gone, Redis lost its memory: the gateway puts back
-  what it knows, because a revocation must not end by an accident. (One that Redis lost within the last second, before
-  it was synced, and no gateway had read, has to be made again.)
+- While Redis is away the last list holds. Versions only grow: where Redis has an older one than the gateway, or none,
+  it lost its last second or its memory, and the gateway puts back what it knows, because a revocation must not end by
+  an accident. (One that Redis lost before any gateway had read it has to be made again.)
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Revocations(Background):
         self._connection = connection
         self._revoked = revoked
         self._poll_s = poll_s
-        self._version: str | None = None
+        self._version = 0
 
     async def __aenter__(self) -> Self:
         """Read the list, and go on reading it."""
@@ -50,18 +50,19 @@ class Revocations(Background):
 
     async def poll(self) -> None:
         """Take over what changed since the last time."""
-        version = await self._connection.call("HGET", keys.REVOKED, _VERSION)
-        if version is None and self._version is not None:
+        version = int(await self._connection.call("HGET", keys.REVOKED, _VERSION) or 0)
+        if version < self._version:
+            _log.error("revocations_lost")
             await self._put_back()
-        elif version != self._version:
+        if version != self._version:
             self._version, revocations = await _read(self._connection)
             self._revoked.replace(revocations)
 
     async def _put_back(self) -> None:
-        _log.error("revocations_lost")
-        for revocation in self._revoked:
-            await _write(self._connection, revocation.subject, str(revocation.at_us), revocation.until_us)
-        self._version = None
+        args: list[Value] = [self._version]
+        for known in self._revoked:
+            args += [str(known.subject), f"{known.at_us} {known.until_us or 0}"]
+        await self._connection.run(scripts.RESTORE, [keys.REVOKED], args)
 
     async def _poll_on(self) -> None:
         while True:
@@ -78,7 +79,11 @@ async def revoke(connection: Connection, subject: Subject, until_us: int | None)
 
     Raises: TooManyRevocations, LedgerUnavailable.
     """
-    return Revocation(subject, await _write(connection, subject, "", until_us), until_us)
+    args: list[Value] = [str(subject), until_us or 0, REVOCATIONS_MAX]
+    now, done = (await connection.run(scripts.REVOKE, [keys.REVOKED], args)).split()
+    if done == "0":
+        raise TooManyRevocations(f"{REVOCATIONS_MAX} subjects are revoked; lift some first")
+    return Revocation(subject, int(now), until_us)
 
 
 async def lift(connection: Connection, subject: Subject) -> bool:
@@ -91,17 +96,9 @@ async def revocations(connection: Connection) -> list[Revocation]:
     return sorted((await _read(connection))[1], key=lambda revocation: -revocation.at_us)
 
 
-async def _write(connection: Connection, subject: Subject, since: str, until_us: int | None) -> int:
-    args: list[Value] = [str(subject), since, until_us or 0, REVOCATIONS_MAX]
-    now, done = (await connection.run(scripts.REVOKE, [keys.REVOKED], args)).split()
-    if done == "0":
-        raise TooManyRevocations(f"{REVOCATIONS_MAX} subjects are revoked; lift some first")
-    return int(now)
-
-
-async def _read(connection: Connection) -> tuple[str | None, list[Revocation]]:
+async def _read(connection: Connection) -> tuple[int, list[Revocation]]:
     content = await connection.call("HGETALL", keys.REVOKED)
-    version = content.pop(_VERSION, None)
+    version = int(content.pop(_VERSION, 0))
     return version, [_revocation(subject, *value.split()) for subject, value in content.items()]
 
 

@@ -85,6 +85,49 @@ async def test_a_redis_that_lost_its_memory_is_told_again(connection: Connection
         assert (await revocations(connection))[0].subject == HOSTILE
 
 
+async def test_a_redis_that_lost_its_last_second_is_told_again(connection: Connection) -> None:
+    revoked = Revoked()
+    async with Revocations(connection, revoked, poll_s=60) as polled:
+        await revoke(connection, TENANT, None)
+        kept = await connection.call("HGETALL", keys.REVOKED)
+        lost = await revoke(connection, USER, None)
+        await polled.poll()
+        await connection.call("DEL", keys.REVOKED)
+        await connection.call("HSET", keys.REVOKED, *(part for pair in kept.items() for part in pair))
+        await polled.poll()
+        await polled.poll()
+        assert {each.subject for each in revoked} == {TENANT, USER}
+        assert lost in await revocations(connection)
+
+
+async def test_what_redis_lost_is_put_back_at_once_and_later_changes_stand(connection: Connection) -> None:
+    """No other gateway may read half a list; what was revoked since, or by another gateway put back, is kept."""
+    revoked, other = Revoked(), Revoked()
+    for number in range(500):
+        await revoke(connection, Subject(Kind.USER, str(number), "acme"), None)
+    async with (
+        Revocations(connection, revoked, poll_s=60) as polled,
+        Revocations(connection, other, poll_s=60) as late,
+    ):
+        await connection.call("DEL", keys.REVOKED)
+        newer = await revoke(connection, Subject(Kind.USER, "7", "acme"), None)
+        await connection.call("HSET", keys.REVOKED, "version", 1)
+        await polled.poll()
+        await late.poll()
+        for listed in (revoked, other):
+            assert len(list(listed)) == 500
+            assert newer in list(listed)
+
+
+async def test_versions_grow_even_when_the_clock_ran_back(connection: Connection) -> None:
+    await revoke(connection, USER, None)
+    await connection.call("HSET", keys.REVOKED, "version", 2**52)
+    for change in (revoke(connection, TENANT, None), lift(connection, USER), lift(connection, USER)):
+        before = int(await connection.call("HGET", keys.REVOKED, "version"))
+        await change
+        assert int(await connection.call("HGET", keys.REVOKED, "version")) == before + 1
+
+
 async def test_a_list_that_was_emptied_by_lifting_stays_empty(connection: Connection) -> None:
     revoked = Revoked()
     async with Revocations(connection, revoked, poll_s=60) as polled:

@@ -3,6 +3,7 @@
 -- ARGV  1 subject
 -- Returns "now lifted": lifted is 0 where it was not revoked.
 
-local now = text(clock())
-redis.call('HSET', KEYS[1], 'version', now)
-return now .. ' ' .. redis.call('HDEL', KEYS[1], ARGV[1])
+local now = clock()
+local version = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'version') or '0') + 1)
+redis.call('HSET', KEYS[1], 'version', text(version))
+return text(now) .. ' ' .. redis.call('HDEL', KEYS[1], ARGV[1])
