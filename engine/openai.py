@@ -15,12 +15,10 @@ from typing import Any
 import orjson
 
 from engine import prompt as prompts
+from engine.bounds import Maxima, check_fields, check_size, is_deeper
 from engine.faults import MalformedRequest
 
 INTEGER_MAX = 2**31
-_CONTAINERS_MAX = 250_000
-"""More lists and objects than this keep the event loop busy for over a tenth of a second."""
-
 
 _SAMPLING = frozenset(
     "model stream stream_options n max_tokens min_tokens temperature top_p top_k min_p frequency_penalty "
@@ -85,6 +83,8 @@ class Inquiry:
     """Prompt tokens given as ids, counted exactly."""
     longest_ids: int
     """The longest single prompt given as ids."""
+    media: tuple[dict[str, Any], ...]
+    """Pictures, sounds and films: the objects in `fields` that hold them."""
     max_completion: int | None
     """Tokens each choice asks for at most; None where the client did not say."""
     min_completion: int
@@ -98,33 +98,34 @@ class Inquiry:
         return self.prompts * self.n
 
 
-def parse(endpoint: Endpoint, body: bytes, *, depth_max: int, prompts_max: int, n_max: int) -> Inquiry:
+def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
     """
     Return what `body` asks for.
 
     Raises: MalformedRequest.
-    Bounds: JSON nested at most `depth_max` deep, `prompts_max` prompts and `n_max` choices for each.
+    Bounds: what `engine.bounds` holds a body to, and `maxima`.
     """
-    containers = body.count(b"[") + body.count(b"{")
-    if containers > _CONTAINERS_MAX:
-        raise MalformedRequest(f"The body holds more than {_CONTAINERS_MAX} lists and objects.")
+    containers = check_size(body)
+    depth_max = maxima.json_depth_max
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(f"The body is not valid JSON: {error.msg} at byte {error.pos}.") from None
-    if containers > depth_max and _is_deeper(fields, depth_max):
-        raise MalformedRequest(f"The body is nested more than {depth_max} levels deep.")
     if not isinstance(fields, dict):
         raise MalformedRequest("The body must be a JSON object.")
+    if containers > depth_max and is_deeper(fields, depth_max):
+        raise MalformedRequest(f"The body is nested more than {depth_max} levels deep.")
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise MalformedRequest("`model` must be a non-empty string.", "model")
-    completion = _completion(endpoint, fields, n_max) if endpoint.completes else _Completion()
+    if endpoint.completes:
+        check_fields(fields, maxima)
+    completion = _completion(endpoint, fields, maxima) if endpoint.completes else _Completion()
     if endpoint is CHAT:
         prompt = prompts.of_chat(fields)
     else:
         suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
-        prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, prompts_max)
+        prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, maxima.prompts_max)
     return Inquiry(
         endpoint=endpoint,
         model=model,
@@ -136,6 +137,7 @@ def parse(endpoint: Endpoint, body: bytes, *, depth_max: int, prompts_max: int, 
         text_bytes=prompt.text_bytes,
         token_ids=sum(prompt.id_lengths),
         longest_ids=max(prompt.id_lengths, default=0),
+        media=prompt.media,
         max_completion=completion.longest,
         min_completion=completion.shortest,
         fields=fields,
@@ -167,20 +169,6 @@ def render(
     return orjson.dumps(body), removed
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    layer = [value]
-    for _ in range(levels + 1):
-        layer = [
-            inner
-            for outer in layer
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not layer:
-            return False
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Completion:
     """What is asked of the answer; the defaults where nothing is generated."""
@@ -193,13 +181,16 @@ class _Completion:
     shortest: int = 0
 
 
-def _completion(endpoint: Endpoint, fields: dict[str, Any], n_max: int) -> _Completion:
+def _completion(endpoint: Endpoint, fields: dict[str, Any], maxima: Maxima) -> _Completion:
     stream, options = _streaming(fields)
+    _integer(fields, "top_logprobs" if endpoint is CHAT else "logprobs", 0, maxima.logprobs_max)
+    if endpoint is CHAT and not isinstance(fields.get("logprobs"), bool | None):
+        raise MalformedRequest("`logprobs` must be true or false.", "logprobs")
     return _Completion(
         stream=stream,
         include_usage=options.get("include_usage") is True,
         continuous_usage=options.get("continuous_usage_stats") is True,
-        n=_integer(fields, "n", 1, n_max) or 1,
+        n=_integer(fields, "n", 1, maxima.n_max) or 1,
         longest=_max_completion(endpoint, fields),
         shortest=_integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
     )

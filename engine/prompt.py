@@ -3,23 +3,27 @@ How much of a request's body becomes prompt: its texts in bytes, its token ids i
 
 The byte count is an upper bound of what a tokenizer can make tokens of, so it counts what grows on the way:
 
-- Normalization. Some tokenizers compose or decompose text first (Qwen: NFC; SentencePiece models: NFKC), and that can
-  lengthen it: the longest of the three forms counts.
+- Normalization. Some tokenizers compose or decompose text first, and that can lengthen it: see `engine.normal`.
 - Templates. A chat template writes tools, documents and the arguments of tool calls as JSON, perhaps indented, with
   numbers spelt out as Python spells them.
-- Media. What a picture costs is nobody's to guess, so parts other than text are refused.
+- Media. What a picture costs is nobody's to guess: its bytes do not count here, and whoever lets it pass counts it.
 """
 
 import json
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from engine import media
 from engine.faults import MalformedRequest
+from engine.normal import bytes_max
 
-_TEXT_PARTS = frozenset({"text", "refusal"})
+_TEXT_PARTS = ("text", "refusal")
+_MEDIA_PARTS = tuple(media.TYPES)
+_ARGUMENTS_MAX = 20_000
+"""Values in the arguments of tool calls that are worth parsing; with more, they count as whatever fills the context."""
+_UNBOUNDED = 2**31
 _TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
 
 
@@ -32,6 +36,8 @@ class Prompt:
     """Over all prompts given as text, syntax included."""
     id_lengths: tuple[int, ...] = ()
     """Of each prompt given as token ids."""
+    media: tuple[dict[str, Any], ...] = ()
+    """What holds a picture, a sound or a film."""
 
 
 def of_chat(fields: dict[str, Any]) -> Prompt:
@@ -39,11 +45,11 @@ def of_chat(fields: dict[str, Any]) -> Prompt:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise MalformedRequest("`messages` must be a non-empty list of objects.", "messages")
-    for message in messages:
-        _check(message)
+    held = tuple(item for message in messages for item in _check(message))
     calls = sum(_tool_call_bytes(message["tool_calls"]) for message in messages if message.get("tool_calls"))
     rendered = sum(_rendered_bytes(fields[name]) for name in _TEMPLATE_FIELDS if fields.get(name))
-    return Prompt(1, _text_bytes(orjson.dumps(messages).decode()) + calls + rendered)
+    said = [_without_media(message) for message in messages] if held else messages
+    return Prompt(1, bytes_max(orjson.dumps(said).decode()) + calls + rendered, media=held)
 
 
 def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:
@@ -53,37 +59,43 @@ def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:
     prompts = _listed(name, value)
     if len(prompts) > prompts_max:
         raise MalformedRequest(f"`{name}` holds {len(prompts)} prompts; at most {prompts_max} are taken.", name)
-    texts = sum(_text_bytes(prompt) for prompt in prompts if isinstance(prompt, str))
-    extra = _text_bytes(suffix) * len(prompts) if suffix else 0
+    texts = sum(bytes_max(prompt) for prompt in prompts if isinstance(prompt, str))
+    extra = bytes_max(suffix) * len(prompts) if suffix else 0
     return Prompt(len(prompts), texts + extra, tuple(len(prompt) for prompt in prompts if isinstance(prompt, list)))
 
 
-def _check(message: dict[str, Any]) -> None:
+def _check(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the message holds besides text."""
     if not isinstance(message.get("role"), str) or not message["role"]:
         raise MalformedRequest("Each message must have a `role`.", "messages")
     content = message.get("content")
-    if isinstance(content, list) and not all(_is_text(part) for part in content):
-        raise MalformedRequest("Only text parts are taken in the content of a message.", "messages")
+    if not isinstance(content, list):
+        return []
+    others = [part for part in content if not _is_text(part)]
+    if not all(isinstance(part, dict) and part.get("type") in _MEDIA_PARTS for part in others):
+        raise MalformedRequest("Only text and media parts are taken in the content of a message.", "messages")
+    return [media.item(part) for part in others]
+
+
+def _without_media(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    return message | {"content": list(filter(_is_text, content))} if isinstance(content, list) else message
 
 
 def _is_text(part: Any) -> bool:
     return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXT_PARTS)
 
 
-def _text_bytes(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
-    return max(len(form.encode()) for form in forms)
-
-
 def _tool_call_bytes(calls: Any) -> int:
     """Return the most bytes that a template writes for the arguments of tool calls, which vLLM parses before."""
-    written = 0
+    written = values = 0
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         arguments = function.get("arguments") if isinstance(function, dict) else None
         if isinstance(arguments, str):
+            values += sum(map(arguments.count, "[{,"))
+            if values > _ARGUMENTS_MAX:
+                return _UNBOUNDED
             try:
                 written += _rendered_bytes(json.loads(arguments))
             except (ValueError, RecursionError):
@@ -104,10 +116,11 @@ def _listed(name: str, value: Any) -> list[str | list[int]]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value:
-        if all(type(item) is int for item in value):
+        kinds = set(map(type, value))
+        if kinds == {int}:
             return [value]
-        if all(isinstance(item, str) for item in value):
+        if kinds == {str}:
             return value
-        if all(isinstance(item, list) and item and all(type(token) is int for token in item) for item in value):
+        if kinds == {list} and all(set(map(type, item)) == {int} for item in value):
             return value
     raise MalformedRequest(f"`{name}` must be a string, a list of strings, or one or more lists of token ids.", name)

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from engine import media
+from engine.bounds import Maxima
 from engine.faults import MalformedRequest
 from engine.openai import CHAT, Endpoint, Inquiry, parse
 from policies.estimate import prompt_bound
@@ -32,7 +34,7 @@ class Call:
         return Ask(
             prompt_tokens=prompt_bound(
                 text_bytes=inquiry.text_bytes,
-                token_ids=inquiry.token_ids,
+                token_ids=inquiry.token_ids + self._media_tokens,
                 prompts=inquiry.prompts,
                 template_tokens=model.template_tokens,
                 context_tokens=model.context_tokens,
@@ -42,6 +44,11 @@ class Call:
             min_completion=min(wanted, model.min_completion) if inquiry.endpoint.completes else 0,
             hold_us=hold_us,
         )
+
+    @property
+    def _media_tokens(self) -> int:
+        allowed = self.model.media
+        return len(self.inquiry.media) * allowed.tokens_max if allowed else 0
 
     def cache_salt(self, secret: bytes) -> str:
         """Return the salt that keeps this caller's prefix cache apart from everybody's outside its cache scope."""
@@ -58,13 +65,7 @@ class Call:
 def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
     """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
     try:
-        inquiry = parse(
-            endpoint,
-            body,
-            depth_max=bounds.json_depth_max,
-            prompts_max=bounds.prompts_max,
-            n_max=bounds.n_max,
-        )
+        inquiry = parse(endpoint, body, _maxima(bounds))
     except MalformedRequest as error:
         raise InvalidRequest(error.message, error.param) from None
     plan = catalog.plan(principal.tenant, principal.plan)
@@ -79,7 +80,29 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
         message = f"The model `{model.name}` does not serve {endpoint.path}."
         raise InvalidRequest(message, "model")
     _check_context(inquiry, model)
+    _check_media(inquiry, model)
     return Call(principal=principal, plan=plan, model=model, price=catalog.price(model), inquiry=inquiry)
+
+
+def _maxima(bounds: Bounds) -> Maxima:
+    return Maxima(**{field.name: getattr(bounds, field.name) for field in fields(Maxima)})
+
+
+def _check_media(inquiry: Inquiry, model: Model) -> None:
+    """Pass what the model may be shown; its URLs go on as they were checked."""
+    if not inquiry.media:
+        return
+    allowed = model.media
+    if allowed is None:
+        raise InvalidRequest(f"The model `{model.name}` takes only text in the content of a message.", "messages")
+    if len(inquiry.media) > allowed.items_max:
+        raise InvalidRequest(f"The messages hold more than {allowed.items_max} media parts.", "messages")
+    for item in inquiry.media:
+        if "url" in item:
+            try:
+                item["url"] = media.checked(item["url"], allowed.domains)
+            except MalformedRequest as error:
+                raise InvalidRequest(error.message, error.param) from None
 
 
 def _check_context(inquiry: Inquiry, model: Model) -> None:

@@ -30,6 +30,7 @@ class Model:
     cache_scope: str
     """`user`, `tenant` or the operator's group."""
     extra_fields: frozenset[str]
+    media: sections.Media | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ def _model(model: sections.Model) -> Model:
         endpoints=frozenset(model.endpoints),
         cache_scope=model.cache_scope,
         extra_fields=frozenset(model.extra_fields),
+        media=model.media,
     )
 
 

@@ -75,6 +75,8 @@ def published_url(value: object, beside: str = "") -> str:
 Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 """A name that also stands in a header of the answer."""
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$")]
+"""A host as it is looked up: in lower case, in ASCII (`xn--...`), without a dot at its end."""
 Group = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Location = Annotated[Path, Field(strict=False), BeforeValidator(_text_of_path), AfterValidator(_from_folder)]
 Pointer = Annotated[str, Field(max_length=256), AfterValidator(_pointer)]

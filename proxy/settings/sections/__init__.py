@@ -12,7 +12,7 @@ from pydantic import Field
 
 from proxy.settings.sections.auth import Auth, Claims, Issuer
 from proxy.settings.sections.base import Section
-from proxy.settings.sections.fleet import GATEWAYS_OWN_FIELDS, Endpoint, Launch, Model, Replica, Routing
+from proxy.settings.sections.fleet import GATEWAYS_OWN_FIELDS, Endpoint, Launch, Media, Model, Replica, Routing
 from proxy.settings.sections.limits import Bounds
 from proxy.settings.sections.listeners import Admin, Listen
 from proxy.settings.sections.plans import Plan, PlanLimit, PriceLine, Tenant
@@ -30,6 +30,7 @@ __all__ = [
     "Launch",
     "Ledger",
     "Listen",
+    "Media",
     "Model",
     "Plan",
     "PlanLimit",

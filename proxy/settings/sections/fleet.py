@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from proxy.settings.sections.base import Section
-from proxy.settings.values import BaseUrl, Group, HeaderName, Location, Name, Tokens
+from proxy.settings.values import BaseUrl, Domain, Group, HeaderName, Location, Name, Tokens
 
 GATEWAYS_OWN_FIELDS = frozenset(
     "cache_salt priority request_id session_id kv_transfer_params ec_transfer_params "
@@ -32,6 +32,18 @@ class Launch(Section):
     """What `vllm` loads: a folder or a Hugging Face name. Empty: the tiny model of `deploy/vllm/install.sh`."""
     args: tuple[str, ...] = ()
     """Further arguments for the engine's command line."""
+
+
+class Media(Section):
+    """Pictures, sounds and films that the model takes in messages; without this table it takes text only."""
+
+    tokens_max: Annotated[int, Field(ge=1, lt=2**31)]
+    """Tokens that one item becomes at most: what is reserved for it until the engine has counted."""
+    items_max: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Items in one request. vLLM's `--limit-mm-per-prompt` has a bound of its own for each kind."""
+    domains: tuple[Domain, ...] = ()
+    """Hosts that the engine may fetch items from, exactly as listed; without any, items come inline as `data:` URLs.
+    The engine follows redirects: list the same hosts in vLLM's own `--allowed-media-domains`."""
 
 
 class Replica(Section):
@@ -69,6 +81,8 @@ class Model(Section):
     the same group's name shares."""
     extra_fields: tuple[Name, ...] = ()
     """Request fields to forward beyond the endpoint's own list; none that the gateway must decide itself."""
+    media: Media | None = None
+    """Left out: text only."""
     launch: Launch | None = None
     """Left out: the replicas run elsewhere."""
     replicas: Annotated[tuple[Replica, ...], Field(min_length=1)]

@@ -24,6 +24,19 @@ class Bounds(Section):
     """Prompts (or inputs to embed) in one request."""
     n_max: Annotated[int, Field(ge=1, le=4096)] = 16
     """Choices a prompt (`n`)."""
+    logprobs_max: Annotated[int, Field(ge=0, le=1_000)] = 20
+    """Alternatives told for each token (`top_logprobs`; in completions `logprobs`)."""
+    stop_max: Annotated[int, Field(ge=1, le=1_024)] = 16
+    """Strings in `stop`."""
+    stop_bytes_max: Annotated[int, Field(ge=1, le=65_536)] = 1_024
+    """Bytes of each string in `stop`."""
+    tools_max: Annotated[int, Field(ge=1, le=4_096)] = 128
+    """Entries of `tools`."""
+    schema_bytes_max: Annotated[int, Field(ge=1_024, le=2**24)] = 256 * 1024
+    """Bytes of JSON in each field that holds schemas: `tools`, `tool_choice`, `response_format`, `structured_outputs`,
+    `chat_template_kwargs`."""
+    entries_max: Annotated[int, Field(ge=1, le=100_000)] = 1_024
+    """Entries in each of `logit_bias`, `stop_token_ids`, `bad_words`, `allowed_token_ids`."""
     connect_s_max: Seconds = 2.0
     """Seconds to connect to a replica."""
     ttft_s_max: Seconds = 120.0

@@ -1,15 +1,28 @@
 """What passes of a request's body, what is counted of it, and what the engine reads in the end."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.bounds import Maxima
 from engine.faults import MalformedRequest
 from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, Inquiry, parse, render
 
+MAXIMA = Maxima(
+    json_depth_max=10,
+    prompts_max=4,
+    n_max=8,
+    logprobs_max=20,
+    stop_max=4,
+    stop_bytes_max=64,
+    tools_max=4,
+    schema_bytes_max=4096,
+    entries_max=8,
+)
 MINIMAL: dict[str, dict[str, Any]] = {
     "chat": {"model": "demo", "messages": [{"role": "user", "content": "hi"}]},
     "completions": {"model": "demo", "prompt": "hi"},
@@ -38,7 +51,7 @@ STEERING = {
 def inquiry(endpoint: Endpoint, **fields: Any) -> Inquiry:
     """Parse a minimal body with these fields besides or instead."""
     body = json.dumps(MINIMAL[endpoint.name] | fields).encode()
-    return parse(endpoint, body, prompts_max=4, n_max=8, depth_max=10)
+    return parse(endpoint, body, MAXIMA)
 
 
 def rendered(
@@ -204,9 +217,7 @@ def test_the_bound_holds_for_all_that_a_template_may_write(
             MINIMAL["chat"]
             | {"messages": [{"role": "user", "content": content}], "tools": tool_list, "documents": documents}
         ).encode(),
-        prompts_max=1,
-        n_max=1,
-        depth_max=64,
+        replace(MAXIMA, json_depth_max=64),
     )
     # Templates write tools by `tojson`, mostly indented by four.
     written = [content] + [json.dumps(part, indent=4, ensure_ascii=False) for part in (tool_list, documents) if part]
@@ -250,6 +261,29 @@ MALFORMED: list[tuple[Endpoint, dict[str, Any], str | None]] = [
     (COMPLETIONS, {"prompt": ["a"] * 5}, "prompt"),
     (COMPLETIONS, {"suffix": 1}, "suffix"),
     (EMBEDDINGS, {"input": None}, "input"),
+    (CHAT, {"top_logprobs": 21}, "top_logprobs"),
+    (CHAT, {"top_logprobs": -1}, "top_logprobs"),
+    (CHAT, {"top_logprobs": "5"}, "top_logprobs"),
+    (CHAT, {"logprobs": 5}, "logprobs"),
+    (COMPLETIONS, {"logprobs": 21}, "logprobs"),
+    (COMPLETIONS, {"logprobs": True}, "logprobs"),
+    (CHAT, {"stop": ["a"] * 5}, "stop"),
+    (CHAT, {"stop": "a" * 65}, "stop"),
+    (CHAT, {"stop": ["\u20ac" * 22]}, "stop"),
+    (CHAT, {"stop": [1]}, "stop"),
+    (CHAT, {"stop": {"a": 1}}, "stop"),
+    (CHAT, {"tools": [{}] * 5}, "tools"),
+    (CHAT, {"tools": {}}, "tools"),
+    (CHAT, {"tools": [{"x": "a" * 4096}]}, "tools"),
+    (CHAT, {"response_format": {"x": "a" * 4096}}, "response_format"),
+    (COMPLETIONS, {"structured_outputs": {"regex": "a" * 4096}}, "structured_outputs"),
+    (CHAT, {"chat_template_kwargs": {"x": "a" * 4096}}, "chat_template_kwargs"),
+    (CHAT, {"logit_bias": {str(n): 1 for n in range(9)}}, "logit_bias"),
+    (CHAT, {"logit_bias": []}, "logit_bias"),
+    (CHAT, {"stop_token_ids": [1] * 9}, "stop_token_ids"),
+    (CHAT, {"stop_token_ids": 1}, "stop_token_ids"),
+    (CHAT, {"bad_words": ["a"] * 9}, "bad_words"),
+    (CHAT, {"allowed_token_ids": [1] * 9}, "allowed_token_ids"),
 ]
 
 
@@ -279,7 +313,7 @@ def test_a_malformed_field_is_named(endpoint: Endpoint, fields: dict[str, Any], 
 )
 def test_a_body_that_is_no_json_object_names_no_field(body: bytes) -> None:
     with pytest.raises(MalformedRequest) as caught:
-        parse(CHAT, body, prompts_max=1, n_max=1, depth_max=64)
+        parse(CHAT, body, replace(MAXIMA, json_depth_max=64))
     assert caught.value.param is None
 
 
@@ -287,7 +321,7 @@ def nested(depth: int) -> Any:
     return [nested(depth - 1)] if depth else "deep"
 
 
-@pytest.mark.parametrize("field", ["messages", "stop", "unknown"])
+@pytest.mark.parametrize("field", ["messages", "documents", "unknown"])
 def test_nesting_is_bounded_everywhere(field: str) -> None:
     # The body itself is the first of ten levels, and messages are lists of objects.
     at_the_bound = [{"role": "user", "more": nested(7)}] if field == "messages" else nested(9)

@@ -63,15 +63,30 @@ def test_arguments_that_are_no_json_count_as_text(arguments: Any) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        [{"type": "image_url", "image_url": {"url": "http://example.org/a.png"}}],
-        [{"image_url": "http://example.org/a.png"}],
+        [{"image_url": {"url": "http://example.org/a.png"}}],
+        [{"type": "image_pil", "image_pil": {}}],
+        [{"type": ["image_url"]}],
         [{"type": "text", "text": "look:"}, {"type": "input_audio", "input_audio": {}}],
         [7],
     ],
 )
-def test_media_are_refused(content: Any) -> None:
-    with pytest.raises(MalformedRequest, match="Only text"):
+def test_parts_that_are_no_text_and_no_plain_media_are_refused(content: Any) -> None:
+    with pytest.raises(MalformedRequest) as caught:
         of_chat(said(content))
+    assert caught.value.param == "messages"
+
+
+def test_media_are_listed_and_their_bytes_left_out() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}}
+    text = {"type": "text", "text": "\u00e9"}
+    prompt = of_chat(said([text, image]))
+    assert prompt.media == (image["image_url"],)
+    assert prompt.text_bytes == of_chat(said([text])).text_bytes
+
+
+def test_arguments_that_would_take_long_to_parse_count_as_more_than_any_context() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "[" + "1e15," * 30_000 + "1]"}}
+    assert of_chat({"messages": [{"role": "assistant", "tool_calls": [call]}]}).text_bytes >= 2**31
 
 
 @pytest.mark.parametrize("messages", [[{}], [{"role": ""}], [{"role": 1}], [{"content": "hi"}]])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, render
 from policies.quota import Ask
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
-from proxy.errors import ApiError, Code
+from proxy.errors import ApiError, Code, InvalidRequest
 from proxy.identity.principal import Principal
 from proxy.settings.loading import parse
 from proxy.settings.sections import Bounds
@@ -135,3 +135,43 @@ def test_a_salt_tells_nothing_without_the_secret(catalog: Catalog) -> None:
     assert salt == understood.cache_salt(b"secret")
     assert salt != understood.cache_salt(b"another")
     assert "acme" not in salt
+
+
+MEDIA_CONFIG = CONFIG.replace(
+    "template_tokens = 10",
+    'template_tokens = 10\nmedia = { tokens_max = 700, items_max = 2, domains = ["media.example.com"] }',
+    1,
+)
+
+
+def shown(*urls: str) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"model": "demo", "messages": [{"role": "user", "content": [{"type": "text", "text": "é?"}, *parts]}]}
+
+
+def test_each_item_is_reserved_at_its_most_and_its_bytes_are_not_counted(tmp_path: Path) -> None:
+    shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
+    inline = "data:image/png;base64," + "A" * 3_000
+    bounds = [call(shows, shown(*[inline] * items)).ask(0).prompt_tokens for items in range(3)]
+    assert [each - bounds[0] for each in bounds] == [0, 700, 1_400]
+
+
+def test_a_url_goes_on_as_it_was_checked(tmp_path: Path) -> None:
+    shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
+    understood = call(shows, shown("HTTPS://MEDIA.example.com.:443/a.png"))
+    assert understood.inquiry.media[0]["url"] == "https://media.example.com/a.png"
+    body, _ = render(understood.inquiry, model="m", max_completion=1, cache_salt="s", extra_fields=())
+    assert b'"https://media.example.com/a.png"' in body
+
+
+@pytest.mark.parametrize("urls", [["https://evil.example/a"], ["data:image/png;base64,AA"] * 3])
+def test_media_beyond_what_the_model_may_be_shown_are_refused(tmp_path: Path, urls: list[str]) -> None:
+    shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
+    with pytest.raises(InvalidRequest) as caught:
+        call(shows, shown(*urls))
+    assert caught.value.param == "messages"
+
+
+def test_a_model_without_media_takes_text_only(catalog: Catalog) -> None:
+    with pytest.raises(InvalidRequest, match="only text"):
+        call(catalog, shown("data:image/png;base64,AA"))
