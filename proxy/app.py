@@ -38,8 +38,10 @@ from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.embedded import EmbeddedRedis, EmbeddedRedisUnusable
 from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
+from proxy.store.journal.journal import Journal
 from proxy.store.lock import DataDirInUse
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.replay import Replay
 from proxy.store.revocations import Revocations
 from proxy.store.sweeper import Sweeper
 
@@ -93,8 +95,11 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
             meter = Meter(metrics)
             store = RedisReservations(connection, incarnation, corrected=meter.corrected)
             async with (
+                _journal(settings, incarnation, metrics) as journal,
+                _replay(store, journal, incarnation, metrics),
+                # After the replay: what a dead gateway wrote down is more than its last progress.
                 Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
-                Ends(store, billed=metrics.billed, failed=metrics.settle_failed) as ends,
+                Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed) as ends,
                 Progress(store, settings.ledger.progress_s) as progress,
             ):
                 metrics.reservations_open(lambda: len(progress) + len(ends))
@@ -135,6 +140,26 @@ async def _redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connecti
         except (EmbeddedRedisUnusable, DataDirInUse, ChildFailed, UnsafeRedis, LedgerUnavailable) as error:
             raise Fatal(str(error)) from error
         yield connection
+
+
+@asynccontextmanager
+async def _journal(settings: Settings, incarnation: Incarnation, metrics: Metrics) -> AsyncIterator[Journal]:
+    """Keep the write-ahead log of this start for the block."""
+    root = settings.redis.data_dir / "journal"
+    journal = Journal(root, incarnation.id, observe=metrics.journal_wrote, failed=metrics.journal_failed)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(journal)
+        except OSError as error:
+            raise Fatal(f"the write-ahead log cannot be kept in {root}: {error}") from error
+        metrics.journal_holds(lambda: journal.unsettled, lambda: journal.size)
+        yield journal
+
+
+def _replay(store: RedisReservations, journal: Journal, incarnation: Incarnation, metrics: Metrics) -> Replay:
+    replay = Replay(store, journal, incarnation.beat, billed=metrics.billed)
+    incarnation.when_restarted(replay.restarted)
+    return replay
 
 
 def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:

@@ -169,6 +169,14 @@ class LedgerUnavailable(ApiError):
         super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
 
 
+class JournalUnavailable(ApiError):
+    """The gateway's own disk does not take what was used: nothing is begun that could not be billed."""
+
+    def __init__(self) -> None:
+        message = "The gateway cannot write its log of what is used; try again shortly."
+        super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
+
+
 class InternalError(ApiError):
     """A bug of ours: the client learns no more than that, and the log has the rest."""
 

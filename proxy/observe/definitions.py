@@ -143,6 +143,29 @@ SETTLE_FAILURES = Definition(
     Kind.COUNTER,
     "Settlements and releases that Redis did not take.",
 )
+LEDGER_LAG = Definition(
+    "tollway_ledger_lag_records",
+    Kind.GAUGE,
+    "Settlements in this gateway's write-ahead log that Redis is not known to have.",
+)
+JOURNAL_BYTES = Definition(
+    "tollway_journal_bytes",
+    Kind.GAUGE,
+    "Size of this gateway's write-ahead log.",
+)
+JOURNAL_SECONDS = Definition(
+    "tollway_journal_seconds",
+    Kind.HISTOGRAM,
+    "Writes to the write-ahead log, each until it is on the disk.",
+    (),
+    _OWN_WORK_BUCKETS,
+)
+JOURNAL_FAILURES = Definition(
+    "tollway_journal_failures_total",
+    Kind.COUNTER,
+    "Writes to the write-ahead log that failed (write), and entries found damaged (damage).",
+    ("kind",),
+)
 REPLICA_UP = Definition(
     "tollway_replica_up",
     Kind.GAUGE,
@@ -193,6 +216,10 @@ CATALOGUE = (
     CREDITED_MICROS,
     RESERVATIONS_OPEN,
     SETTLE_FAILURES,
+    LEDGER_LAG,
+    JOURNAL_BYTES,
+    JOURNAL_SECONDS,
+    JOURNAL_FAILURES,
     REPLICA_UP,
     REDIS_SECONDS,
     KEY_FETCHES,

@@ -34,6 +34,8 @@ from proxy.observe.definitions import Definition
 USER_SERIES_MAX = 10_000
 OTHER_USERS = "other"
 """The `user` of everybody beyond the cap."""
+WRITE, DAMAGE = "write", "damage"
+"""The kinds of failures of the write-ahead log: a write that failed, an entry that cannot be read."""
 RETRIED = "retried"
 """The `reason` of waste in an exchange that succeeded: an attempt before the last."""
 
@@ -128,12 +130,18 @@ class Metrics:
         self._stripped = _Children(self._counter(definitions.STRIPPED_FIELDS).labels)
         self._key_fetches = _Children(self._counter(definitions.KEY_FETCHES).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
+        self._journal_failures = _Children(self._counter(definitions.JOURNAL_FAILURES).labels)
+        for kind in (WRITE, DAMAGE):
+            # There from the start, so that the first failure is seen as an increase.
+            self._journal_failures[kind,].inc(0)
 
     def _register_gauges(self) -> None:
         self._inflight = self._gauge(definitions.INFLIGHT)
         self._inflight_children = _Children(self._inflight.labels)
         self._replica_up = self._gauge(definitions.REPLICA_UP)
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
+        self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
+        self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
         self._gauge(definitions.BUILD).labels(__version__, platform.python_version()).set(1)
 
     def _register_histograms(self) -> None:
@@ -148,6 +156,7 @@ class Metrics:
             )
         )
         self._redis = _Children(self._histogram(definitions.REDIS_SECONDS).labels)
+        self._journal = self._histogram(definitions.JOURNAL_SECONDS)
 
     def _counter(self, metric: Definition) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
@@ -236,6 +245,19 @@ class Metrics:
     def keys_fetched(self, issuer: str, ok: bool) -> None:  # noqa: FBT001
         """Count a try to fetch an issuer's published keys."""
         self._key_fetches[issuer, "ok" if ok else "failed"].inc()
+
+    def journal_wrote(self, seconds: float) -> None:
+        """Note one write to the write-ahead log; safe in another thread."""
+        self._journal.observe(seconds)
+
+    def journal_failed(self, kind: str) -> None:
+        """Count a write to the log that failed, or an entry that is damaged."""
+        self._journal_failures[(kind,)].inc()
+
+    def journal_holds(self, records: Callable[[], int], size: Callable[[], int]) -> None:
+        """Ask, in any thread, how many entries await Redis and how many bytes the log has, whenever it is shown."""
+        self._ledger_lag.set_function(records)
+        self._journal_bytes.set_function(size)
 
     def fields_stripped(self, endpoint: str, count: int) -> None:
         """Count request fields that the endpoint's allow-list does not have."""

@@ -27,11 +27,13 @@ class Admit:
     @asynccontextmanager
     async def __call__(self, call: Call, tally: Tally) -> AsyncIterator[Reservation]:
         """
-        Hold a reservation for the block; raise `ApiError` with the refusing limit's own wait.
+        Hold a reservation for the block; raise `ApiError` with the refusing limit's own wait, or because what is used
+        could not be written down.
 
         Leaving the block settles what a replica may have worked on and releases the rest, also when cancelled while
         the answer of the reserve itself is outstanding.
         """
+        self._ends.check()
         ask = call.ask(self._holds.expected_us(call.model.name))
         tally.prompt_reserved = ask.prompt_tokens
         with self._progress.following(tally):

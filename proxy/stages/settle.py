@@ -1,5 +1,6 @@
 """The end of a reservation: post what was used and append its FINAL record, or give all of it back. Once, shielded."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -7,7 +8,9 @@ from engine.shielding import shielded
 from engine.usage import Usage
 from proxy.billing.record import CLIENT_CLOSED
 from proxy.call import Call
-from proxy.store.ends import Ends, Release, Settle
+from proxy.errors import JournalUnavailable
+from proxy.store.end import Release, Settle
+from proxy.store.ends import Ends
 from proxy.tally import Tally
 
 
@@ -15,8 +18,8 @@ class Reservation:
     """
     What one exchange holds on the limits of its plan, from admit to settle.
 
-    A store that does not answer now is no reason to break an answer: the end is owed (`proxy.store.ends`), and the
-    reservation stays open until it is taken.
+    A store that does not answer now is no reason to break an answer: the end is on the gateway's own disk and owed
+    (`proxy.store.ends`), and the reservation stays open until it is taken.
     """
 
     def __init__(self, ends: Ends, call: Call, tally: Tally) -> None:
@@ -36,7 +39,9 @@ class Reservation:
         if not self._open:
             return
         if self._tally.reached:
-            await self.settle()
+            # Owed in memory all the same; the client is told what ended the exchange, not that.
+            with suppress(JournalUnavailable):
+                await self.settle()
         else:
             self._open = False
             await shielded(self._ends.release(self._released()))
@@ -51,7 +56,11 @@ class Reservation:
         self._ends.owe(self._released())
 
     async def settle(self) -> None:
-        """Post the tally's usage and append the FINAL record; a second call does nothing."""
+        """
+        Post the tally's usage and append the FINAL record; a second call does nothing.
+
+        Raises: JournalUnavailable, when neither the disk nor Redis took it: then the answer must not end well.
+        """
         if self._open:
             self._open = False
             await shielded(self._settle())

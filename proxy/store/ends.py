@@ -2,62 +2,42 @@
 The ends of this gateway's reservations: settled or released now, or owed and sent again until the store takes them.
 
 Rules:
+- A settle is written to the gateway's own disk (`journal`) and to Redis side by side. It counts as ended with either of
+  them: what only the disk has is sent again by `replay`, also by the next start.
+- Where neither takes it, it is owed in memory, its client is told an error instead of the answer's end, and nobody is
+  admitted until the disk can be written again.
 - An end that the store did not answer is owed. It may have arrived all the same; sending it again changes nothing.
 - A record is told to `billed` once, when it is known to be the exchange's own FINAL, however late the answer comes.
-- What is owed is sent in order, each second. What fails again goes to the back: an end that Redis never takes holds up
-  no other.
-- At most `OWED_MAX` settles and as many releases are remembered, apart: an outage makes a release of every request
-  that it refuses, and none of these may push out a bill. One beyond is logged; a sweeper ends it from its last
-  progress, once this gateway has ended.
-
-What is owed lives in memory only: if this gateway is killed, its last progress is billed. The two lines are the place
-of a write-ahead log.
+- Releases are not written to the disk: a sweeper gives back what a dead gateway held.
+- At most `OWED_MAX` settles that no disk has and as many releases are remembered, apart. One beyond is logged.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from types import TracebackType
 
 from engine.background import Background
-from policies.quota import Limit
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import LedgerUnavailable
+from proxy.errors import JournalUnavailable, LedgerUnavailable
+from proxy.store.end import End, Release, Settle, written
+from proxy.store.journal.group import Append
+from proxy.store.journal.journal import Journal
+from proxy.store.replay import LAST_TRY_S_MAX, RETRY_S, send_again
 from proxy.store.reservations import Reservations
 
+__all__ = ["End", "Ends", "Release", "Settle"]
+
 OWED_MAX = 100_000
-RETRY_S = 1.0
-LAST_TRY_S_MAX = 5.0
-"""How long leaving may take to send what is still owed."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """The end of an exchange that a replica may have worked on; `record` is its FINAL."""
-
-    record: ExchangeRecord
-    limits: tuple[Limit, ...]
-    unobserved: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The end of an exchange that no replica saw."""
-
-    record: ExchangeRecord
-    limits: tuple[Limit, ...]
-
-
-End = Settle | Release
-
-
 class Ends(Background):
     """
-    End reservations: `async with Ends(store, billed=..., failed=...)` sends again what is owed, until it is left.
+    End reservations: `async with Ends(store, journal, billed=..., failed=...)` sends again what is owed in memory.
 
     `billed` is told each record whose settle was answered late; `failed` is called for each end that was not taken when
     it was first sent.
@@ -67,6 +47,7 @@ class Ends(Background):
     def __init__(
         self,
         store: Reservations,
+        journal: Journal,
         *,
         billed: Callable[[ExchangeRecord], None],
         failed: Callable[[], None],
@@ -75,39 +56,60 @@ class Ends(Background):
     ) -> None:
         super().__init__(self._send_on, "tollway-owed")
         self._store = store
+        self._journal = journal
         self._billed = billed
         self._failed = failed
         self._retry_s = retry_s
         self._owed_max = owed_max
-        self._settles: deque[End] = deque()
-        self._releases: deque[End] = deque()
+        self._unwritten: deque[Settle] = deque()
+        self._releases: deque[Release] = deque()
 
     def __len__(self) -> int:
-        """Return how many ends are owed."""
-        return len(self._settles) + len(self._releases)
+        """Return how many ends are owed, on the disk and in memory."""
+        return self._journal.owed + len(self._unwritten) + len(self._releases)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Send what is owed a last time. What is left then is logged and left to another gateway's sweeper."""
+        """Send what is owed in memory a last time. What is left then is logged and left to another's sweeper."""
         await super().__aexit__(kind, error, trace)
         try:
             async with asyncio.timeout(LAST_TRY_S_MAX):
                 await self.send_owed()
-        except (LedgerUnavailable, TimeoutError):
+        except (LedgerUnavailable, JournalUnavailable, TimeoutError):
             _log.warning("owed_failed", exc_info=True)
-        for end in (*self._settles, *self._releases):
+        left: tuple[End, ...] = (*self._unwritten, *self._releases)
+        for end in left:
             _lost(end)
 
+    def check(self) -> None:
+        """
+        Refuse to begin what could not be billed if Redis failed too.
+
+        Raises: JournalUnavailable.
+        """
+        if not self._journal.writable:
+            raise JournalUnavailable
+
     async def settle(self, end: Settle) -> bool:
-        """Settle now, or owe it; tell whether the ledger has answered that the record is the exchange's own FINAL."""
+        """
+        Settle now, or owe it; tell whether the ledger has answered that the record is the exchange's own FINAL.
+
+        Raises: JournalUnavailable, when neither the disk nor Redis took it; it is owed in memory.
+        """
+        append = self._journal.append(written(end))
         try:
-            return await self._settle(end)
-        except LedgerUnavailable:
+            settlement = await self._store.settle(end.record, end.limits, unobserved=end.unobserved)
+        except Exception as fault:
             _log.exception("settle_failed", extra={"request_id": end.record.request_id})
             self._failed()
-            self.owe(end)
-            return False
+            await self._owe(end, append)
+            if isinstance(fault, LedgerUnavailable):
+                return False
+            raise
+        with suppress(JournalUnavailable):
+            self._journal.settled(await append)
+        return settlement.ours
 
     async def release(self, end: Release) -> None:
         """Release now, or owe it."""
@@ -118,50 +120,73 @@ class Ends(Background):
             self._failed()
             self.owe(end)
 
-    def owe(self, end: End) -> None:
-        """Send it later, without trying now."""
-        line = self._settles if isinstance(end, Settle) else self._releases
-        if len(line) < self._owed_max:
-            line.append(end)
+    def owe(self, end: Release) -> None:
+        """Release later, without trying now."""
+        if len(self._releases) < self._owed_max:
+            self._releases.append(end)
         else:
             _lost(end)
 
     async def send_owed(self) -> None:
         """
-        Send what is owed, the settles beside the releases, each up to the first that fails.
+        Send what is owed in memory, the settles beside the releases, each up to the first that fails.
 
-        Raises: LedgerUnavailable.
+        Raises: LedgerUnavailable, JournalUnavailable.
         """
-        lines = (self._settles, self._releases)
-        for fault in await asyncio.gather(*map(self._send, lines), return_exceptions=True):
+        sent = (self._send_releases(), self._send_unwritten())
+        for fault in await asyncio.gather(*sent, return_exceptions=True):
             if fault is not None:
                 raise fault
 
-    async def _send(self, line: deque[End]) -> None:
-        while line:
+    async def _owe(self, end: Settle, append: Append) -> None:
+        try:
+            self._journal.owe(await append)
+        except JournalUnavailable:
+            if len(self._unwritten) < self._owed_max:
+                self._unwritten.append(end)
+            else:
+                _lost(end)
+            raise
+
+    async def _send_releases(self) -> None:
+        while self._releases:
             # It stays the first until it is answered, so that a cancellation meanwhile loses nothing.
+            end = self._releases[0]
             try:
-                await self._send_again(line[0])
+                await self._store.release(end.record, end.limits)
             except Exception:
-                line.rotate(-1)
+                self._releases.rotate(-1)
                 raise
-            line.popleft()
+            self._releases.popleft()
 
-    async def _send_again(self, end: End) -> None:
-        if isinstance(end, Release):
-            await self._store.release(end.record, end.limits)
-        elif await self._settle(end):
+    async def _send_unwritten(self) -> None:
+        while self._unwritten:
+            try:
+                await self._send_again(self._unwritten[0])
+            except Exception:
+                self._unwritten.rotate(-1)
+                raise
+            self._unwritten.popleft()
+
+    async def _send_again(self, end: Settle) -> None:
+        """Bring it to Redis or, at the least, to the disk."""
+        append = self._journal.append(written(end))
+        try:
+            ours = await send_again(self._store, end)
+        except LedgerUnavailable:
+            self._journal.owe(await append)
+            return
+        with suppress(JournalUnavailable):
+            self._journal.settled(await append)
+        if ours:
             self._billed(end.record)
-
-    async def _settle(self, end: Settle) -> bool:
-        return (await self._store.settle(end.record, end.limits, unobserved=end.unobserved)).ours
 
     async def _send_on(self) -> None:
         while True:
             await asyncio.sleep(self._retry_s)
             try:
                 await self.send_owed()
-            except LedgerUnavailable:
+            except (LedgerUnavailable, JournalUnavailable):
                 _log.warning("owed_failed", exc_info=True)
 
 

@@ -17,7 +17,8 @@ class Redis(Section):
     password_file: Location | None = None
     """File that holds the password for `url`; left out where it needs none."""
     data_dir: Location = Path("data")
-    """Folder for what the gateway writes itself: the embedded Redis, the development key, the cache secret."""
+    """Folder for what the gateway writes itself: the write-ahead log, the embedded Redis, the development key, the
+    cache secret. It must be on a disk that outlives the gateway."""
     timeout_s: Seconds = 2.0
     """Deadline of every call, in seconds; past it a request is answered `ledger_unavailable`."""
     allow_unsafe: bool = False

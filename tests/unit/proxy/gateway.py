@@ -27,6 +27,8 @@ from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
 from proxy.store.ends import Ends
+from proxy.store.replay import Replay
+from tests.unit.proxy.memory_journal import MemoryJournal
 from tests.unit.proxy.memory_reservations import NOW_US, MemoryReservations
 from tests.unit.proxy.played_client import PlayedClient
 from tests.unit.proxy.played_upstream import Answer, PlayedUpstream
@@ -94,7 +96,9 @@ class Gateway:
     metrics: Metrics
     pools: dict[str, Pool]
     progress: Progress
+    journal: MemoryJournal
     ends: Ends
+    replay: Replay
     exchange: Exchange
 
     def token(self, tenant: str = "acme", user: str = "ada", plan: str | None = None) -> str:
@@ -181,7 +185,8 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         for model in settings.models
     }
     progress = Progress(store, beat_s=3600)
-    ends = Ends(store, billed=metrics.billed, failed=metrics.settle_failed)
+    journal = MemoryJournal()
+    ends = Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed)
     metrics.reservations_open(lambda: len(progress) + len(ends))
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
@@ -201,6 +206,8 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         metrics=metrics,
         pools=pools,
         progress=progress,
+        journal=journal,
         ends=ends,
+        replay=Replay(store, journal, journal.beat, billed=metrics.billed),
         exchange=exchange,
     )

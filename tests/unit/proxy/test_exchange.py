@@ -541,8 +541,8 @@ async def test_a_settle_that_finds_no_store_breaks_no_answer_and_is_billed_once(
     (failed,) = [record for record in caplog.records if record.message == "settle_failed"]
     assert failed.request_id == told.request_id  # type: ignore[attr-defined]
     gw.store.away = gw.store.unanswered = set()
-    await gw.ends.send_owed()
-    await gw.ends.send_owed()
+    await gw.replay.send_owed()
+    await gw.replay.send_owed()
     assert bill(gw) == told
     assert gw.metric("tollway_requests_total") == gw.metric("tollway_requests_total", outcome="ok") == 1
     assert gw.metric("tollway_tokens_total", kind="completion") == STREAM_USAGE[1]
@@ -557,6 +557,40 @@ async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
     assert gw.metric("tollway_reservations_open") == 1
     gw.store.away = set()
     await gw.ends.send_owed()
+    gw.assert_nothing_is_held()
+
+
+# --- the gateway's own disk is full
+
+
+async def test_while_the_log_cannot_be_written_nobody_is_admitted(folder: Path) -> None:
+    gw = gateway(folder)
+    gw.journal.full = True
+    client = await gw.ask(CHAT_BODY)
+    assert (client.status, code(client)) == (503, "ledger_unavailable")
+    assert "log" in client.json["error"]["message"]
+    assert gw.store.steps == []
+
+
+@pytest.mark.parametrize("redis_takes_it", [True, False])
+async def test_an_answer_ends_well_only_if_its_end_is_somewhere(folder: Path, *, redis_takes_it: bool) -> None:
+    full = asyncio.Event()
+    gw = gateway(folder, a=[replays(STREAM, until=CUT, then=[full, *transcript(STREAM).chunks[CUT:]])])
+    if not redis_takes_it:
+        gw.store.away = {"settle"}
+    client = gw.client(STREAM_BODY)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: client.answer)
+    gw.journal.full = True
+    full.set()
+    await serving
+    if redis_takes_it:
+        assert client.events[-1] == b"[DONE]"
+    else:
+        assert in_band(client) == "stream_truncated"
+        gw.store.away = set()
+        await gw.ends.send_owed()
+    assert tokens(bill(gw)) == STREAM_USAGE
     gw.assert_nothing_is_held()
 
 

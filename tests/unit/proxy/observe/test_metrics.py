@@ -226,3 +226,15 @@ def test_promtool_finds_no_fault() -> None:
     metrics.replica_up("demo", "demo-0", up=True)
     lint = subprocess.run(["promtool", "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False)
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
+
+
+def test_the_write_ahead_log_is_told() -> None:
+    metrics = Metrics()
+    assert read(metrics, "tollway_journal_failures_total", kind="write") == 0, "there before the first failure"
+    metrics.journal_failed("damage")
+    metrics.journal_wrote(0.002)
+    metrics.journal_holds(lambda: 3, lambda: 2_100)
+    assert read(metrics, "tollway_journal_failures_total", kind="damage") == 1
+    assert read(metrics, "tollway_journal_seconds_sum") == pytest.approx(0.002)
+    assert read(metrics, "tollway_ledger_lag_records") == 3
+    assert read(metrics, "tollway_journal_bytes") == 2_100

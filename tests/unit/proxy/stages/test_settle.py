@@ -51,6 +51,7 @@ async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
     assert not tally.billed
     gw.store.away = set()
     await gw.ends.send_owed()
+    await gw.replay.send_owed()
     assert gw.store.steps == [step]
     assert gw.store.ledger == ([tally.final] if reached else [])
 
@@ -72,7 +73,7 @@ async def test_what_is_sent_to_the_ledger_is_the_last_word(gw: Gateway, reservat
         await reservation.settle()
         tally.failed(LookupError())
     gw.store.away = set()
-    await gw.ends.send_owed()
+    await gw.replay.send_owed()
     assert (tally.outcome, [record.outcome for record in gw.store.ledger]) == ("ok", ["ok"])
 
 

@@ -1,16 +1,18 @@
-"""What the store did not take is sent again until it does, and billed once."""
+"""What Redis did not take is on the disk, or in memory where that fails too; it is sent again and billed once."""
 
 import asyncio
+import logging
 from dataclasses import replace
 
 import pytest
 
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import LedgerUnavailable
+from proxy.errors import JournalUnavailable
 from proxy.store import ends as module
 from proxy.store.ends import Ends, Release, Settle
 from tests.records import RECORD
 from tests.unit.proxy.gateway import until
+from tests.unit.proxy.memory_journal import MemoryJournal
 from tests.unit.proxy.memory_reservations import MemoryReservations
 
 
@@ -20,12 +22,18 @@ def store() -> MemoryReservations:
 
 
 @pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
 def billed() -> list[ExchangeRecord]:
     return []
 
 
-def ends_of(store: MemoryReservations, billed: list[ExchangeRecord], *, owed_max: int = 10) -> Ends:
-    return Ends(store, billed=billed.append, failed=lambda: None, retry_s=0, owed_max=owed_max)
+@pytest.fixture
+def ends(store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]) -> Ends:
+    return Ends(store, journal, billed=billed.append, failed=lambda: None, retry_s=0, owed_max=2)
 
 
 def settle(name: str) -> Settle:
@@ -40,103 +48,121 @@ def names(records: list[ExchangeRecord]) -> list[str]:
     return [record.request_id for record in records]
 
 
-async def test_what_is_taken_at_once_is_not_owed(store: MemoryReservations, billed: list[ExchangeRecord]) -> None:
-    ends = ends_of(store, billed)
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records]
+
+
+async def test_what_is_taken_at_once_is_not_owed(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
+) -> None:
     assert await ends.settle(settle("a"))
     await ends.release(release("b"))
     assert (len(ends), names(store.ledger), billed) == (0, ["a"], [])
+    assert (len(journal.payloads), journal.unsettled) == (1, 0)
 
 
-async def test_what_is_owed_is_sent_in_order_until_it_is_taken(
-    store: MemoryReservations, billed: list[ExchangeRecord]
+async def test_a_settle_ends_only_when_the_disk_has_it(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.away = {"settle", "release"}
-    async with ends_of(store, billed) as ends:
-        for name in ("a", "b", "c"):
-            assert not await ends.settle(settle(name))
-        await ends.release(release("d"))
-        assert len(ends) == 4
+    store.away = {"settle"}
+    assert not await ends.settle(settle("a"))
+    assert (len(ends), journal.unsettled, len(journal.payloads)) == (1, 1, 1)
+
+
+async def test_releases_are_sent_again_in_order_until_they_are_taken(ends: Ends, store: MemoryReservations) -> None:
+    store.away = {"release"}
+    async with ends:
+        for name in ("a", "b"):
+            await ends.release(release(name))
         for _ in range(50):
             await asyncio.sleep(0)
-        assert (len(ends), billed) == (4, [])
+        assert len(ends) == 2
         store.away = set()
         await until(lambda: not len(ends))
-    assert sorted(names(store.ledger)) == ["a", "b", "c"]
-    assert names(billed) == names(store.ledger)
-    assert store.steps.count("release") == 1
+    assert store.steps == ["release", "release"]
 
 
-async def test_one_that_is_never_taken_holds_up_no_other(
-    store: MemoryReservations, billed: list[ExchangeRecord], monkeypatch: pytest.MonkeyPatch
+async def test_what_neither_took_is_told_and_owed_in_memory(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
 ) -> None:
-    taken, ends = store.settle, ends_of(store, billed)
-
-    async def but_not_a(record: ExchangeRecord, *args: object, **options: object) -> object:
-        if record.request_id == "a":
-            raise LedgerUnavailable
-        return await taken(record, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(store, "settle", but_not_a)
-    for name in ("a", "b", "c"):
-        ends.owe(settle(name))
-    ends.owe(release("d"))
-    for _ in range(2):
-        with pytest.raises(LedgerUnavailable):
-            await ends.send_owed()
-    assert (len(ends), names(billed), store.steps.count("release")) == (1, ["b", "c"], 1)
-
-
-async def test_what_a_sweep_ended_first_is_not_billed_here(
-    store: MemoryReservations, billed: list[ExchangeRecord]
-) -> None:
-    ends = ends_of(store, billed)
-    await store.release(RECORD, ())
-    ends.owe(Settle(RECORD, (), unobserved=False))
+    journal.full, store.away = True, {"settle", "append_late"}
+    with pytest.raises(JournalUnavailable):
+        await ends.settle(settle("a"))
+    with pytest.raises(JournalUnavailable):
+        ends.check()
+    assert (len(ends), journal.unsettled) == (1, 0)
+    with pytest.raises(JournalUnavailable):
+        await ends.send_owed()
+    journal.full = False
+    ends.check()
     await ends.send_owed()
-    assert (len(ends), billed, store.ledger) == (0, [], [])
+    assert (len(ends), journal.owed, billed) == (1, 1, []), "now the disk has it"
+
+
+async def test_what_neither_took_may_be_taken_by_redis_first(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
+) -> None:
+    journal.full, store.away = True, {"settle"}
+    with pytest.raises(JournalUnavailable):
+        await ends.settle(settle("a"))
+    store.away = set()
+    await ends.send_owed()
+    assert (len(ends), names(billed), names(store.ledger)) == (0, ["a"], ["a"])
+
+
+async def test_what_redis_took_ends_well_though_the_disk_is_full(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal
+) -> None:
+    journal.full = True
+    assert await ends.settle(settle("a"))
+    assert (len(ends), names(store.ledger)) == (0, ["a"])
+
+
+async def test_a_bug_of_the_store_loses_no_settle(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal
+) -> None:
+    store.broken = LookupError()
+    with pytest.raises(LookupError):
+        await ends.settle(settle("a"))
+    assert journal.owed == 1
 
 
 async def test_beyond_the_maximum_an_end_is_logged_and_releases_push_out_no_bill(
-    store: MemoryReservations, billed: list[ExchangeRecord], caplog: pytest.LogCaptureFixture
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ends = ends_of(store, billed, owed_max=2)
+    journal.full, store.away = True, {"settle"}
     for name in ("a", "b", "c"):
         ends.owe(release(name))
-    for name in ("d", "e", "f"):
-        ends.owe(settle(name))
+    caplog.set_level(logging.CRITICAL, module.__name__)
+    for name in ("d", "e"):
+        with pytest.raises(JournalUnavailable):
+            await ends.settle(settle(name))
+    caplog.set_level(logging.ERROR, module.__name__)
+    with pytest.raises(JournalUnavailable):
+        await ends.settle(settle("f"))
     assert len(ends) == 4
-    told = [(record.message, record.request_id) for record in caplog.records]  # type: ignore[attr-defined]
-    assert told == [("end_lost", "c"), ("end_lost", "f")]
+    lost = [record.request_id for record in caplog.records if record.message == "end_lost"]  # type: ignore[attr-defined]
+    assert lost == ["c", "f"]
+
+
+async def test_while_the_disk_works_no_settle_is_lost_however_many_are_owed(
+    ends: Ends, store: MemoryReservations, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.away = {"settle"}
+    for number in range(10):
+        await ends.settle(settle(str(number)))
+    assert len(ends) == 10
+    assert "end_lost" not in told(caplog)
 
 
 async def test_leaving_sends_a_last_time_and_tells_what_is_left(
-    store: MemoryReservations,
-    billed: list[ExchangeRecord],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    ends: Ends, store: MemoryReservations, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Ends(store, billed=billed.append, failed=lambda: None) as ends:
-        ends.owe(settle("a"))
-    assert names(billed) == ["a"]
+    async with ends:
+        ends.owe(release("a"))
+    assert store.steps == ["release"]
     monkeypatch.setattr(module, "LAST_TRY_S_MAX", 0.01)
-    async with Ends(store, billed=billed.append, failed=lambda: None) as ends:
-        store.held["settle"] = asyncio.Event()
-        ends.owe(settle("b"))
-    assert [record.message for record in caplog.records] == ["owed_failed", "end_lost"]
-    assert names(billed) == ["a"]
-
-
-async def test_a_settle_cut_in_the_middle_is_sent_again_and_billed_once(
-    store: MemoryReservations, billed: list[ExchangeRecord]
-) -> None:
-    store.held["settle"] = asyncio.Event()
-    ends = ends_of(store, billed)
-    ends.owe(settle("a"))
-    sending = asyncio.create_task(ends.send_owed())
-    await until(lambda: store.ledger)
-    sending.cancel()
-    await asyncio.wait([sending])
-    assert (len(ends), billed) == (1, [])
-    store.held.clear()
-    await ends.send_owed()
-    assert (len(ends), names(billed), names(store.ledger)) == (0, ["a"], ["a"])
+    async with ends:
+        store.held["release"] = asyncio.Event()
+        ends.owe(release("b"))
+    assert told(caplog) == ["owed_failed", "end_lost"]

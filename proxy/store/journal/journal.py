@@ -1,0 +1,310 @@
+"""
+The write-ahead log of one incarnation: entries are appended here before anybody is told that they are settled.
+
+Rules:
+- Appends that come while the disk is busy share the next write: nobody waits longer than the write under way and its
+  own, and the disk is asked once for all of them.
+- While it cannot be written every append fails at once; a new segment is tried each second until one can be made.
+- A segment goes once all of its entries are known to be settled, and its owner says that this has lasted. So on a disk
+  that works and with a Redis that answers it holds the entries of about `SEGMENT_S` + the owner's horizon; while Redis
+  is away it grows by one line for each settle.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from proxy.observe.metrics import DAMAGE, WRITE
+from proxy.store.journal.folder import Folder, orphans
+from proxy.store.journal.group import Append, Group, Place
+from proxy.store.journal.segment import SUFFIX, Segment
+from proxy.store.journal.thread import Thread
+
+SEGMENT_BYTES_MAX = 8 * 1024 * 1024
+SEGMENT_S = 10.0
+"""A segment takes no more entries when it is this old."""
+WRITE_S_MAX = 2.0
+"""A write that takes longer has failed: the disk hangs."""
+HEAL_S = 1.0
+"""Between two tries while it cannot be written."""
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """
+    `async with Journal(root, name) as journal` owns `root/name`; `adopt` takes over what dead incarnations left.
+
+    `observe` is told the seconds of each write, `failed` the kind of each failure.
+    Raises: OSError on entry, when the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        *,
+        observe: Callable[[float], None] = lambda seconds: None,
+        failed: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        self._root = root
+        self._name = name
+        self._observe = observe
+        self._failed = failed
+        self._segments: list[Segment] = []
+        self._waiting: Group | None = None
+        self._writing: Group | None = None
+        self._fault: BaseException | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._heal: asyncio.TimerHandle | None = None
+        self._active: Segment | None = None
+        """Which segment is appended to; of this and `_made` only the thread knows."""
+        self._made = 0
+
+    async def __aenter__(self) -> Self:
+        """Own a new folder and be ready to append."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = Thread("tollway-journal")
+        try:
+            await self._thread.run(self._begin)
+        except OSError:
+            await self._thread.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every file; what is not settled is found by the next start."""
+        for timer in (self._watch, self._heal):
+            if timer is not None:
+                timer.cancel()
+        self._thread.submit(self._close, lambda _, fault: None)
+        await self._thread.stop()
+        for folder in {segment.folder for segment in self._segments} - {self._folder}:
+            folder.release()
+        if any(segment.folder is self._folder for segment in self._segments):
+            self._folder.release()
+        else:
+            self._folder.delete()
+
+    @property
+    def writable(self) -> bool:
+        """Tell whether the last that was tried could be written."""
+        return self._fault is None
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the segments, those of dead incarnations too."""
+        return tuple(self._segments)
+
+    @property
+    def unsettled(self) -> int:
+        """Return how many entries are on the disk and not known to be settled."""
+        return sum(segment.unsettled for segment in self._segments)
+
+    @property
+    def owed(self) -> int:
+        """Return how many entries must be sent again."""
+        return sum(len(segment.owed) for segment in self._segments)
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes of entries are on the disk."""
+        return sum(segment.size for segment in self._segments)
+
+    def append(self, payload: bytes) -> Append:
+        """Begin to append a payload without a line end in it; the answer is awaited."""
+        group = self._waiting
+        if group is None:
+            group = Group(self._loop)
+            if self._fault is not None:
+                append = group.add(payload)
+                group.failed(self._fault)
+                return append
+            self._waiting = group
+            if self._writing is None:
+                # Not at once: what else is ready in this turn of the loop goes with it.
+                self._loop.call_soon(self._write_next)
+        return group.add(payload)
+
+    def owe(self, place: Place) -> None:
+        """Note that an entry must be sent again."""
+        place.segment.owed.append(place.start)
+
+    def settled(self, place: Place) -> None:
+        """Note that an entry is settled."""
+        segment = place.segment
+        segment.unsettled -= 1
+        segment.settled_at = time.monotonic()
+
+    async def read(self, segment: Segment, places: Sequence[int]) -> list[bytes | None]:
+        """Return the payloads at these places; None, told as damage, for what is not what was written."""
+        found = await self._thread.run(partial(segment.read, places))
+        for place, payload in zip(places, found, strict=True):
+            if payload is None:
+                _log.error("journal_damaged", extra={"path": str(segment.path), "place": place})
+                self.damaged()
+        return found
+
+    def damaged(self) -> None:
+        """Count an entry that cannot be read."""
+        self._failed(DAMAGE)
+
+    async def entries(self, segment: Segment) -> tuple[int, ...]:
+        """Return where every entry of a segment begins, settled or not."""
+        return await self._thread.run(segment.entries)
+
+    async def adopt(self) -> int:
+        """Take over the segments of every incarnation that has ended; return how many entries are owed thereby."""
+        adopted = await self._thread.run(self._adopted)
+        self._segments = adopted + self._segments
+        return sum(segment.unsettled for segment in adopted)
+
+    async def trim(self, settled_before: float) -> int:
+        """Delete the segments whose entries were all settled by then (monotonic seconds); return how many."""
+        await self._thread.run(self._close_old)
+        gone = [each for each in self._segments if not each.open and not each.unsettled]
+        gone = [each for each in gone if each.settled_at < settled_before]
+        kept = [each for each in self._segments if each not in gone]
+        empty = {each.folder for each in gone} - {each.folder for each in kept} - {self._folder}
+
+        def delete() -> None:
+            for segment in gone:
+                segment.delete()
+            for folder in empty:
+                folder.delete()
+
+        await self._thread.run(delete)
+        self._segments = [each for each in self._segments if each not in gone]
+        return len(gone)
+
+    def _write_next(self) -> None:
+        group, self._waiting = self._waiting, None
+        if group is None:
+            return
+        self._writing = group
+        self._watch = self._loop.call_later(WRITE_S_MAX, self._hangs, group)
+        self._thread.submit(partial(self._write, group), partial(self._told, group))
+
+    def _told(self, group: Group, written: tuple[Segment, int] | None, fault: Exception | None) -> None:
+        assert self._watch is not None
+        self._watch.cancel()
+        self._writing = None
+        if group.done():
+            # It was given up; nobody counts on these entries, and what is not counted must not be sent.
+            if written is not None:
+                self._thread.submit(partial(self._take_back, *written), lambda _, fault: None)
+        elif written is None:
+            assert fault is not None
+            self._fail(fault, group)
+        else:
+            segment, start = written
+            if segment not in self._segments[-1:]:
+                self._segments.append(segment)
+            segment.unsettled += len(group.lines)
+            group.written(segment, start)
+            self._write_next()
+
+    def _hangs(self, group: Group) -> None:
+        self._fail(TimeoutError(f"the disk did not answer within {WRITE_S_MAX:g} s"), group)
+
+    def _fail(self, fault: BaseException, group: Group) -> None:
+        _log.error("journal_failed", exc_info=fault)
+        self._failed(WRITE)
+        self._fault = fault
+        group.failed(fault)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.failed(fault)
+        self._heal = self._loop.call_later(HEAL_S, self._try_to_heal)
+
+    def _try_to_heal(self) -> None:
+        self._thread.submit(self._make, self._healed)
+
+    def _healed(self, _: None, fault: Exception | None) -> None:
+        if fault is None:
+            self._fault = None
+            _log.warning("journal_healed")
+        else:
+            self._failed(WRITE)
+            self._heal = self._loop.call_later(HEAL_S, self._try_to_heal)
+
+    # From here on: in the thread.
+
+    def _begin(self) -> None:
+        self._folder = Folder.made(self._root, self._name)
+        try:
+            self._make()
+        except OSError:
+            self._folder.delete()
+            raise
+
+    def _write(self, group: Group) -> tuple[Segment, int]:
+        began = time.perf_counter()
+        if self._active is None or _is_full(self._active):
+            self._make()
+        active = self._active
+        assert active is not None
+        try:
+            start = active.append(b"".join(group.lines))
+        except OSError:
+            self._close()
+            raise
+        self._observe(time.perf_counter() - began)
+        return active, start
+
+    def _make(self) -> None:
+        self._close()
+        self._made += 1
+        self._active = Segment.made(self._folder, self._made)
+
+    def _close_old(self) -> None:
+        if self._active is not None and self._active.size and _is_full(self._active):
+            self._close()
+
+    def _close(self) -> None:
+        active, self._active = self._active, None
+        if active is not None:
+            active.close()
+            if not active.size:
+                active.delete()
+
+    def _take_back(self, segment: Segment, start: int) -> None:
+        self._close()
+        segment.cut(start)
+        if not segment.size:
+            segment.delete()
+
+    def _adopted(self) -> list[Segment]:
+        found: list[Segment] = []
+        for folder in orphans(self._root):
+            try:
+                segments = [self._found(folder, path) for path in sorted(folder.path.glob(f"*{SUFFIX}"))]
+            except OSError:
+                # The next try begins anew; nothing of it is deleted meanwhile.
+                _log.exception("journal_unreadable", extra={"path": str(folder.path)})
+                self._loop.call_soon_threadsafe(self._failed, DAMAGE)
+                folder.release()
+                continue
+            found += segments
+            if not segments:
+                folder.delete()
+        return found
+
+    def _found(self, folder: Folder, path: Path) -> Segment:
+        segment, damaged = Segment.found(folder, path)
+        if damaged:
+            aside = folder.keep_aside(path.name, damaged)
+            self._loop.call_soon_threadsafe(self._failed, DAMAGE)
+            _log.error("journal_damaged", extra={"path": str(path), "lines": len(damaged), "kept": str(aside)})
+        return segment
+
+
+def _is_full(segment: Segment) -> bool:
+    return segment.size >= SEGMENT_BYTES_MAX or time.monotonic() - segment.opened_at >= SEGMENT_S

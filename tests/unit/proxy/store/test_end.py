@@ -1,0 +1,27 @@
+import orjson
+import pytest
+
+from policies.quota import Limit, Per, Scope, Unit
+from proxy.store.end import Settle, read, written
+from tests.records import RECORD
+
+LIMITS = (Limit(Scope.USER, Unit.TOKENS, 2**53 - 1, Per.DAY), Limit(Scope.USER, Unit.CONCURRENT, 2, None))
+
+
+@pytest.mark.parametrize("unobserved", [True, False])
+def test_what_is_written_is_read(*, unobserved: bool) -> None:
+    end = Settle(RECORD, LIMITS, unobserved)
+    assert b"\n" not in written(end)
+    assert read(written(end)) == end
+
+
+def test_a_field_that_is_not_known_is_passed_over() -> None:
+    text = orjson.loads(written(Settle(RECORD, LIMITS, unobserved=False)))
+    text["record"]["mood"] = "good"
+    assert read(orjson.dumps(text)).record == RECORD
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"7", b'{"record": {"source": "gossip"}}', b'{"record": []}'])
+def test_what_is_no_settle_is_a_value_error(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        read(text)
