@@ -268,17 +268,26 @@ async def record_overload(address: str, folder: Path) -> None:
         writer.close()
 
 
+async def record_aborted(address: str, one: ById) -> dict[str, Any]:
+    """Send one request, abort it by its ids, and return its transcript."""
+    if one.held:
+        await record(address, Case("", "POST", "/pause?mode=keep"))
+    try:
+        aborted = asyncio.create_task(record(address, one.case))
+        # An abort that comes before the replica knows the request does nothing, so it is sent until the request ends.
+        while not aborted.done():
+            await asyncio.wait({aborted}, timeout=0.3)
+            await record(address, abort_of("", *one.ids))
+        return ends_of(await aborted)
+    finally:
+        if one.held:
+            await record(address, Case("", "POST", "/resume"))
+
+
 async def record_by_id(address: str, folder: Path) -> None:
     """Record what an aborted request answers, and what the abort does."""
     for one in BY_ID:
-        if one.held:
-            await record(address, Case("", "POST", "/pause?mode=keep"))
-        aborted = asyncio.create_task(record(address, one.case))
-        await asyncio.sleep(0.3)
-        await record(address, abort_of("", *one.ids))
-        save(folder, one.case.name, ends_of(await aborted))
-        if one.held:
-            await record(address, Case("", "POST", "/resume"))
+        save(folder, one.case.name, await record_aborted(address, one))
     for case in BY_ID_ANSWERS:
         save(folder, case.name, await record(address, case))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from tests.record_vllm import KEPT_AT_EACH_END
 from tests.sim_process import parsed
 
 SAID = ("object", "finish_reason", "role", "index", "model", "message", "type", "code", "param", "detail")
@@ -77,3 +78,19 @@ def assert_usage_consistent(response: dict[str, Any], n: int) -> None:
     final = usages[-1][1]
     assert final["completion_tokens"] == sum(usage["completion_tokens"] for usage in latest.values())
     assert final["prompt_tokens"] == sum(latest[index]["prompt_tokens"] for index in range(0, len(latest), n))
+
+
+def whoever(frame: Any) -> Any:
+    """Leave out which choice a content frame belongs to: choices are free to take turns."""
+    if isinstance(frame, dict) and frame.get("choices") and frame["choices"][0]["finish_reason"] is None:
+        return {**frame, "choices": [{**frame["choices"][0], "index": 0}]}
+    return frame
+
+
+def assert_ends_alike(simulated: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Compare two long streams by their heads, their first frames and their last."""
+    assert head_of(simulated) == head_of(recorded)
+    first, last = slice(KEPT_AT_EACH_END), slice(-KEPT_AT_EACH_END, None)
+    for part in (first, last):
+        ours, theirs = ([parsed(chunk) for chunk in one["chunks"][part]] for one in (simulated, recorded))
+        assert [shape(whoever(frame)) for frame in ours] == [shape(whoever(frame)) for frame in theirs]

@@ -9,13 +9,12 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.record_vllm import BUSY, BY_ID, CONTINUOUS, KEPT_AT_EACH_END, ById, Case, chat, ends_of, record, send
-from tests.shapes import assert_alike, assert_usage_consistent, head_of, shape, shape_of_body
-from tests.sim_process import SimProcess, parsed, running_sim
+from tests.shapes import assert_alike, assert_ends_alike, assert_usage_consistent, head_of, shape_of_body
+from tests.sim_process import SimProcess, running_sim
 
 FOLDER = Path(__file__).parent.parent / "data" / "vllm-0.32.0"
 TRANSCRIPTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -113,22 +112,6 @@ async def test_a_request_aborted_by_its_id_ends_as_recorded(sim: SimProcess, by_
     simulated = ends_of(await aborted)["response"]
     assert answer == {"status": "aborted", "aborted": len(by_id.ids)}
     (assert_ends_alike if "elided" in recorded else assert_alike)(simulated, recorded)
-
-
-def whoever(frame: Any) -> Any:
-    """Leave out which choice a content frame belongs to: choices are free to take turns."""
-    if isinstance(frame, dict) and frame.get("choices") and frame["choices"][0]["finish_reason"] is None:
-        return {**frame, "choices": [{**frame["choices"][0], "index": 0}]}
-    return frame
-
-
-def assert_ends_alike(simulated: dict[str, Any], recorded: dict[str, Any]) -> None:
-    """Compare two long streams by their heads, their first frames and their last."""
-    assert head_of(simulated) == head_of(recorded)
-    first, last = slice(KEPT_AT_EACH_END), slice(-KEPT_AT_EACH_END, None)
-    for part in (first, last):
-        ours, theirs = ([parsed(chunk) for chunk in one["chunks"][part]] for one in (simulated, recorded))
-        assert [shape(whoever(frame)) for frame in ours] == [shape(whoever(frame)) for frame in theirs]
 
 
 def test_the_shape_tells_answers_apart() -> None:

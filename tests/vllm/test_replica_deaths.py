@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,9 +19,8 @@ GONE_S_MAX = 45.0
 
 
 @pytest.fixture
-async def both_back(fleet: Fleet) -> AsyncIterator[None]:
-    """Leave the fleet whole, also after a failure."""
-    yield
+async def both_back(fleet: Fleet) -> None:
+    """Wait until the replica that the test before ended is back."""
     for replica in REPLICAS:
         await fleet.back(replica)
 
