@@ -1,0 +1,177 @@
+"""One gateway process of a world: every production object of `proxy.app.running` that needs no socket."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from engine.openai import CHAT
+from policies.quota import Ask, Granted, Limit, Refused
+from proxy.billing.charging import charged
+from proxy.billing.record import ExchangeRecord
+from proxy.catalog import Catalog
+from proxy.downstream import Downstream
+from proxy.edge.bodies import Bodies
+from proxy.errors import LedgerUnavailable
+from proxy.exchange import Exchange
+from proxy.identity.principal import Principal
+from proxy.identity.tokens import Verifier
+from proxy.observe.metrics import Metrics
+from proxy.replicas import pooled
+from proxy.settings import Settings
+from proxy.stages.admit import Admit
+from proxy.stages.authenticate import Authenticate
+from proxy.stages.meter import Meter
+from proxy.stages.progress import Progress
+from proxy.stages.relay import Relay
+from proxy.stages.turn import Holds, TakeTurn
+from proxy.store.ends import Ends
+from proxy.store.incarnation import Incarnation
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.sweeper import Sweeper
+from tests.simulation.client import SimClient
+from tests.simulation.fleet import SimUpstream
+from tests.simulation.loop import Process
+from tests.simulation.network import Line, LossyConnection
+
+RESTART_S = 1.0
+_BODIES_BYTES_MAX = 2**20
+
+
+class Believing(Authenticate):
+    """Believes who a client says it is; forged tokens are another suite's."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        super().__init__(Verifier(settings, catalog))
+        self._catalog = catalog
+
+    async def __call__(self, downstream: Downstream) -> Principal:
+        """Return who is asking."""
+        tenant, _, user = (downstream.header("authorization") or "").partition("/")
+        found = self._catalog.tenant(tenant)
+        assert found is not None
+        return Principal(tenant, user, found.default_plan.name)
+
+
+class WitnessedReservations(RedisReservations):
+    """The real store's client; it remembers what was asked for each request."""
+
+    def __init__(
+        self, connection: LossyConnection, incarnation: Incarnation, meter: Meter, asked: dict[str, Ask]
+    ) -> None:
+        super().__init__(connection, incarnation, corrected=meter.corrected)
+        self._asked = asked
+
+    async def reserve(self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask) -> Granted | Refused:
+        """Reserve, and note for what."""
+        self._asked[draft.request_id] = ask
+        return await super().reserve(draft, limits, ask)
+
+
+class SimGateway:
+    """One life of a gateway, from its start to its end or its death."""
+
+    def __init__(
+        self, name: str, settings: Settings, *, line: Line, upstream: SimUpstream, asked: dict[str, Ask]
+    ) -> None:
+        self.name = name
+        self.process = Process(name)
+        self.upstream = upstream
+        self.ready = False
+        self.clients: set[SimClient] = set()
+        self._settings = settings
+        self._line = line
+        self._asked = asked
+        self._stop = asyncio.Event()
+        self._bodies = Bodies(_BODIES_BYTES_MAX)
+        self._serving: set[asyncio.Task[None]] = set()
+        self._exchange: Exchange | None = None
+        self.incarnation = ""
+        self.metrics = Metrics()
+        self.owes: Callable[[], int] = lambda: 0
+        self.ended = self.process.start(self._live())
+
+    def serve(self, client: SimClient) -> None:
+        """Take a client's connection."""
+        self.clients.add(client)
+        client.gateway = self.name
+        task = self.process.start(self._serve(client))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    def stop(self) -> None:
+        """Send it SIGTERM: it takes no more connections, and ends when those it has are over."""
+        self.ready = False
+        self._stop.set()
+
+    def kill(self) -> None:
+        """Send it SIGKILL: the kernel closes its connections."""
+        self.ready = False
+        self.process.kill()
+        self.upstream.hang_up()
+        for client in self.clients:
+            client.closed()
+        self.clients.clear()
+
+    async def _serve(self, client: SimClient) -> None:
+        assert self._exchange is not None
+        try:
+            with self._bodies.share() as share:
+                await self._exchange(CHAT, client.downstream(share))
+        finally:
+            self.clients.discard(client)
+            client.closed()
+
+    async def _live(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._run()
+            except LedgerUnavailable:
+                await asyncio.sleep(RESTART_S)
+
+    async def _run(self) -> None:
+        settings, metrics = self._settings, self.metrics
+        catalog, connection = Catalog.of(settings), LossyConnection(self._line, self.process)
+        async with AsyncExitStack() as stack:
+            incarnation = await stack.enter_async_context(Incarnation(connection))
+            self.incarnation = incarnation.id
+            urls = {each.name: f"http://{each.name}" for model in settings.models for each in model.replicas}
+            pools = await stack.enter_async_context(pooled(settings, urls, self.upstream, metrics))
+            for tenant in settings.tenants:
+                await incarnation.serve(tenant)
+            meter, holds = Meter(metrics), Holds()
+            store = WitnessedReservations(connection, incarnation, meter, self._asked)
+            await stack.enter_async_context(
+                Sweeper(connection, store, lambda record: _priced(record, catalog), ended=meter.recovered)
+            )
+            ends = await stack.enter_async_context(Ends(store, billed=metrics.billed, failed=metrics.settle_failed))
+            progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
+            self.owes = lambda: len(progress) + len(ends)
+            self._exchange = Exchange(
+                incarnation=incarnation.id,
+                catalog=catalog,
+                bounds=settings.limits,
+                authenticate=Believing(settings, catalog),
+                admit=Admit(store, ends, holds, progress),
+                take_turn=TakeTurn(pools, holds, metrics),
+                relay=Relay(self.upstream, settings.limits, b"secret" * 8, metrics),
+                meter=meter,
+            )
+            self.pools = pools
+            self.ready = not self._stop.is_set()
+            await self._stop.wait()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Do as the server does: wait, then cancel."""
+        serving = list(self._serving)
+        if serving:
+            await asyncio.wait(serving, timeout=self._settings.limits.drain_s_max)
+        for task in serving:
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
+
+
+def _priced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
+    model = catalog.model(record.model)
+    return charged(record, catalog.price(model) if model else None)
