@@ -1,0 +1,93 @@
+"""A real redis-server that is killed and comes back without what it was told last: the write-ahead log has it."""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.store.connection import Connection
+from proxy.store.ends import Ends, Settle
+from proxy.store.incarnation import Incarnation
+from proxy.store.journal.journal import Journal
+from proxy.store.ledger import read
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.replay import Replay
+from tests.conftest import SERVERS
+from tests.records import RECORD
+
+LIMITS = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY),)
+SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
+TOKENS = RECORD.prompt_tokens + RECORD.completion_tokens
+
+
+@contextmanager
+def redis_in(folder: Path) -> Iterator[str]:
+    """Run a redis-server on the data in `folder`, and kill it as `kill -9` does."""
+    socket = folder / "redis.sock"
+    command = [str(SERVERS[0]), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+    try:
+        with Redis(unix_socket_path=str(socket)) as client:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    client.ping()
+                    break
+                except RedisError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+        yield f"unix://{socket}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def log_of(folder: Path) -> Path:
+    """Return the append-only file that the server writes."""
+    return max((path for path in folder.rglob("*.aof*") if "manifest" not in path.name), key=os.path.getmtime)
+
+
+@pytest.mark.skipif(SERVERS == [None], reason="no redis-server at hand")
+async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_once(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="tw-") as name:
+        folder = Path(name)
+        records = [replace(RECORD, request_id=f"R{number}", finished_at=time.time_ns() // 1_000) for number in range(5)]
+        billed: list[str] = []
+        with redis_in(folder) as url:
+            connection = Connection(url, deadline_s=10)
+            incarnation = Incarnation(connection)
+            await incarnation.beat()
+            store = RedisReservations(connection, incarnation)
+            for record in records[:4]:
+                await store.reserve(record, LIMITS, ASK)
+            synced = log_of(folder).stat().st_size
+            journal = Journal(tmp_path / "journal", incarnation.id)
+            await journal.__aenter__()
+            replay = Replay(store, journal, incarnation.beat, billed=lambda record: billed.append(record.request_id))
+            incarnation.when_restarted(replay.restarted)
+            ends = Ends(store, journal, billed=lambda record: None, failed=lambda: None)
+            for record in records:
+                assert await ends.settle(Settle(record, LIMITS, unobserved=False))
+        os.truncate(log_of(folder), synced)
+        with redis_in(folder):
+            assert [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)] == []
+            await replay.trim()
+            await incarnation.beat()
+            for _ in range(2):
+                await replay.send_all()
+            entries = [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)]
+            assert sorted(entry.record.request_id for entry in entries) == [f"R{number}" for number in range(5)]
+            assert [standing.used for standing in await store.standings(SUBJECT, LIMITS)] == [5 * TOKENS]
+            assert billed == [], "they were told when they were settled"
+            await journal.__aexit__(None, None, None)
+            await connection.__aexit__(None, None, None)
