@@ -2,7 +2,8 @@
 Server-sent events as bytes: whole frames out of reads that end anywhere.
 
 Rules: lines end in CR, LF or CRLF and nothing else (a U+2028 inside a JSON string is text); a blank line ends a frame;
-a frame keeps its bytes, terminator included, so that what is relayed is what was received.
+a frame keeps its bytes, terminator included, so that what is relayed is what was received (but for a byte order mark,
+which belongs to the stream and to no frame).
 Source: WHATWG HTML, "Server-sent events", section 9.2.6.
 """
 
@@ -17,6 +18,7 @@ _EOL = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_EOL + _EOL)
 _BLANK_LINE_BYTES_MAX = 4
 _LINE = re.compile(_EOL)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class FrameSplitter:
@@ -29,10 +31,18 @@ class FrameSplitter:
     def __init__(self) -> None:
         self._rest = b""
         self._searched = 0
+        self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes; raise `MalformedStream` when one never ends."""
         data = self._rest + data if self._rest else data
+        if not self._begun:
+            if _BYTE_ORDER_MARK.startswith(data):
+                self._rest = b"" if data == _BYTE_ORDER_MARK else data
+                self._begun = data == _BYTE_ORDER_MARK
+                return []
+            self._begun = True
+            data = data.removeprefix(_BYTE_ORDER_MARK)
         frames: list[bytes] = []
         start = 0
         # A frame that takes long to end is searched once, but for a blank line that the last read may have cut.

@@ -4,8 +4,9 @@ The machine that reads a completion stream: bytes in, frames out, each with what
 Rules:
 - Upstream was asked for usage in every frame. What the client did not ask for is taken out by bytes; all else goes on
   as it came.
-- `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came, no error frame did and no
-  choice was aborted. vLLM sends `[DONE]` after a crash too.
+- `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came and is of some token, no
+  error frame came and no choice was aborted. vLLM sends `[DONE]` after a crash too; and what is aborted while it waits
+  ends with a sum of no tokens, without a word of an abort.
 - An error frame never goes on, and neither does what follows an abort: whoever drives this machine decides what the
   client reads.
 """
@@ -14,11 +15,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-import orjson
-
+from engine.chunk import read_chunk
 from engine.faults import MalformedStream
 from engine.sse import FrameSplitter, data_of
-from engine.usage import NO_CHOICES, RunningUsage, Usage, split_usage
+from engine.usage import RunningUsage, Usage
 
 
 class Kind(Enum):
@@ -60,7 +60,7 @@ class CompletionStream:
         try:
             return [self._read(raw) for raw in self._splitter.feed(data)]
         except ValueError as error:
-            raise MalformedStream("a usage or error object is not what vLLM sends") from error
+            raise MalformedStream("a frame is not what vLLM sends") from error
 
     @property
     def usage(self) -> Usage:
@@ -70,7 +70,9 @@ class CompletionStream:
     @property
     def complete(self) -> bool:
         """Whether the engine finished every choice and said what they cost."""
-        return self.done and self._usage.final is not None and self.error is None and not self.aborted
+        final = self._usage.final
+        whole = self.done and self.error is None and not self.aborted
+        return whole and final is not None and final.completion_tokens > 0
 
     def _read(self, raw: bytes) -> Frame:
         data = data_of(raw)
@@ -79,17 +81,15 @@ class CompletionStream:
         if data == b"[DONE]":
             self.done = True
             return Frame(Kind.DONE, raw)
-        if data.startswith((b'{"error"', b'{"object":"error"')):
-            told = orjson.loads(data).get("error")
-            self.error = told if isinstance(told, dict) else {}
+        chunk = read_chunk(raw, data)
+        if chunk.error is not None:
+            self.error = chunk.error
             return Frame(Kind.ERROR, b"")
-        stripped, usage = split_usage(raw)
-        if usage is not None:
-            self._usage.see(raw, usage)
-        if b'"finish_reason":"abort"' in raw:
-            self.aborted = True
+        if chunk.usage is not None:
+            self._usage.see(chunk.choice, chunk.usage)
+        self.aborted = self.aborted or chunk.aborted
         if self.aborted:
             return Frame(Kind.ABORT, b"")
-        if NO_CHOICES in raw:
+        if not chunk.has_choices:
             return Frame(Kind.USAGE, raw if self._include_usage else b"")
-        return Frame(Kind.CONTENT, raw if self._continuous_usage else stripped)
+        return Frame(Kind.CONTENT, raw if self._continuous_usage else chunk.stripped)

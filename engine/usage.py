@@ -1,22 +1,13 @@
 """
-What an engine says it has used, and how to take that out of a frame by bytes.
+What an engine says it has used.
 
 vLLM 0.32 puts `"usage":{...}` into every frame when asked for continuous statistics: of that frame's choice so far.
 Only the last frame (`"choices":[]`) sums over the choices and knows the cached tokens.
 Source: vllm entrypoints/openai/chat_completion/serving.py; the transcripts in tests/data.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
-
-_USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
-"""A quote inside a JSON string is escaped, so these bytes stand only where the key stands."""
-NO_CHOICES = b'"choices":[]'
-"""Marks the frame of the engine's own sum."""
-_CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +40,6 @@ def _count(value: Any) -> int:
     return value
 
 
-def split_usage(frame: bytes) -> tuple[bytes, Usage | None]:
-    """Return the frame without its usage, and the usage; a frame without one comes back as it is. Raises ValueError."""
-    found = _USAGE.search(frame)
-    if found is None:
-        return frame, None
-    value = orjson.loads(found[1])
-    return frame[: found.start()] + frame[found.end() :], usage_of(value) if value else None
-
-
 class RunningUsage:
     """
     The usage of a stream so far: the sum over choices of their latest counts, and each prompt once.
@@ -71,17 +53,13 @@ class RunningUsage:
         self._prompts: dict[int, int] = {}
         self._final: Usage | None = None
 
-    def see(self, frame: bytes, usage: Usage) -> None:
-        """Take in the usage of one frame, which tells the choice it speaks of; raise `ValueError` if it does not."""
-        if NO_CHOICES in frame:
+    def see(self, choice: int | None, usage: Usage) -> None:
+        """Take in the latest usage of one choice, or, with None, the engine's own sum."""
+        if choice is None:
             self._final = usage
             return
-        choice = _CHOICE_INDEX.search(frame)
-        if choice is None:
-            raise ValueError("a frame with usage does not say whose it is")
-        index = int(choice[1])
-        self._completions[index] = max(usage.completion_tokens, self._completions.get(index, 0))
-        self._prompts[index // self._n] = usage.prompt_tokens
+        self._completions[choice] = max(usage.completion_tokens, self._completions.get(choice, 0))
+        self._prompts[choice // self._n] = usage.prompt_tokens
 
     @property
     def final(self) -> Usage | None:

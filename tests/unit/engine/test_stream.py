@@ -47,6 +47,23 @@ def test_an_abort_is_not_complete_and_its_usage_is_known() -> None:
     assert stream.usage == Usage(17, 0, 9)
 
 
+ROLE = b'{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]'
+NO_TOKENS = b'"usage":{"prompt_tokens":18,"total_tokens":18,"completion_tokens":0}}'
+
+
+@pytest.mark.parametrize(
+    "frames", [(ROLE, b'{"id":"c","choices":[]'), (b'{"id":"c","choices":[]',)], ids=["chat", "text"]
+)
+def test_what_was_aborted_while_it_waited_is_not_complete(frames: tuple[bytes, ...]) -> None:
+    # Seen on vLLM 0.32: aborted by id before its first token, a stream has a sum and [DONE], and no abort.
+    stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
+    for frame in frames:
+        stream.feed(b"data: " + frame + b"," + NO_TOKENS + b"\n\n")
+    stream.feed(b"data: [DONE]\n\n")
+    assert stream.done
+    assert not stream.complete
+
+
 def test_a_crash_is_not_complete_though_the_engine_says_done() -> None:
     stream, kinds, forwarded = played(transcript("412-crash-stream"))
     assert kinds[-2:] == [Kind.ERROR, Kind.DONE]

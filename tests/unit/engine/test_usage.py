@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from engine.usage import RunningUsage, Usage, split_usage, usage_of
+from engine.usage import RunningUsage, Usage, usage_of
 
 
 @pytest.mark.parametrize(
@@ -19,54 +19,31 @@ def test_usage_as_the_api_tells_it(told: dict[str, Any], usage: Usage) -> None:
     assert usage_of(told) == usage
 
 
-@pytest.mark.parametrize(
-    ("frame", "stripped", "usage"),
-    [
-        (b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n', b'data: {"choices":[]}\n\n', Usage(1)),
-        (b'data: {"a":1,"usage":{"prompt_tokens":1},"b":2}\n\n', b'data: {"a":1,"b":2}\n\n', Usage(1)),
-        (
-            b'data: {"a":1,"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":8}}}\n\n',
-            b'data: {"a":1}\n\n',
-            Usage(9, 8),
-        ),
-        (b'data: {"a":1,"usage":null}\n\n', b'data: {"a":1}\n\n', None),
-        (b'data: {"a":1}\n\n', b'data: {"a":1}\n\n', None),
-        (rb'data: {"a":",\"usage\":{}"}' + b"\n\n", rb'data: {"a":",\"usage\":{}"}' + b"\n\n", None),
-    ],
-)
-def test_usage_is_taken_out_by_bytes(frame: bytes, stripped: bytes, usage: Usage | None) -> None:
-    assert split_usage(frame) == (stripped, usage)
-
-
-def of_choice(index: int) -> bytes:
-    return b'data: {"choices":[{"index":%d,"delta":{}}]}\n\n' % index
-
-
 def test_choices_of_one_prompt_share_it() -> None:
     running = RunningUsage(n=2)
-    running.see(of_choice(0), Usage(10, 0, 3))
-    running.see(of_choice(1), Usage(10, 0, 2))
-    running.see(of_choice(0), Usage(10, 0, 4))
+    running.see(0, Usage(10, 0, 3))
+    running.see(1, Usage(10, 0, 2))
+    running.see(0, Usage(10, 0, 4))
     assert running.so_far == Usage(10, 0, 6)
 
 
 def test_each_prompt_of_a_list_counts_once() -> None:
     running = RunningUsage(n=2)
     for index, prompt in enumerate((10, 10, 20, 20)):
-        running.see(of_choice(index), Usage(prompt, 0, 1))
+        running.see(index, Usage(prompt, 0, 1))
     assert running.so_far == Usage(30, 0, 4)
 
 
 def test_a_count_never_falls() -> None:
     running = RunningUsage(n=1)
-    running.see(of_choice(0), Usage(10, 0, 5))
-    running.see(of_choice(0), Usage(10, 0, 0))
+    running.see(0, Usage(10, 0, 5))
+    running.see(0, Usage(10, 0, 0))
     assert running.so_far == Usage(10, 0, 5)
 
 
 def test_the_engines_own_sum_has_the_last_word() -> None:
     running = RunningUsage(n=1)
-    running.see(of_choice(0), Usage(10, 0, 5))
+    running.see(0, Usage(10, 0, 5))
     assert running.final is None
-    running.see(b'data: {"choices":[]}\n\n', Usage(10, 8, 5))
+    running.see(None, Usage(10, 8, 5))
     assert running.so_far == running.final == Usage(10, 8, 5)

@@ -1,0 +1,97 @@
+"""
+One data frame of a completion stream: what usage it tells and of which choice, and the frame without that usage.
+
+Decision: a frame in vLLM's own writing (compact, `id` first, a choice's `index` first) is read and cut by bytes.
+Because parsing each would cost more than all else that is done to it, and what goes on stays what came. One written
+otherwise (spaces, several data lines, other orders of keys) is parsed, and written anew where a usage is taken out.
+
+Source: vllm entrypoints/openai/chat_completion/serving.py and completion/serving.py: every chunk is a pydantic model's
+`model_dump_json`, every error `json.dumps`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.usage import Usage, usage_of
+
+_VLLMS_OWN = b'data: {"id":"'
+_USAGE_KEY = b'"usage"'
+_USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
+"""A quote inside a JSON string is escaped, so these bytes stand only where the key stands."""
+_NO_CHOICES = b'"choices":[]'
+_CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)[,}]')
+_ABORT = b'"finish_reason":"abort"'
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one data frame says."""
+
+    stripped: bytes
+    """The frame without its usage."""
+    usage: Usage | None = None
+    choice: int | None = None
+    """The choice that `usage` speaks of; None is the sum of all, in the frame without choices."""
+    has_choices: bool = True
+    aborted: bool = False
+    """Whether the engine gave a choice up."""
+    error: dict[str, Any] | None = None
+    """The engine's error object, where the frame is one."""
+
+
+def read_chunk(frame: bytes, data: bytes) -> Chunk:
+    """Return what `frame` says, whose data is `data`; raise `ValueError` for what is no chunk."""
+    return _by_bytes(frame) or _by_parsing(frame, data)
+
+
+def _by_bytes(frame: bytes) -> Chunk | None:
+    """Return what a frame in vLLM's own writing says; None where it must be parsed to be sure."""
+    if not frame.startswith(_VLLMS_OWN):
+        return None
+    aborted = _ABORT in frame
+    found = _USAGE.search(frame)
+    if found is None:
+        # The key may be written otherwise, or be a text: a token that is the word `usage`.
+        return None if _USAGE_KEY in frame else Chunk(frame, None, None, _NO_CHOICES not in frame, aborted)
+    told = orjson.loads(found[1])
+    usage = usage_of(told) if told else None
+    stripped = frame[: found.start()] + frame[found.end() :]
+    if _NO_CHOICES in frame:
+        return Chunk(stripped, usage, None, has_choices=False)
+    choice = _CHOICE_INDEX.search(frame)
+    if choice is None:
+        return None
+    return Chunk(stripped, usage, int(choice[1]), aborted=aborted)
+
+
+def _by_parsing(frame: bytes, data: bytes) -> Chunk:
+    value = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("a data frame is no object")
+    if "error" in value or value.get("object") == "error":
+        told = value.get("error")
+        return Chunk(frame, error=told if isinstance(told, dict) else {})
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise ValueError("a data frame has no list of choices")
+    stripped = frame
+    told = value.pop("usage", None)
+    if told is not None:
+        stripped = b"data: " + orjson.dumps(value) + b"\n\n"
+    return Chunk(
+        stripped,
+        usage_of(told) if told else None,
+        _index(choices[0]) if choices and told else None,
+        has_choices=bool(choices),
+        aborted=any(choice.get("finish_reason") == "abort" for choice in choices),
+    )
+
+
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    if type(index) is not int or index < 0:
+        raise ValueError("a frame with usage does not say whose it is")
+    return index
