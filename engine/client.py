@@ -5,8 +5,11 @@ Decision: httpx's transport is called without its client layer, because that lay
 own work and adds nothing here (no redirects, no cookies, no content decoding). Nothing else imports httpx, so that a
 faster transport changes this file alone.
 
-Rules: connections idle longer than vLLM keeps them (5 s) are never used again; leaving a response's block before its
-end closes the connection, which is how vLLM learns that a request is aborted.
+Rules:
+- Connections idle longer than vLLM keeps them (5 s) are never used again.
+- One that the replica closed all the same (a restart, an idle close that crossed our request) is replaced by a fresh
+  one, once, if no head of an answer came. Nobody pays twice: what such an attempt cost, if anything, no one learns.
+- Leaving a response's block before its end closes the connection, which is how vLLM learns that a request is aborted.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -89,13 +92,8 @@ class HttpxUpstream:
     """
 
     def __init__(self, connect_s_max: float) -> None:
-        self._transport = httpx.AsyncHTTPTransport(
-            limits=httpx.Limits(
-                max_connections=_CONNECTIONS_MAX,
-                max_keepalive_connections=_CONNECTIONS_MAX,
-                keepalive_expiry=KEEPALIVE_S,
-            )
-        )
+        self._pooled = _transport(keepalive_max=_CONNECTIONS_MAX)
+        self._fresh = _transport(keepalive_max=0)
         self._extensions = {"timeout": {"connect": connect_s_max, "pool": connect_s_max}}
 
     async def __aenter__(self) -> Self:
@@ -104,28 +102,63 @@ class HttpxUpstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._transport.aclose()
+        await self._pooled.aclose()
+        await self._fresh.aclose()
 
     @asynccontextmanager
     async def request(
         self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator[UpstreamResponse]:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
-
-        async def trace(event: str, _: object) -> None:
-            if event == "http11.send_request_headers.started":
-                sent()
-
-        extensions = {**self._extensions, "trace": trace}
-        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
+        request = httpx.Request(method, url, headers=headers, content=body)
         try:
-            response = await self._transport.handle_async_request(request)
+            try:
+                response = await self._respond(self._pooled, request, sent)
+            except _Stale:
+                response = await self._respond(self._fresh, request, sent)
         except httpx.TransportError as error:
             raise _mapped(error) from error
         try:
             yield _Response(response)
         finally:
             await response.aclose()
+
+    async def _respond(self, transport: httpx.AsyncHTTPTransport, request: httpx.Request, sent: Sent) -> httpx.Response:
+        """Raises: httpx.TransportError; `_Stale` where a connection of earlier requests turned out to be closed."""
+        fresh = False
+
+        async def trace(event: str, _: object) -> None:
+            nonlocal fresh
+            if event == "connection.connect_tcp.started":
+                fresh = True
+            elif event == "http11.send_request_headers.started":
+                sent()
+
+        request.extensions = {**self._extensions, "trace": trace}
+        try:
+            return await transport.handle_async_request(request)
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            if transport is self._pooled and not fresh and _nothing_came(error):
+                raise _Stale from error
+            raise
+
+
+class _Stale(Exception):
+    """A kept connection was closed before the head of an answer came."""
+
+
+def _transport(*, keepalive_max: int) -> httpx.AsyncHTTPTransport:
+    limits = httpx.Limits(
+        max_connections=_CONNECTIONS_MAX, max_keepalive_connections=keepalive_max, keepalive_expiry=KEEPALIVE_S
+    )
+    return httpx.AsyncHTTPTransport(limits=limits)
+
+
+def _nothing_came(error: httpx.TransportError) -> bool:
+    """Tell a connection that ended before a whole head from one that spoke no HTTP."""
+    if isinstance(error, httpx.RemoteProtocolError):
+        return str(error).startswith("Server disconnected without sending a response")
+    return isinstance(error, httpx.ReadError | httpx.WriteError)
 
 
 def _mapped(error: httpx.TransportError) -> UpstreamFault:

@@ -1,6 +1,8 @@
 """The line to a replica against real sockets: what breaks is told as our fault, and what is left is closed."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ class Served:
     """A raw server and whom it met."""
 
     url: str = ""
+    server: asyncio.Server | None = None
     peers: list[Peer] = field(default_factory=list)
 
 
@@ -63,6 +66,7 @@ async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
             writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    met.server = server
     met.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -259,6 +263,72 @@ async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(monkeypa
             for _ in range(2):
                 await whole(upstream, met.url)
         assert len(met.peers) == 2
+
+
+@pytest.mark.parametrize("ending", ["FIN", "RST"])
+async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_by_a_fresh_one(
+    upstream: HttpxUpstream, ending: str
+) -> None:
+    """As when vLLM's idle close crosses a request: it is read by nobody."""
+    told: list[str] = []
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        if peer is not met.peers[0]:
+            return
+        await peer.read_request()
+        if ending == "RST":
+            sock = peer.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with served(conversation) as met:
+        assert await whole(upstream, met.url) == (200, b"ok")
+        async with upstream.request("POST", met.url, headers={}, sent=lambda: told.append("sent")) as response:
+            assert await response.read(2) == b"ok"
+    assert len(met.peers) == 2
+    assert told == ["sent", "sent"], "the replica may have worked for the first of them"
+
+
+async def test_a_fresh_connection_that_is_closed_is_not_tried_again(upstream: HttpxUpstream) -> None:
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        if peer is met.peers[0]:
+            await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            await peer.read_request()
+
+    async with served(conversation) as met:
+        await whole(upstream, met.url)
+        with pytest.raises(UpstreamBroken):
+            await whole(upstream, met.url)
+    assert len(met.peers) == 2
+
+
+async def test_a_kept_connection_on_which_something_came_is_not_tried_again(upstream: HttpxUpstream) -> None:
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await speaks_no_http(peer)
+
+    async with served(conversation) as met:
+        await whole(upstream, met.url)
+        with pytest.raises(UpstreamBroken):
+            await whole(upstream, met.url)
+    assert len(met.peers) == 1
+
+
+async def test_a_replica_that_is_gone_is_found_gone(upstream: HttpxUpstream) -> None:
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await peer.read_request()
+        assert met.server is not None
+        met.server.close()
+
+    async with served(conversation) as met:
+        await whole(upstream, met.url)
+        with pytest.raises(ConnectFailed):
+            await whole(upstream, met.url)
 
 
 def subclasses(kind: type[httpx.TransportError]) -> Iterator[type[httpx.TransportError]]:
