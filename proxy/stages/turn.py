@@ -14,9 +14,10 @@ from engine.pool import Pool
 from engine.replica import Replica
 from policies.estimate import HOLD_US_START, smoothed_hold_us
 from policies.rejection import Rejected
+from policies.retry import RetryBudget
 from policies.routing import choose
 from proxy.call import Call
-from proxy.errors import rejection
+from proxy.errors import ApiError, Code, rejection
 from proxy.observe.metrics import Metrics
 from proxy.tally import Tally
 
@@ -46,11 +47,13 @@ class TakeTurn:
         self._pools = pools
         self._holds = holds
         self._metrics = metrics
+        self._budgets = {model: RetryBudget() for model in pools}
 
     @contextmanager
     def __call__(self, call: Call, tally: Tally, tried: set[str]) -> Iterator[Replica]:
-        """Hold a place on a replica that is not in `tried`; raise `ApiError` when there is none."""
+        """Hold a place on a replica that is not in `tried`; raise `ApiError` when there is none, or no more retries."""
         model, pool = call.model.name, self._pools[call.model.name]
+        self._count(model, retry=bool(tried))
         now_us = time.time_ns() // 1_000
         choice = choose(pool.snapshots(), call.inquiry.choices, now_us, tried)
         if isinstance(choice, Rejected):
@@ -76,3 +79,10 @@ class TakeTurn:
                 raise
             finally:
                 self._holds.ended(model, (time.monotonic_ns() - started) // 1_000)
+
+    def _count(self, model: str, *, retry: bool) -> None:
+        budget, now_s = self._budgets[model], int(time.monotonic())
+        if not retry:
+            budget.asked(now_s)
+        elif not budget.retries(now_s):
+            raise ApiError(Code.UPSTREAM_ERROR, "Too many requests of this model are being tried again.")

@@ -2,6 +2,7 @@ import pytest
 
 from engine.faults import ConnectFailed, UpstreamBroken
 from policies.estimate import HOLD_US_START
+from policies.retry import FREE_PER_S, WINDOW_S
 from proxy.call import Call
 from proxy.errors import ApiError, Code
 from proxy.stages.turn import Holds
@@ -28,6 +29,20 @@ def test_a_retry_goes_elsewhere_and_is_counted_as_one(gw: Gateway, asked: Call, 
     with pytest.raises(ApiError) as caught, gw.exchange.take_turn(asked, tally, {"a", "b"}):
         pytest.fail("both were tried")
     assert caught.value.code is Code.NO_REPLICA
+
+
+async def test_retries_end_with_their_budget(gw: Gateway, asked: Call, tally: Tally) -> None:
+    def retry() -> None:
+        with gw.exchange.take_turn(asked, tally, {"a"}):
+            pass
+
+    for _ in range(FREE_PER_S * WINDOW_S):
+        retry()
+    with pytest.raises(ApiError) as caught:  # noqa: PT012 (the clock may have given more)
+        while True:
+            retry()
+    assert caught.value.code is Code.UPSTREAM_ERROR
+    gw.assert_no_place_is_held()
 
 
 @pytest.mark.parametrize(("fault", "healthy"), [(ConnectFailed(), False), (UpstreamBroken(), True)])
