@@ -2,13 +2,16 @@
 Whether a replica may be given work: asked every second, and believed at once when a request could not connect.
 
 Rules: one good answer makes a replica healthy, `_FAILURES_MAX` bad ones in a row unhealthy. vLLM's `/health` also
-answers 200 while its engine hangs; that shows in the requests, not here.
+answers 200 while its engine hangs; that shows in the requests (`replica.py`). A replica that they found silent is
+unhealthy until a token comes, and is asked for one at every look: a probe costs it some two tokens, billed to nobody.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+
+import orjson
 
 from engine.background import Background
 from engine.client import Upstream
@@ -17,8 +20,11 @@ from engine.replica import Replica
 
 INTERVAL_S = 1.0
 _ANSWER_S_MAX = 2.0
+_PROBE_S_MAX = 10.0
 _FAILURES_MAX = 3
-_BODY_BYTES_MAX = 65_536
+_BODY_BYTES_MAX = 1_048_576
+_GENERATION = "/v1/completions", {"prompt": ".", "max_tokens": 1}
+_EMBEDDING = "/v1/embeddings", {"input": "."}
 
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
@@ -27,6 +33,22 @@ async def check(replica: Replica, upstream: Upstream) -> bool:
         async with (
             asyncio.timeout(_ANSWER_S_MAX),
             upstream.request("GET", f"{replica.url}/health", headers={}) as response,
+        ):
+            await response.read(_BODY_BYTES_MAX)
+            return response.status == 200
+    except (UpstreamFault, TimeoutError):
+        return False
+
+
+async def probe(replica: Replica, upstream: Upstream) -> bool:
+    """Return whether the engine itself answers within its deadline: with one token, or one embedding."""
+    path, asked = _GENERATION if replica.generates else _EMBEDDING
+    body = orjson.dumps({"model": replica.model, **asked})
+    headers = {"content-type": "application/json"}
+    try:
+        async with (
+            asyncio.timeout(_PROBE_S_MAX),
+            upstream.request("POST", replica.url + path, headers=headers, body=body) as response,
         ):
             await response.read(_BODY_BYTES_MAX)
             return response.status == 200
@@ -58,7 +80,9 @@ async def _watch(replica: Replica, upstream: Upstream, changed: Callable[[Replic
         await asyncio.sleep(INTERVAL_S)
         good = await check(replica, upstream)
         failures = 0 if good else failures + 1
-        healthy = good or (replica.healthy and failures < _FAILURES_MAX)
+        if replica.silent and good and await probe(replica, upstream):
+            replica.spoke()
+        healthy = not replica.silent and (good or (replica.healthy and failures < _FAILURES_MAX))
         if healthy is not replica.healthy:
             replica.healthy = healthy
             changed(replica)

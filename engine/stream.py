@@ -63,9 +63,14 @@ class CompletionStream:
             raise MalformedStream("a frame is not what vLLM sends") from error
 
     @property
-    def usage(self) -> Usage:
-        """The last usage received."""
-        return self._usage.so_far
+    def usage(self) -> Usage | None:
+        """The last usage received; None before any came."""
+        return self._usage.proven if self.aborted else self._usage.so_far
+
+    @property
+    def proven(self) -> Usage | None:
+        """What was computed of a stream that was aborted, even if it does not say so; None where that is not known."""
+        return self._usage.proven
 
     @property
     def complete(self) -> bool:

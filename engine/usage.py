@@ -2,7 +2,8 @@
 What an engine says it has used.
 
 vLLM 0.32 puts `"usage":{...}` into every frame when asked for continuous statistics: of that frame's choice so far.
-Only the last frame (`"choices":[]`) sums over the choices and knows the cached tokens.
+Only the last frame (`"choices":[]`) sums over the choices and knows the cached tokens. A sum without a completion token
+is that of a request which was aborted before vLLM began to compute it.
 Source: vllm entrypoints/openai/chat_completion/serving.py; the transcripts in tests/data.
 """
 
@@ -67,8 +68,26 @@ class RunningUsage:
         return self._final
 
     @property
-    def so_far(self) -> Usage:
-        """The engine's own sum if there is one, else the running one."""
+    def so_far(self) -> Usage | None:
+        """The engine's own sum if there is one, else the running one; None before any usage came."""
         if self._final is not None:
-            return self._final
+            return self._final if self._final.completion_tokens else Usage()
+        if not self._prompts:
+            return None
         return Usage(sum(self._prompts.values()), 0, sum(self._completions.values()))
+
+    @property
+    def proven(self) -> Usage | None:
+        """
+        What was computed of an aborted stream; None where that is not known.
+
+        What vLLM aborts before its first token it tells with its whole prompt, of which it has computed nothing. So a
+        prompt counts with the first token of one of its choices.
+        """
+        if self._final is None and not any(self._completions.values()):
+            return None
+        begun = {choice // self._n for choice, tokens in self._completions.items() if tokens}
+        prompt_tokens = sum(self._prompts[prompt] for prompt in begun)
+        if self._final is not None and self._final.prompt_tokens == prompt_tokens:
+            return self._final
+        return Usage(prompt_tokens, 0, sum(self._completions.values()))

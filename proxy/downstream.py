@@ -6,7 +6,7 @@ relay at once, because an ASGI server tells it to whoever calls `receive` and to
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from litestar.types import HTTPScope, Receive, Send
@@ -44,6 +44,8 @@ class Downstream:
         self.started = False
         """Whether the head of the answer went out; from then on an error can only be told in-band."""
         self.finished = False
+        self.left = False
+        """Whether the client hung up."""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""
@@ -89,19 +91,26 @@ class Downstream:
                 return b"".join(parts)
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Cut the block short with `ClientGone` when the client hangs up; the request body must have been read."""
+    async def watched(self, part: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """
+        Cut the block short with `ClientGone` when the client hangs up; the request body must have been read.
+
+        `part()` is run in between, while the block goes on; a block that ends meanwhile ends it. Whoever drives it
+        sees by `left` that its end is of no use to anybody. Bounds: `part` must have a deadline, and raise nothing.
+        """
         task = asyncio.current_task()
         assert task is not None
         cancelling = task.cancelling()
-        gone = False
+        cut = False
 
         async def watch() -> None:
-            nonlocal gone
+            nonlocal cut
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             if not self.finished:
-                gone = True
+                self.left = True
+                await part()
+                cut = True
                 task.cancel()
 
         watcher = asyncio.create_task(watch())
@@ -110,7 +119,7 @@ class Downstream:
             yield
         except asyncio.CancelledError:
             # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
-            if gone and task.uncancel() <= cancelling:
+            if cut and task.uncancel() <= cancelling:
                 raise ClientGone from None
             raise
         finally:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from engine import health
+from engine.abort import DEV_MODE_ABORT
 from engine.client import Upstream
 from engine.command import EngineMissing, LaunchSpec
 from engine.launch import launch
@@ -15,6 +16,8 @@ from engine.replica import Replica
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
+from proxy.settings.sections import Endpoint, Model
+from proxy.settings.sections import Replica as ReplicaSection
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ async def pooled(
     pools = {
         model.name: Pool(
             model.name,
-            [Replica(replica.name, urls[replica.name], replica.sequences, replica.group) for replica in model.replicas],
+            [_replica(model, replica, urls[replica.name]) for replica in model.replicas],
         )
         for model in settings.models
     }
@@ -58,6 +61,18 @@ async def pooled(
 
     async with health.watched([replica for pool in pools.values() for replica in pool], upstream, changed):
         yield pools
+
+
+def _replica(model: Model, replica: ReplicaSection, url: str) -> Replica:
+    return Replica(
+        replica.name,
+        url,
+        replica.sequences,
+        replica.group,
+        model=model.name,
+        generates=set(model.endpoints) != {Endpoint.EMBEDDINGS},
+        abort_path=replica.abort_path or (DEV_MODE_ABORT if model.launch else ""),
+    )
 
 
 def _specs(settings: Settings) -> list[LaunchSpec]:

@@ -76,8 +76,10 @@ class Tally:
     reached: bool = False
     """Whether a replica may have worked for it: then it is settled, never released."""
     usage: Usage = field(default_factory=Usage)
+    known: bool = False
+    """Whether a replica has told what the present attempt used."""
     wasted_tokens: int = 0
-    """What replicas spent on answers that never began; nobody is billed for it."""
+    """What replicas spent, or may have spent unobserved, and nobody is billed for."""
     source: Source = Source.CUT
     outcome: str = OK
     final: ExchangeRecord | None = None
@@ -110,6 +112,12 @@ class Tally:
         ):
             raise UpstreamBroken("the engine says that it used more than it was given")
         self.usage = usage
+        self.known = True
+
+    @property
+    def unobserved(self) -> bool:
+        """Whether the client hung up on a replica before anyone knew what it used."""
+        return self.reached and self.outcome == CLIENT_CLOSED and not self.known
 
     @property
     def spare(self) -> int:
@@ -123,6 +131,12 @@ class Tally:
         """Write off what was used so far: the client will not get it."""
         self.wasted_tokens += self.usage.prompt_tokens + self.usage.completion_tokens
         self.usage = Usage()
+        self.known = False
+
+    def wasted_unobserved(self) -> None:
+        """Write off all that was reserved: the quota keeps it, because nobody knows how much of it was used."""
+        assert self.call is not None
+        self.wasted_tokens += self.prompt_reserved + self.call.inquiry.choices * self.max_completion
 
     def failed(self, error: BaseException) -> None:
         """Note how the exchange ended, unless it had its end already."""

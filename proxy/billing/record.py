@@ -79,7 +79,8 @@ class ExchangeRecord:
     attempts: int
     """Replicas tried."""
     wasted_tokens: int
-    """Tokens that an engine spent and nobody pays for, as far as the gateway saw them."""
+    """Tokens that nobody pays for: what the gateway saw of attempts that came to nothing; where a client hung up before
+    anyone knew what its request used, all that the quota keeps for it."""
     version: int = VERSION
 
 

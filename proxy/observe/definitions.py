@@ -112,7 +112,7 @@ ROUTES = Definition(
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     Kind.COUNTER,
-    "Tokens engines spent and nobody pays for, as far as the gateway saw: retried, or how the exchange ended.",
+    "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as much as was reserved.",
     ("model", "reason"),
 )
 CORRECTIONS = Definition(

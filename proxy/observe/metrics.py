@@ -27,7 +27,7 @@ from prometheus_client import (
 )
 
 from proxy import __version__
-from proxy.billing.record import OK, ExchangeRecord
+from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
 
@@ -36,8 +36,12 @@ OTHER_USERS = "other"
 """The `user` of everybody beyond the cap."""
 WRITE, DAMAGE = "write", "damage"
 """The kinds of failures of the write-ahead log: a write that failed, an entry that cannot be read."""
+
 RETRIED = "retried"
-"""The `reason` of waste in an exchange that succeeded: an attempt before the last."""
+FAILED = "failed"
+ABORTED = "aborted"
+UNOBSERVED = "unobserved"
+"""The `reason` of waste: see `_waste_reason`."""
 
 _CHILDREN_MAX = 10_000
 
@@ -190,8 +194,7 @@ class Metrics:
         if record.charge_micros:
             self._charge[record.tenant, record.model, record.currency].inc(record.charge_micros)
         if record.wasted_tokens:
-            reason = RETRIED if record.outcome == OK else record.outcome
-            self._waste[record.model, reason].inc(record.wasted_tokens)
+            self._waste[record.model, _waste_reason(record)].inc(record.wasted_tokens)
 
     def corrected(self, record: ExchangeRecord) -> None:
         """Count what a CORRECTION adds to a bill where bills are counted, and apart from them what it takes away."""
@@ -270,3 +273,12 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+def _waste_reason(record: ExchangeRecord) -> str:
+    """Return the one reason for which an exchange's waste is counted, by how the exchange ended."""
+    if record.outcome == OK:
+        return RETRIED
+    if record.outcome == CLIENT_CLOSED and not record.prompt_tokens:
+        return UNOBSERVED
+    return ABORTED if record.outcome in (CLIENT_CLOSED, SHUTDOWN, GATEWAY_LOST) else FAILED

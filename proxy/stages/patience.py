@@ -17,7 +17,8 @@ class Patience:
     def __init__(self, first_s: float, whole_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + whole_s
-        self._timeout = asyncio.timeout_at(min(self._loop.time() + first_s, self._end))
+        self._replica_due = self._loop.time() + first_s
+        self._timeout = asyncio.timeout_at(min(self._replica_due, self._end))
         self.blames_client = False
 
     async def __aenter__(self) -> Self:
@@ -31,13 +32,18 @@ class Patience:
 
     def with_replica(self, s: float) -> None:
         """Give the replica `s` seconds for the next step."""
-        self._step(s)
+        self._replica_due = self._loop.time() + s
+        self.back_to_replica()
+
+    def back_to_replica(self) -> None:
+        """Wait for the same step of the replica's as before, and no longer than it was given."""
+        self._until(self._replica_due)
         self.blames_client = False
 
     def with_client(self, s: float) -> None:
         """Give the client `s` seconds for the next step."""
-        self._step(s)
+        self._until(self._loop.time() + s)
         self.blames_client = True
 
-    def _step(self, s: float) -> None:
-        self._timeout.reschedule(min(self._loop.time() + s, self._end))
+    def _until(self, due: float) -> None:
+        self._timeout.reschedule(min(due, self._end))

@@ -7,23 +7,27 @@ Rules:
 - The end (`[DONE]`, or a whole JSON body) is held back and returned: it goes out once the exchange is settled, so that
   a client that has its answer has been billed for it.
 - Every wait is bounded: a stream's first token by `ttft_s_max`, each later one and each write by `idle_s_max`, all of
-  it by `exchange_s_max`.
+  it by `exchange_s_max`. Comments are no tokens: an engine hangs while its server keeps the connection alive.
+- A client that hangs up before anything is known of what it used is not waited for, but its replica is: where that
+  aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. All else ends at once.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import orjson
 
+from engine.abort import abort, ids_of
 from engine.client import Upstream, UpstreamResponse
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.openai import Inquiry, render
 from engine.replica import Replica
 from engine.stream import CompletionStream, Frame, Kind
-from engine.usage import usage_of
+from engine.usage import Usage, usage_of
 from proxy.billing.record import OK, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone, Downstream
@@ -35,10 +39,15 @@ from proxy.stages.patience import Patience
 from proxy.tally import Tally
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
+READ_ON_S_MAX = 0.25
+_ABORT_AGAIN_S = 0.1
+"""An abort that overtakes its own request is passed over by the replica."""
 _END_S_MAX = 1.0
 """How long the connection's end is waited for after the last frame, so that it can be used again."""
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 _EVENT_STREAM = ("content-type", "text/event-stream; charset=utf-8")
+_PROGRESS = frozenset({Kind.CONTENT, Kind.USAGE, Kind.ABORT})
+"""Frames that the engine is behind; comments and errors are its server's."""
 _PASSED_THROUGH = frozenset({400, 413, 422})
 """The engine's own refusals of a request, which say more about it than the gateway could."""
 
@@ -63,16 +72,21 @@ class Relay:
         reached_before = tally.reached
         tally.watch.dispatched = time.perf_counter()
         try:
-            async with downstream.watched():
-                return await self._attempt(call, replica, downstream, tally)
+            async with downstream.watched(partial(self._part, call, replica, tally)):
+                end = await self._attempt(call, replica, downstream, tally)
         except (UpstreamFault, EngineRefused) as fault:
-            if downstream.started:
+            if downstream.started and not downstream.left:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
             if isinstance(fault, Declined | EngineRefused):
                 tally.reached = reached_before
+            if downstream.left:
+                raise ClientGone from fault
             raise
         finally:
             tally.watch.upstream_ended = time.perf_counter()
+        if downstream.left:
+            raise ClientGone
+        return end
 
     async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
@@ -94,14 +108,29 @@ class Relay:
                 if call.inquiry.stream:
                     downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
                     stream = _stream_of(call.inquiry)
-                    return await self._stream(response, stream, patience, downstream, tally=tally)
+                    return await self._stream(response, stream, patience, downstream, replica=replica, tally=tally)
                 body = _whole(await response.read(_JSON_BYTES_MAX), tally)
+                replica.spoke()
                 downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
                 return body
         except TimeoutError:
             if patience.blames_client:
                 raise ClientGone from None
+            replica.missed()
             raise UpstreamTimeout("the replica was silent for too long") from None
+
+    async def _part(self, call: Call, replica: Replica, tally: Tally) -> None:
+        """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
+        inquiry = call.inquiry
+        if tally.known or not (tally.reached and replica.abort_path and inquiry.endpoint.completes):
+            return
+        ids = ids_of(inquiry.endpoint, tally.request_id, inquiry.prompts)
+        with suppress(TimeoutError, UpstreamFault):
+            async with asyncio.timeout(READ_ON_S_MAX):
+                for pause_s in (_ABORT_AGAIN_S, READ_ON_S_MAX):
+                    if not await abort(replica, self._upstream, ids):
+                        return
+                    await asyncio.sleep(pause_s)
 
     def _body(self, call: Call, tally: Tally) -> bytes:
         body, removed = render(
@@ -122,21 +151,28 @@ class Relay:
         patience: Patience,
         downstream: Downstream,
         *,
+        replica: Replica,
         tally: Tally,
     ) -> bytes:
         chunks = response.chunks()
         last: Frame | None = None
         async for data in chunks:
             frames = stream.feed(data)
-            tally.observed(stream.usage)
+            usage = stream.proven if downstream.left else stream.usage
+            if usage is not None:
+                tally.observed(usage)
             forward, last = _sift(frames, comments=downstream.started)
-            if forward:
+            if forward and not downstream.left:
                 tally.watch.first_token = tally.watch.first_token or time.perf_counter()
                 patience.with_client(self._bounds.idle_s_max)
                 await downstream.send(forward)
             if last is not None:
                 break
-            patience.with_replica(self._bounds.idle_s_max)
+            if any(frame.kind in _PROGRESS for frame in frames):
+                replica.spoke()
+                patience.with_replica(self._bounds.idle_s_max)
+            else:
+                patience.back_to_replica()
         if stream.error is not None:
             raise _refusal_in_stream(stream.error)
         if last is None or not stream.complete:
@@ -172,14 +208,26 @@ async def _reach_end(chunks: AsyncIterator[bytes]) -> None:
 def _whole(body: bytes, tally: Tally) -> bytes:
     try:
         answer = orjson.loads(body)
-        tally.observed(usage_of(answer["usage"]))
-        aborted = any(choice.get("finish_reason") == "abort" for choice in answer.get("choices", ()))
+        choices = answer.get("choices", ())
+        aborted = any(choice.get("finish_reason") == "abort" for choice in choices)
+        usage = usage_of(answer["usage"])
+        tally.observed(_proven(usage, choices, tally) if aborted else usage)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpstreamBroken("the answer is not what vLLM sends") from error
     if aborted:
         raise UpstreamBroken("the engine gave the request up")
     tally.source, tally.outcome = Source.ENGINE, OK
     return body
+
+
+def _proven(usage: Usage, choices: list[dict[str, Any]], tally: Tally) -> Usage:
+    """Return what of an aborted answer was computed: a prompt counts with its first token."""
+    assert tally.call is not None
+    if not usage.completion_tokens:
+        return Usage()
+    if tally.call.inquiry.prompts > 1 and not all(choice.get("text") for choice in choices):
+        return Usage(completion_tokens=usage.completion_tokens)
+    return usage
 
 
 def _refusal(status: int, body: bytes) -> Exception:

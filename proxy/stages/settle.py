@@ -5,8 +5,6 @@ from types import TracebackType
 from typing import Self
 
 from engine.shielding import shielded
-from engine.usage import Usage
-from proxy.billing.record import CLIENT_CLOSED
 from proxy.call import Call
 from proxy.errors import JournalUnavailable
 from proxy.store.end import Release, Settle
@@ -67,7 +65,9 @@ class Reservation:
 
     async def _settle(self) -> None:
         tally = self._tally
-        unobserved = tally.outcome == CLIENT_CLOSED and tally.usage == Usage()
+        unobserved = tally.unobserved
+        if unobserved:
+            tally.wasted_unobserved()
         tally.final = tally.record()
         tally.billed = await self._ends.settle(Settle(tally.final, self._call.plan.limits, unobserved))
 

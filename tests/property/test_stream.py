@@ -143,6 +143,7 @@ def test_the_running_usage_arrives_at_the_engines_own_sum(played: Transcript) ->
     seen: list[tuple[int, int]] = []
     for chunk in played.chunks:
         stream.feed(chunk)
+        assert stream.usage is not None
         seen.append((stream.usage.prompt_tokens, stream.usage.completion_tokens))
     *running, told, _ = seen
     engines_own = json.loads(played.chunks[-2][6:])["usage"]

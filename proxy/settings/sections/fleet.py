@@ -57,6 +57,10 @@ class Replica(Section):
     """How many choices it runs at a time, vLLM's `--max-num-seqs`."""
     group: Group = ""
     """Label for canaries; empty for none."""
+    abort_path: Literal["", "/abort_requests", "/inference/v1/abort_requests"] = ""
+    """Where it aborts requests by their ids, so that a client that hangs up before anything is known pays what it used:
+    `/inference/v1/abort_requests` with vLLM's `--enable-scale-out`, `/abort_requests` in its dev mode. Empty: nowhere;
+    a launched replica has `/abort_requests` by itself."""
 
 
 class Model(Section):

@@ -42,7 +42,7 @@ class Bounds(Section):
     ttft_s_max: Seconds = 120.0
     """Seconds from sending a request to a replica until its first token."""
     idle_s_max: Seconds = 60.0
-    """Seconds without a byte from the replica, after the first token."""
+    """Seconds without a token from the replica, after the first one; and for a client to take what it is sent."""
     exchange_s_max: Seconds = 3600.0
     """Seconds for a whole exchange."""
     attempts_max: Annotated[int, Field(ge=1, le=10)] = 2

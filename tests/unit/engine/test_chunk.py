@@ -51,7 +51,7 @@ AS_VLLM_WRITES: dict[str, bytes] = {
     "reasoning": b'{"index":0,"delta":{"reasoning":"hm, \\",\\\\\\"usage\\\\\\":{}"},"finish_reason":null}',
     # completion/serving.py, _create_completion_logprobs: `top_logprobs` has tokens as keys.
     "logprobs of a token named usage": b'{"index":0,"text":"usage","logprobs":{"text_offset":[0],'
-    b'"token_logprobs":[-1.0],"tokens":["usage"],"top_logprobs":[{" a":-2.0,"usage":-1.0,"error":-9999.0}]},"finish_reason":null}',
+    b'"token_logprobs":[-1.0],"tokens":["usage"],"top_logprobs":[{" a":-2.0,"usage":-1.0,"error":-99.0}]}}',
     "a line separator": '{"index":0,"delta":{"content":"a\u2028b\u2029c\u0085d"},"finish_reason":null}'.encode(),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from engine import health
 from engine.client import Sent, UpstreamResponse
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.replica import Replica
+from engine.replica import SILENCES_MAX, Replica
 
 Look = int | UpstreamFault | None
 """The status that a look at `/health` meets, or the fault; None is silence."""
@@ -118,6 +118,43 @@ async def test_one_that_a_request_found_down_is_up_again_at_the_next_good_look(
         await upstream.all_seen.wait()
     assert said == [True, True]
     assert replica.healthy
+
+
+async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL_S", 0)
+    replica.silences = SILENCES_MAX
+    looks: list[Look] = [200, 200, UpstreamBroken(), 200, 500, 503, 200, 200]
+    upstream, said = Health(looks), list[bool]()
+    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+        await upstream.all_seen.wait()
+    paths = [url.removeprefix("POST http://replica").removeprefix("GET http://replica") for url in upstream.urls]
+    assert paths[:8] == ["/health", *(["/health", "/v1/completions"] * 2), "/health", "/health", "/v1/completions"]
+    assert said == [True, False, True]
+    assert replica.silences == 0
+
+
+async def test_a_token_of_a_running_request_ends_the_silence(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "INTERVAL_S", 0)
+    upstream, said = Health([200, 200]), list[bool]()
+    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+        replica.healthy = False
+        replica.silences = SILENCES_MAX
+        replica.spoke()
+        await upstream.all_seen.wait()
+    assert said == [True, True]
+
+
+async def test_a_probe_that_is_not_answered_is_given_up(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_PROBE_S_MAX", 0.01)
+    assert not await health.probe(replica, Health([None]))
+
+
+async def test_a_replica_that_embeds_is_asked_to_embed() -> None:
+    upstream = Health([200])
+    assert await health.probe(Replica("r", "http://replica", sequences=1, generates=False), upstream)
+    assert upstream.urls == ["POST http://replica/v1/embeddings"]
 
 
 async def test_nobody_looks_once_the_block_is_left(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from engine.replica import Replica
+from engine.replica import SILENCES_MAX, Replica
 
 
 @pytest.fixture
@@ -35,3 +35,13 @@ def test_leases_of_the_same_size_are_two(replica: Replica) -> None:
         with replica.lease(1, 10, expected_end_us=1):
             assert replica.snapshot().inflight_sequences == 2
         assert replica.snapshot().earliest_end_us == 1
+
+
+def test_deadlines_missed_in_a_row_make_it_silent_and_a_token_ends_that(replica: Replica) -> None:
+    replica.healthy = True
+    for _ in range(SILENCES_MAX):
+        assert replica.snapshot().healthy
+        replica.missed()
+    assert not replica.snapshot().healthy
+    replica.spoke()
+    assert replica.snapshot().healthy

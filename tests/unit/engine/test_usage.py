@@ -47,3 +47,32 @@ def test_the_engines_own_sum_has_the_last_word() -> None:
     assert running.final is None
     running.see(None, Usage(10, 8, 5))
     assert running.so_far == running.final == Usage(10, 8, 5)
+
+
+def test_before_any_usage_nothing_is_known() -> None:
+    running = RunningUsage(n=1)
+    assert running.so_far is running.proven is None
+
+
+def test_a_sum_without_a_token_is_of_nothing() -> None:
+    running = RunningUsage(n=1)
+    running.see(0, Usage(18, 0, 0))
+    assert (running.so_far, running.proven) == (Usage(18, 0, 0), None)
+    running.see(None, Usage(18, 0, 0))
+    assert running.so_far == running.proven == Usage()
+
+
+def test_of_an_aborted_list_only_the_prompts_that_began_are_proven() -> None:
+    running = RunningUsage(n=2)
+    for choice, completion in ((0, 3), (1, 0), (2, 0), (3, 0)):
+        running.see(choice, Usage(10 + choice // 2, 0, completion))
+    assert running.proven == Usage(10, 0, 3)
+    running.see(None, Usage(10 + 11 + 12, 0, 3))
+    assert running.proven == Usage(10, 0, 3)
+
+
+def test_of_an_aborted_answer_that_began_the_sum_is_proven() -> None:
+    running = RunningUsage(n=1)
+    running.see(0, Usage(18, 0, 3))
+    running.see(None, Usage(18, 16, 3))
+    assert running.proven == Usage(18, 16, 3)

@@ -178,7 +178,13 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         model.name: Pool(
             model.name,
             [
-                Replica(each.name, f"http://{each.name}", each.sequences, healthy=each.name not in down)
+                Replica(
+                    each.name,
+                    f"http://{each.name}",
+                    each.sequences,
+                    abort_path=each.abort_path,
+                    healthy=each.name not in down,
+                )
                 for each in model.replicas
             ],
         )

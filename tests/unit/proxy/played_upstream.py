@@ -17,8 +17,16 @@ from engine.client import Sent
 from engine.faults import ResponseTooLarge, UpstreamFault
 from tests.transcripts import transcript
 
-Step = bytes | Exception | asyncio.Event
-"""A chunk, a fault, or a silence until the event is set."""
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A silence of so many seconds."""
+
+    s: float
+
+
+Step = bytes | Exception | asyncio.Event | Pause
+"""A chunk, a fault, or a silence: until the event is set, or of some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,16 @@ class PlayedUpstream:
     """The `engine.client.Upstream` of a fleet of players."""
 
     def __init__(self, **answers: list[Answer]) -> None:
-        self._answers = answers
+        self.answers = answers
         self.asked: list[Asked] = []
         self.open = 0
         """How many responses are held now."""
         self.reusable = 0
         """How many were read to their end, so that their connection could be used again."""
+        self.aborted: list[list[str]] = []
+        """The ids of each abort by id."""
+        self.on_abort = asyncio.Event()
+        """Set by the first of them."""
 
     @asynccontextmanager
     async def request(
@@ -74,8 +86,13 @@ class PlayedUpstream:
         """Play the replica's next answer."""
         parts = urlsplit(url)
         assert parts.hostname is not None
+        if parts.path.endswith("/abort_requests"):
+            self.aborted.append(orjson.loads(body)["request_ids"])
+            self.on_abort.set()
+            yield _Response(Answer((b"{}",)), self)
+            return
         self.asked.append(Asked(parts.hostname, parts.path, headers, orjson.loads(body) if body else {}))
-        answer = self._answers[parts.hostname].pop(0)
+        answer = self.answers[parts.hostname].pop(0)
         await asyncio.sleep(0)
         if not answer.connects:
             (fault,) = answer.steps
@@ -105,6 +122,8 @@ class _Response:
                 raise step
             if isinstance(step, asyncio.Event):
                 await step.wait()
+            elif isinstance(step, Pause):
+                await asyncio.sleep(step.s)
             elif isinstance(step, bytes):
                 yield step
         self.upstream.reusable += 1

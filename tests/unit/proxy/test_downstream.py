@@ -93,10 +93,14 @@ async def after_body(client: PlayedClient) -> Downstream:
     return downstream
 
 
+async def at_once() -> None:
+    """Part with a client at once."""
+
+
 async def watching(client: PlayedClient, work: Any) -> Any:
     """Await `work` while the client is watched."""
     downstream = await after_body(client)
-    async with downstream.watched():
+    async with downstream.watched(at_once):
         return await work
 
 
@@ -114,13 +118,53 @@ async def test_a_block_ends_when_the_client_leaves() -> None:
     await asyncio.sleep(0)
 
 
+async def test_a_block_goes_on_while_it_parts_from_its_client() -> None:
+    client, parting, parted = PlayedClient(), asyncio.Event(), asyncio.Event()
+    downstream = await after_body(client)
+
+    async def part() -> None:
+        parting.set()
+        await parted.wait()
+
+    async def work() -> None:
+        async with downstream.watched(part):
+            await parting.wait()
+            assert downstream.left
+            parted.set()
+            await asyncio.Event().wait()
+
+    client.left.set()
+    with pytest.raises(ClientGone):
+        await work()
+    assert no_cancellation_is_left()
+
+
+async def test_a_block_that_ends_while_it_parts_ends_the_parting() -> None:
+    client, parting, ended = PlayedClient(), asyncio.Event(), asyncio.Event()
+    downstream = await after_body(client)
+
+    async def part() -> None:
+        try:
+            parting.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    client.left.set()
+    async with downstream.watched(part):
+        await parting.wait()
+    await ended.wait()
+    assert downstream.left
+    assert no_cancellation_is_left()
+
+
 async def test_a_client_that_left_ends_every_later_block() -> None:
     client = PlayedClient()
     downstream = await after_body(client)
     client.left.set()
     for _ in range(2):
         with pytest.raises(ClientGone):
-            async with downstream.watched():
+            async with downstream.watched(at_once):
                 await asyncio.Event().wait()
     assert no_cancellation_is_left()
 
@@ -140,6 +184,26 @@ async def test_a_fault_of_the_block_stays_what_it_is() -> None:
 
     with pytest.raises(LookupError):
         await watching(PlayedClient(), fail())
+
+
+async def test_somebody_elses_cancellation_ends_a_parting() -> None:
+    client, parting = PlayedClient(), asyncio.Event()
+    downstream = await after_body(client)
+
+    async def part() -> None:
+        parting.set()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async with downstream.watched(part):
+            await asyncio.Event().wait()
+
+    client.left.set()
+    task = asyncio.create_task(work())
+    await parting.wait()
+    task.cancel()
+    await until(task.done)
+    assert task.cancelled()
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves too"])
@@ -169,7 +233,7 @@ async def test_a_deadline_around_the_block_keeps_its_own_end() -> None:
 async def test_a_client_that_leaves_after_its_answer_is_no_loss() -> None:
     client = PlayedClient()
     downstream = await after_body(client)
-    async with downstream.watched():
+    async with downstream.watched(at_once):
         await downstream.answer(200, [], b"{}")
         client.left.set()
         for _ in range(20):

@@ -320,7 +320,7 @@ async def test_waste_is_told_when_no_answer_came_of_it(folder: Path, second: Cal
     record = bill(gw)
     assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "upstream_error")
     assert record.wasted_tokens == (56 if record.attempts == 2 and gw.pools["demo"]["b"].healthy else 28)
-    assert gw.metric("tollway_waste_tokens_total", reason="upstream_error") == record.wasted_tokens
+    assert gw.metric("tollway_waste_tokens_total", reason="failed") == record.wasted_tokens
     gw.assert_nothing_is_held()
 
 
@@ -407,7 +407,9 @@ async def test_a_client_that_leaves_before_any_usage_gets_no_free_prefill(
     assert (tokens(bill(gw)), bill(gw).outcome) == ((0, 0), "client_closed")
     assert gw.store.unobserved == [True]
     assert gw.used() == {"tokens": reserved, "requests": 1, "concurrent": 0}
+    assert gw.metric("tollway_waste_tokens_total", reason="unobserved") == bill(gw).wasted_tokens == reserved
     assert client.messages == []
+    assert gw.upstream.aborted == []
     gw.assert_nothing_is_held()
 
 

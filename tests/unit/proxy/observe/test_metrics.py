@@ -81,17 +81,26 @@ def test_a_stream_of_one_token_has_no_time_per_token() -> None:
     assert total(metrics, "tollway_tpot_seconds_count") == 0
 
 
-def test_waste_is_counted_by_outcome_and_never_among_billed_tokens() -> None:
+@pytest.mark.parametrize(
+    ("outcome", "prompt_tokens", "reason"),
+    [
+        ("ok", 120, "retried"),
+        ("client_closed", 0, "unobserved"),
+        ("client_closed", 120, "aborted"),
+        ("shutdown", 0, "aborted"),
+        ("gateway_lost", 120, "aborted"),
+        ("upstream_error", 0, "failed"),
+        ("upstream_timeout", 0, "failed"),
+        ("stream_truncated", 120, "failed"),
+    ],
+)
+def test_waste_has_one_reason_and_is_never_among_billed_tokens(outcome: str, prompt_tokens: int, reason: str) -> None:
     metrics = Metrics()
-    metrics.served(replace(RECORD, outcome="client_closed", wasted_tokens=9), request_s=1.0, overhead_s=0)
-    assert read(metrics, "tollway_waste_tokens_total", model="demo", reason="client_closed") == 9
+    record = replace(RECORD, outcome=outcome, prompt_tokens=prompt_tokens, cached_tokens=0, wasted_tokens=9)
+    metrics.served(record, request_s=1.0, overhead_s=0)
+    assert read(metrics, "tollway_waste_tokens_total", model="demo", reason=reason) == 9
     assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="completion") == 11
-
-
-def test_waste_of_an_exchange_that_succeeded_was_retried() -> None:
-    metrics = Metrics()
-    metrics.served(replace(RECORD, attempts=2, wasted_tokens=9), request_s=1.0, overhead_s=0)
-    assert read(metrics, "tollway_waste_tokens_total", model="demo", reason="retried") == 9
+    assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="prompt") == prompt_tokens
 
 
 def test_a_recovered_record_is_billed_and_not_timed() -> None:

@@ -38,6 +38,18 @@ async def test_each_step_has_its_own_time() -> None:
     assert not patience.blames_client
 
 
+async def test_a_step_that_a_client_interrupts_lasts_no_longer() -> None:
+    patience = Patience(first_s=SHORT, whole_s=LONG)
+
+    def step() -> None:
+        patience.with_client(LONG)
+        patience.back_to_replica()
+
+    with pytest.raises(TimeoutError):
+        await outwait(patience, step)
+    assert not patience.blames_client
+
+
 async def test_no_step_outlasts_the_whole() -> None:
     patience = Patience(first_s=LONG, whole_s=SHORT)
     with pytest.raises(TimeoutError):

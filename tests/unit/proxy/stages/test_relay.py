@@ -1,15 +1,20 @@
 """What of a replica's stream goes on, beyond what test_exchange.py shows of whole exchanges."""
 
 import asyncio
+import json
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.faults import UpstreamBroken
+from engine.openai import CHAT, COMPLETIONS, Endpoint
+from engine.replica import SILENCES_MAX
+from proxy.billing.record import ExchangeRecord, Source
 from proxy.stages import relay
 from tests.transcripts import transcript
-from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, gateway
-from tests.unit.proxy.played_upstream import Answer, replays, silence
+from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
+from tests.unit.proxy.played_upstream import Answer, Pause, Step, replays, silence
 
 CHUNKS = transcript("122-chat-stream-continuous").chunks
 COMMENT = b": keep-alive\n\n"
@@ -87,3 +92,133 @@ async def test_an_answer_in_one_piece_may_take_longer_than_a_first_token(tmp_pat
     gw = gateway(tmp_path, config=CONFIG + "ttft_s_max = 0.01\n", a=[Answer((late, transcript("100-chat").body))])
     asyncio.get_running_loop().call_later(0.05, late.set)
     assert (await gw.ask(CHAT_BODY)).status == 200
+
+
+# --- a client that hangs up before anything is known, on a replica that aborts by id
+
+
+ABORTS = CONFIG.replace('url = "http://a"', 'url = "http://a", abort_path = "/abort_requests"')
+
+
+def told_on_abort(gw: Gateway, *steps: Step) -> Answer:
+    """Return an answer that begins once it is aborted."""
+    return Answer((gw.upstream.on_abort, *steps))
+
+
+async def hung_up_on(gw: Gateway, body: dict[str, object], endpoint: Endpoint = CHAT) -> ExchangeRecord:
+    """Hang up while the replica is silent; return the bill."""
+    client = gw.client(body)
+    serving = asyncio.create_task(gw.serve(client, endpoint))
+    await until(lambda: gw.upstream.open)
+    client.left.set()
+    async with asyncio.timeout(5):
+        await serving
+    assert client.messages == []
+    gw.assert_nothing_is_held()
+    (record,) = gw.store.ledger
+    assert record.outcome == "client_closed"
+    assert record.source is Source.CUT
+    return record
+
+
+async def test_a_stream_is_aborted_by_its_id_and_billed_as_the_replica_then_says(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[])
+    gw.upstream.answers["a"] = [told_on_abort(gw, *transcript("420-by-id-stream").chunks)]
+    record = await hung_up_on(gw, STREAM_BODY | {"max_tokens": 2_000})
+    told = json.loads(transcript("420-by-id-stream").chunks[-2][6:])["usage"]
+    assert (record.prompt_tokens, record.completion_tokens) == (told["prompt_tokens"], told["completion_tokens"])
+    assert gw.upstream.aborted[0] == [f"chatcmpl-{record.request_id}"]
+    assert gw.store.unobserved == [False]
+    assert gw.used()["tokens"] == told["total_tokens"]
+    assert gw.metric("tollway_waste_tokens_total") == 0
+
+
+async def test_an_answer_in_one_piece_too(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[])
+    gw.upstream.answers["a"] = [told_on_abort(gw, transcript("421-by-id").body)]
+    record = await hung_up_on(gw, CHAT_BODY | {"max_tokens": 2_000})
+    told = json.loads(transcript("421-by-id").body)["usage"]
+    assert (record.prompt_tokens, record.completion_tokens) == (told["prompt_tokens"], told["completion_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("body", "recorded"),
+    [(STREAM_BODY, "425-by-id-held-stream"), (CHAT_BODY, "426-by-id-held")],
+    ids=["stream", "json"],
+)
+async def test_what_waited_for_its_turn_in_the_engine_costs_nothing(
+    tmp_path: Path, body: dict[str, object], recorded: str
+) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[])
+    gw.upstream.answers["a"] = [told_on_abort(gw, *transcript(recorded).chunks)]
+    record = await hung_up_on(gw, body)
+    assert (record.prompt_tokens, record.completion_tokens, record.wasted_tokens) == (0, 0, 0)
+    assert (gw.store.unobserved, gw.used()["tokens"]) == ([False], 0)
+
+
+async def test_an_abort_has_a_quarter_of_a_second_and_is_sent_twice(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[Answer((silence(),))])
+    began = time.monotonic()
+    record = await hung_up_on(gw, {"model": "demo", "prompt": ["a", "b"], "stream": True, "max_tokens": 9}, COMPLETIONS)
+    assert time.monotonic() - began >= relay.READ_ON_S_MAX
+    assert gw.upstream.aborted == [[f"cmpl-{record.request_id}-0", f"cmpl-{record.request_id}-1"]] * 2
+    assert gw.store.unobserved == [True]
+    assert gw.used()["tokens"] == record.wasted_tokens > 0
+
+
+async def test_of_a_list_that_was_aborted_only_tokens_are_proven(tmp_path: Path) -> None:
+    choices = [{"index": at, "text": text, "finish_reason": "abort"} for at, text in enumerate(("ab", ""))]
+    body = json.dumps({"choices": choices, "usage": {"prompt_tokens": 9, "completion_tokens": 2}}).encode()
+    gw = gateway(tmp_path, config=ABORTS, a=[])
+    gw.upstream.answers["a"] = [told_on_abort(gw, body)]
+    record = await hung_up_on(gw, {"model": "demo", "prompt": ["a", "b"], "max_tokens": 9}, COMPLETIONS)
+    assert (record.prompt_tokens, record.completion_tokens) == (0, 2)
+
+
+async def test_a_hang_up_after_the_first_usage_ends_at_once(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[Answer((*CHUNKS[:4], silence()))])
+    client = await gw.ask(STREAM_BODY, leaves_after=4)
+    assert client.events
+    assert gw.upstream.aborted == []
+    assert gw.store.ledger[0].completion_tokens == 3
+
+
+async def test_a_gateway_that_is_killed_reads_nothing_on(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=ABORTS, a=[Answer((silence(),))])
+    client = gw.client(STREAM_BODY)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: gw.upstream.open)
+    serving.cancel()
+    await serving
+    assert gw.upstream.aborted == []
+    assert gw.store.ledger[0].outcome == "shutdown"
+    gw.assert_nothing_is_held()
+
+
+# --- a replica that hangs
+
+
+HURRIED = CONFIG.replace(', { name = "b", url = "http://b", sequences = 4 }', "") + "ttft_s_max = 0.02\n"
+
+
+async def test_a_replica_that_misses_deadlines_in_a_row_gets_no_work(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=HURRIED, a=[Answer((silence(),)) for _ in range(SILENCES_MAX)])
+    statuses = [(await gw.ask(STREAM_BODY)).status for _ in range(SILENCES_MAX + 1)]
+    assert statuses == [504] * SILENCES_MAX + [503]
+
+
+async def test_one_token_between_them_is_enough(tmp_path: Path) -> None:
+    hangs = [Answer((silence(),)) for _ in range(SILENCES_MAX - 1)]
+    gw = gateway(tmp_path, config=HURRIED, a=[*hangs, Answer(CHUNKS), *hangs, Answer(CHUNKS)])
+    statuses = [(await gw.ask(STREAM_BODY)).status for _ in range(2 * SILENCES_MAX)]
+    assert statuses == [*[504] * (SILENCES_MAX - 1), 200] * 2
+
+
+async def test_comments_are_no_tokens(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=HURRIED + "idle_s_max = 0.05\n", a=[])
+    steps: list[Step] = [*CHUNKS[:3]]
+    steps += [COMMENT, Pause(0.01)] * 1_000
+    gw.upstream.answers["a"] = [Answer(tuple(steps))]
+    client = await gw.ask(STREAM_BODY)
+    assert json.loads(client.events[-1])["error"]["code"] == "stream_truncated"
+    assert client.answer.count(b"keep-alive") < 100
