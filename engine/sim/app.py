@@ -80,6 +80,7 @@ class Simulator:
             await exchange.until_hung_up(work())
         except HungUp:
             self.traffic.aborted += not exchange.dropped
+            self.traffic.aborted_at_us = time.time_ns() // 1_000
         finally:
             self.traffic.active -= 1
 

@@ -39,6 +39,8 @@ class Traffic:
     active: int = 0
     aborted: int = 0
     """Those whose client left before its answer was complete."""
+    aborted_at_us: int = 0
+    """When the last of them, or the last that was aborted by its id, had ended; microseconds since the epoch."""
 
 
 class Controls:
@@ -72,6 +74,8 @@ class Controls:
             await exchange.reject(rejection)
             return
         ended = self._engine.abort(set(named) if named else None)
+        if ended:
+            self._traffic.aborted_at_us = time.time_ns() // 1_000
         await exchange.json(200, orjson.dumps({"status": "aborted", "aborted": len(named or ended)}))
 
     async def health(self, exchange: Exchange) -> None:
@@ -132,6 +136,7 @@ class Controls:
             "requests": self._traffic.requests,
             "active": self._traffic.active,
             "aborted": self._traffic.aborted,
+            "aborted_at_us": self._traffic.aborted_at_us,
             "running": len(self._engine.running),
             "waiting": self._engine.waiting,
             "prompt_tokens": counters.prompt_tokens,

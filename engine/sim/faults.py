@@ -13,6 +13,7 @@ A table of faults, set by `POST /sim/faults` with a JSON object or a list of the
 | `crash`       | after k tokens the connection drops, without a terminator                                            |
 | `engine_dead` | after k tokens an error frame and `[DONE]`; a request without stream gets 500                        |
 | `abort`       | after k tokens the sequence ends with `finish_reason` "abort"                                        |
+| `hold_end`    | every token, and then neither usage nor `[DONE]`                                                     |
 
 `after_tokens` counts the tokens of one sequence (default 0); a sequence that ends earlier never notices. `count` is how
 many requests the fault hits before it is used up (default: every one until it is cleared). `path` limits it to one
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     CRASH = "crash"
     ENGINE_DEAD = "engine_dead"
     ABORT = "abort"
+    HOLD_END = "hold_end"
 
 
 @dataclass(slots=True)

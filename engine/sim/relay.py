@@ -4,6 +4,7 @@ From the engine's steps to the client's bytes: one answer, streamed or whole, to
 A streamed choice that is aborted before its first token gets no frame that says so, as in vLLM (transcripts 425, 427).
 """
 
+import asyncio
 from collections.abc import Sequence as Ordered
 
 from engine.sim.engine import Engine
@@ -34,6 +35,8 @@ class Relay:
                     return
                 if job.stream:
                     await self._send(step, len(sequences))
+        if sequences[0].limits.trap is Trap.HOLD_END:
+            await asyncio.Event().wait()
         await self._finish(job, sequences)
 
     async def _send(self, step: Step, choices: int) -> None:

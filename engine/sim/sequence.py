@@ -30,6 +30,8 @@ class Trap(StrEnum):
     CRASH = "crash"
     ENGINE_DEAD = "engine_dead"
     ABORT = "abort"
+    HOLD_END = "hold_end"
+    """Not before the next token, but before the usage and `[DONE]` of the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Sequence:
     @property
     def trapped(self) -> Trap | None:
         """The trap that snaps instead of the next token, if any."""
+        if self.limits.trap is Trap.HOLD_END:
+            return None
         return self.limits.trap if len(self.generated) >= self.limits.trap_after else None
 
     def advance(self) -> Step:

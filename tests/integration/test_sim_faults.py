@@ -123,6 +123,19 @@ async def test_hang_gives_a_plain_request_no_answer(sim: SimProcess) -> None:
     await sim.until(active=0)
 
 
+async def test_hold_end_gives_every_token_and_neither_usage_nor_an_end(sim: SimProcess) -> None:
+    await put(sim, Kind.HOLD_END)
+    reader, writer = await sim.open(CHAT, STREAM)
+    async with asyncio.timeout(5):
+        answer = await reader.readuntil(b'"finish_reason":"length"')
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.readuntil(b"[DONE]"), SILENCE_S)
+    assert b'"choices":[]' not in answer
+    assert (await sim.stats())["running"] == 0
+    writer.close()
+    await sim.until(active=0)
+
+
 async def test_a_fault_hits_as_many_requests_as_it_says(sim: SimProcess) -> None:
     await put(sim, Kind.HTTP_500, count=2)
     assert [await status_of(sim, CHAT, WHOLE) for _ in range(3)] == [500, 500, 200]
