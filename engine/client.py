@@ -12,6 +12,7 @@ Rules:
 - Leaving a response's block before its end closes the connection, which is how vLLM learns that a request is aborted.
 """
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, Upstr
 
 KEEPALIVE_S = 4.0
 _CONNECTIONS_MAX = 20_000
+_RECEIVE_BYTES = 131_072
+"""The kernel's buffer of a connection. The event loop takes all of it at once, so it bounds what a client that does not
+read its stream costs in memory; left to the kernel, it grows to megabytes."""
 
 
 Sent = Callable[[], None]
@@ -151,7 +155,8 @@ def _transport(*, keepalive_max: int) -> httpx.AsyncHTTPTransport:
     limits = httpx.Limits(
         max_connections=_CONNECTIONS_MAX, max_keepalive_connections=keepalive_max, keepalive_expiry=KEEPALIVE_S
     )
-    return httpx.AsyncHTTPTransport(limits=limits)
+    buffer = (socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return httpx.AsyncHTTPTransport(limits=limits, socket_options=[buffer])
 
 
 def _nothing_came(error: httpx.TransportError) -> bool:
