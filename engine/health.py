@@ -20,7 +20,7 @@ from engine.replica import Replica
 
 INTERVAL_S = 1.0
 _ANSWER_S_MAX = 2.0
-_PROBE_S_MAX = 10.0
+_PROBE_S_MAX = 5.0
 _FAILURES_MAX = 3
 _BODY_BYTES_MAX = 1_048_576
 _GENERATION = "/v1/completions", {"prompt": ".", "max_tokens": 1}
@@ -80,9 +80,9 @@ async def _watch(replica: Replica, upstream: Upstream, changed: Callable[[Replic
         await asyncio.sleep(INTERVAL_S)
         good = await check(replica, upstream)
         failures = 0 if good else failures + 1
-        if replica.silent and good and await probe(replica, upstream):
-            replica.spoke()
         healthy = not replica.silent and (good or (replica.healthy and failures < _FAILURES_MAX))
         if healthy is not replica.healthy:
             replica.healthy = healthy
             changed(replica)
+        if replica.silent and good and await probe(replica, upstream):
+            replica.spoke()

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.replica import SILENCES_MAX
 from tests.e2e.bare_client import TOKEN, ask
 from tests.e2e.gateway import Running, gateway
 from tests.sim_process import SimProcess, running_sim
@@ -200,7 +201,7 @@ async def test_hang_ups_reach_the_replica_at_once(cuts: Cuts, user: str, capsys:
 
 
 async def test_a_client_that_reads_no_further_is_cut_after_its_deadline(cuts: Cuts, user: str) -> None:
-    fields = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1_000, "n": 8}
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1_000, "n": 8}
     client = await ask(cuts.running, user, receive_bytes=4_096, **fields)
     await cuts.sim.until(running=8)
     await cuts.sim.until(active=0)
@@ -237,6 +238,18 @@ async def test_an_exchange_ends_with_its_deadline(cuts: Cuts, user: str) -> None
     record = await cuts.ended(user)
     assert end(record) == ("stream_truncated", "cut")
     assert client.shown() <= record["completion_tokens"] < 5_000
+
+
+async def test_a_replica_that_hangs_gets_no_work_until_it_answers_a_probe(cuts: Cuts, user: str) -> None:
+    await cuts.sim.ask("POST", "/sim/faults", {"kind": "hang"})
+    hung = [await ask(cuts.running, f"{user}-{at}") for at in range(SILENCES_MAX)]
+    for client in hung:
+        assert b" 504 " in await client.rest()
+    assert b'"no_replica"' in await (await ask(cuts.running, user)).rest()
+    await cuts.running.eventually("tollway_replica_up", 1, within_s=5)  # the other name of it had no requests
+    await cuts.sim.ask("DELETE", "/sim/faults")
+    await cuts.running.eventually("tollway_replica_up", 2, within_s=15)
+    assert b"[DONE]" in await (await ask(cuts.running, f"{user}-again", max_tokens=2)).rest()
 
 
 # --- replicas that die

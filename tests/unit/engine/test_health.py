@@ -125,7 +125,7 @@ async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
 ) -> None:
     monkeypatch.setattr(health, "INTERVAL_S", 0)
     replica.silences = SILENCES_MAX
-    looks: list[Look] = [200, 200, UpstreamBroken(), 200, 500, 503, 200, 200]
+    looks: list[Look] = [200, 200, UpstreamBroken(), 200, 500, 503, 200, 200, 200]
     upstream, said = Health(looks), list[bool]()
     async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
         await upstream.all_seen.wait()
