@@ -18,7 +18,7 @@ import pytest
 
 from engine.replica import SILENCES_MAX
 from tests.e2e.bare_client import TOKEN, ask
-from tests.e2e.gateway import Running, gateway
+from tests.e2e.gateway import Running, gateway_of
 from tests.sim_process import SimProcess, running_sim
 
 CONFIG = Path(__file__).with_name("cuts.toml")
@@ -79,7 +79,7 @@ def sim() -> Iterator[SimProcess]:
 
 @pytest.fixture(scope="module")
 def running(sim: SimProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with gateway(tmp_path_factory.mktemp("cuts"), CONFIG, **elsewhere(sim)) as started:
+    with gateway_of(CONFIG, tmp_path_factory.mktemp("cuts"), environment=elsewhere(sim)) as started:
         yield started
 
 
@@ -268,7 +268,7 @@ async def test_a_replica_that_fails_mid_stream_is_paid_what_was_received(cuts: C
 async def test_a_replica_that_shuts_down_ends_its_streams_with_an_abort(folder: Path, user: str) -> None:
     with (
         running_sim("--model", "telling", "--model", "silent") as mortal,
-        gateway(folder, CONFIG, **elsewhere(mortal)) as running,
+        gateway_of(CONFIG, folder, environment=elsewhere(mortal)) as running,
     ):
         client, whole = await ask(running, user), await ask(running, f"{user}-json", stream=False)
         await client.until(TOKEN, times=5)
@@ -290,7 +290,7 @@ async def test_a_replica_that_shuts_down_ends_its_streams_with_an_abort(folder: 
 
 
 async def test_what_outlasts_the_drain_is_billed_as_received(sim: SimProcess, folder: Path, user: str) -> None:
-    with gateway(folder, CONFIG, TOLLWAY__LIMITS__EXCHANGE_S_MAX="60", **elsewhere(sim)) as running:
+    with gateway_of(CONFIG, folder, environment=elsewhere(sim) | {"TOLLWAY__LIMITS__EXCHANGE_S_MAX": "60"}) as running:
         clients = [
             await ask(running, f"{user}-{model}-{stream}", model=model, stream=stream)
             for model in ("silent", "telling")

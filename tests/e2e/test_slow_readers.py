@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bare_client import ask
-from tests.e2e.gateway import Running, gateway
+from tests.e2e.gateway import Running, gateway_of
 from tests.e2e.test_cuts import CONFIG
 
 STALLED = 50
@@ -85,7 +85,7 @@ async def test_fifty_stalled_readers_cost_little_memory_and_hold_their_replica_b
 ) -> None:
     async with streaming() as replica:
         where = {f"TOLLWAY__MODELS__{model}__REPLICAS__0__URL": replica.url for model in (0, 1)}
-        starting = gateway(folder, CONFIG, **PATIENCE, **where)
+        starting = gateway_of(CONFIG, folder, environment=PATIENCE | where)
         running = await asyncio.to_thread(starting.__enter__)
         try:
             await (await ask(running, "warm", max_tokens=TOKENS)).rest()

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.chunk import read_chunk
@@ -118,6 +118,7 @@ def less(frame: bytes, *, include_usage: bool, continuous_usage: bool) -> bytes:
 @pytest.mark.parametrize("include_usage", [False, True])
 @pytest.mark.parametrize("continuous_usage", [False, True])
 @pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
+@settings(deadline=None, max_examples=25)
 @given(places=st.lists(st.integers(0, 100_000), max_size=30))
 def test_what_goes_on_is_what_came_less_what_nobody_asked_for(
     played: Transcript, places: list[int], *, include_usage: bool, continuous_usage: bool
