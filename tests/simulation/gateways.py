@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from engine.openai import CHAT
 from policies.quota import Ask, Granted, Limit, Refused
@@ -26,9 +27,12 @@ from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
 from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
+from proxy.store.journal.journal import Journal
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.replay import Replay
 from proxy.store.sweeper import Sweeper
 from tests.simulation.client import SimClient
+from tests.simulation.disk import unlocked
 from tests.simulation.fleet import SimUpstream
 from tests.simulation.loop import Process
 from tests.simulation.network import Line, LossyConnection
@@ -71,7 +75,7 @@ class SimGateway:
     """One life of a gateway, from its start to its end or its death."""
 
     def __init__(
-        self, name: str, settings: Settings, *, line: Line, upstream: SimUpstream, asked: dict[str, Ask]
+        self, name: str, settings: Settings, *, line: Line, upstream: SimUpstream, disk: Path, asked: dict[str, Ask]
     ) -> None:
         self.name = name
         self.process = Process(name)
@@ -80,11 +84,13 @@ class SimGateway:
         self.clients: set[SimClient] = set()
         self._settings = settings
         self._line = line
+        self._disk = disk
         self._asked = asked
         self._stop = asyncio.Event()
         self._bodies = Bodies(_BODIES_BYTES_MAX)
         self._serving: set[asyncio.Task[None]] = set()
         self._exchange: Exchange | None = None
+        self._journal: Journal | None = None
         self.incarnation = ""
         self.metrics = Metrics()
         self.owes: Callable[[], int] = lambda: 0
@@ -107,6 +113,8 @@ class SimGateway:
         """Send it SIGKILL: the kernel closes its connections."""
         self.ready = False
         self.process.kill()
+        if self._journal is not None:
+            unlocked(self._journal)
         self.upstream.hang_up()
         for client in self.clients:
             client.closed()
@@ -140,12 +148,19 @@ class SimGateway:
                 await incarnation.serve(tenant)
             meter, holds = Meter(metrics), Holds()
             store = WitnessedReservations(connection, incarnation, meter, self._asked)
+            journal = Journal(self._disk, incarnation.id)
+            self._journal = await stack.enter_async_context(journal)
+            replay = Replay(store, journal, incarnation.beat, billed=metrics.billed)
+            incarnation.when_restarted(replay.restarted)
+            await stack.enter_async_context(replay)
             await stack.enter_async_context(
                 Sweeper(connection, store, lambda record: _priced(record, catalog), ended=meter.recovered)
             )
-            ends = await stack.enter_async_context(Ends(store, billed=metrics.billed, failed=metrics.settle_failed))
+            ends = await stack.enter_async_context(
+                Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed)
+            )
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
-            self.owes = lambda: len(progress) + len(ends)
+            self.owes = lambda: len(progress) + len(ends) + journal.owed
             self._exchange = Exchange(
                 incarnation=incarnation.id,
                 catalog=catalog,

@@ -58,7 +58,7 @@ def at_rest(world: World) -> None:
     bills = _bills(world)
     _nothing_is_open(world)
     for client in world.clients:
-        _client_was_served(world, client, bills)
+        _client_was_served(client, bills)
     for request_id, bill in bills.items():
         _billed_once(request_id, bill)
         _billed_as_received(world, bill, world.attempts.get(request_id, []))
@@ -81,7 +81,7 @@ def _nothing_is_open(world: World) -> None:
     assert [replica.busy for replica in world.replicas.values()] == [0] * len(world.replicas)
 
 
-def _client_was_served(world: World, client: SimClient, bills: dict[str, Bill]) -> None:
+def _client_was_served(client: SimClient, bills: dict[str, Bill]) -> None:
     story = f"client {client.asks.number} of {client.gateway} ({client.request_id})"
     assert client.end is not None, f"{story} still waits after {CLIENT_S_MAX} s"
     if client.end is End.CUT:
@@ -92,7 +92,7 @@ def _client_was_served(world: World, client: SimClient, bills: dict[str, Bill]) 
     if client.saw_the_end:
         bill = bills.get(client.request_id)
         assert bill is not None, f"{story} has its answer and no bill"
-        if client.shown is not None and not _died_owing(world, bill.finals[0]):
+        if client.shown is not None:
             assert bill.usage == client.shown, f"{story} was shown {client.shown} and is billed {bill.usage}"
 
 
@@ -114,12 +114,6 @@ def _billed_as_received(world: World, bill: Bill, attempts: list[Attempt]) -> No
         assert completion >= least, f"{story} is billed {completion}; {least} were there a beat before the kill"
     elif final.outcome == "ok" or (final.source is Source.CUT and prompt):
         assert completion == received.completion_tokens, f"{story} is billed {completion}, not {received}"
-
-
-def _died_owing(world: World, final: ExchangeRecord) -> bool:
-    """Tell whether the bill may have died with its gateway: owed to a Redis that did not answer, in memory only."""
-    killed_at_s = world.killed_at_s.get(final.incarnation)
-    return final.source is Source.RECOVERED and killed_at_s is not None and not _was_calm(world, killed_at_s)
 
 
 def _was_calm(world: World, at_s: float) -> bool:

@@ -6,6 +6,7 @@ Many worlds, each from a seed. One that fails tells its seed and its story; run 
 
 from collections import Counter
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -26,7 +27,7 @@ ran: Counter[int] = Counter()
 
 def run(seed: int, url: str, folder: Path, rewrite: Rewrite = unchanged) -> World:
     """Live through the world of a seed."""
-    world = World(seed, url, folder, check=Invariants(), rewrite=rewrite)
+    world = World(seed, url, Path(mkdtemp(dir=folder)), check=Invariants(), rewrite=rewrite)
     try:
         world.run()
     except BaseException:

@@ -21,6 +21,7 @@ from proxy.settings.loading import parse
 from tests.simulation import scenario
 from tests.simulation.client import End, SimClient
 from tests.simulation.clock import Clock, virtual
+from tests.simulation.disk import inline
 from tests.simulation.fleet import Attempt, SimReplica, SimUpstream
 from tests.simulation.gateways import SimGateway
 from tests.simulation.loop import OUTSIDE, VirtualLoop
@@ -53,6 +54,7 @@ class World:
 
     def __init__(self, seed: int, url: str, folder: Path, *, check: Check, rewrite: Rewrite = unchanged) -> None:
         self.seed = seed
+        self._folder = folder
         self.rng = random.Random(seed)
         self.steps: Counter[str] = Counter()
         self.loop = VirtualLoop()
@@ -83,7 +85,7 @@ class World:
         for name in ("tollway", "proxy", "engine", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         asyncio.set_event_loop(None)
-        with virtual(self.clock, self.rng), self.redis.open():
+        with virtual(self.clock, self.rng), inline(), self.redis.open():
             try:
                 self._complete(self._live())
             finally:
@@ -126,7 +128,8 @@ class World:
     def _new_gateway(self, place: int) -> SimGateway:
         upstream = SimUpstream(self.replicas, self.rng, self.step)
         name = f"g{place}.{len(self.lives)}"
-        life = SimGateway(name, self.settings, line=self.line, upstream=upstream, asked=self.asked)
+        disk = self._folder / f"gateway-{place}"
+        life = SimGateway(name, self.settings, line=self.line, upstream=upstream, disk=disk, asked=self.asked)
         self.lives.append(life)
         return life
 
