@@ -65,7 +65,8 @@ class Reservation:
     decision: Granted | None = None
     holds: tuple[tuple[Limit, Hold], ...] = ()
     usage: tuple[int, int] | None = None
-    """(prompt_tokens, completion_tokens) observed so far."""
+    """(prompt_tokens, completion_tokens) that the present attempt was seen to use."""
+    attempt: int = 0
     trimmed: bool = False
     posted: tuple[tuple[Limit, Hold, int], ...] = ()
     """What an expiry charged each limit, for as long as a settle may still correct it."""
@@ -125,10 +126,14 @@ class Book:
         limit, wait = max(refusing, key=lambda pair: (pair[1] is None, pair[1]))
         return Refused(limit, wait, tuple(_standing(limit, counter) for limit, counter in pairs))
 
-    def progress(self, request_id: str, usage: tuple[int, int]) -> None:
-        """Note what was generated so far; neither number ever falls."""
+    def progress(self, request_id: str, usage: tuple[int, int] | None, attempt: int) -> None:
+        """Note what an attempt has used so far (None: not told yet); neither number falls before the next attempt."""
         known = self.reservations.get(request_id)
-        if known is not None and known.state is State.PENDING:
+        if known is None or known.state is not State.PENDING or attempt < known.attempt:
+            return
+        if attempt > known.attempt:
+            known.attempt, known.usage = attempt, None
+        if usage is not None:
             seen = known.usage or (0, 0)
             known.usage = (max(seen[0], usage[0]), max(seen[1], usage[1]))
 

@@ -1,5 +1,5 @@
 """
-How far each open exchange has come, noted on its reservation once a beat.
+How far each open exchange has come, and on which replica, noted on its reservation once a beat.
 
 If this gateway is killed, another bills its exchanges from these notes: a beat is the most that is lost. The first note
 also gives back what was reserved for the prompt and is not needed: its bytes bound it, its first frame counts it.
@@ -18,6 +18,9 @@ from proxy.tally import Tally
 
 _log = logging.getLogger(__name__)
 
+_Stage = tuple[int, Usage]
+"""Which attempt, and what it has used."""
+
 
 class Progress(Background):
     """
@@ -30,7 +33,7 @@ class Progress(Background):
         super().__init__(self._beat_on, "tollway-progress")
         self._store = store
         self._beat_s = beat_s
-        self._noted: dict[str, tuple[Tally, Usage]] = {}
+        self._noted: dict[str, tuple[Tally, _Stage]] = {}
 
     def __len__(self) -> int:
         """Return how many exchanges are followed."""
@@ -39,7 +42,7 @@ class Progress(Background):
     @contextmanager
     def following(self, tally: Tally) -> Iterator[None]:
         """Note the exchange's progress for as long as the block lasts."""
-        self._noted[tally.request_id] = (tally, tally.usage)
+        self._noted[tally.request_id] = (tally, _stage(tally))
         try:
             yield
         finally:
@@ -47,15 +50,13 @@ class Progress(Background):
 
     async def beat(self) -> None:
         """Note every exchange that has moved since the last beat."""
-        moved = [tally for tally, noted in self._noted.values() if tally.usage != noted]
+        moved = [tally for tally, noted in self._noted.values() if _stage(tally) != noted]
         await asyncio.gather(*(self._note(tally) for tally in moved))
 
     async def _note(self, tally: Tally) -> None:
-        usage = tally.usage
-        assert tally.principal is not None
+        stage = _stage(tally)
         try:
-            counts = (usage.prompt_tokens, usage.completion_tokens)
-            await self._store.progress(tally.request_id, tally.principal.tenant, counts)
+            await self._store.progress(tally.record())
             if not tally.trimmed and tally.spare and tally.call is not None:
                 await self._store.trim(tally.record(), tally.call.plan.limits, tally.spare)
                 tally.trimmed = True
@@ -63,9 +64,13 @@ class Progress(Background):
             _log.warning("progress_failed", exc_info=True)
         else:
             if tally.request_id in self._noted:
-                self._noted[tally.request_id] = (tally, usage)
+                self._noted[tally.request_id] = (tally, stage)
 
     async def _beat_on(self) -> None:
         while True:
             await asyncio.sleep(self._beat_s)
             await self.beat()
+
+
+def _stage(tally: Tally) -> _Stage:
+    return tally.attempts, tally.usage

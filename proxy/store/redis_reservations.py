@@ -18,6 +18,8 @@ from proxy.store.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
 
 _Limits = tuple[Limit, ...]
+_NOTED = ("replica", "group", "attempts", "queue_ms", "ttft_ms", "wasted_tokens")
+"""What is known of an exchange only after it was admitted, beside its tokens."""
 
 
 class RedisReservations:
@@ -38,6 +40,11 @@ class RedisReservations:
         self._incarnation = incarnation
         self._corrected = corrected
 
+    @property
+    def incarnation(self) -> str:
+        """Return who ends reservations here."""
+        return self._incarnation.id
+
     async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
         """Take what `ask` needs on every limit, or nothing."""
         await self._incarnation.serve(draft.tenant)
@@ -49,9 +56,13 @@ class RedisReservations:
         )
         return _decision(answer.split(), limits)
 
-    async def progress(self, request_id: str, tenant: str, usage: tuple[int, int]) -> None:
-        """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
-        await self._connection.run(scripts.PROGRESS, [keys.reservation(tenant, request_id)], usage)
+    async def progress(self, record: ExchangeRecord) -> None:
+        """Note on an open reservation how far its exchange has come: what a sweep would bill, and of which replica."""
+        counts: tuple[Value, Value] = record.prompt_tokens, record.completion_tokens
+        told = counts if any(counts) else ("-", "-")
+        noted = orjson.dumps({name: getattr(record, name) for name in _NOTED}).decode()
+        touched = [keys.reservation(record.tenant, record.request_id)]
+        await self._connection.run(scripts.PROGRESS, touched, [record.attempts, *told, noted])
 
     async def trim(self, draft: ExchangeRecord, limits: _Limits, spare: int) -> None:
         """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
@@ -108,14 +119,14 @@ class RedisReservations:
         return Settlement(None if entry_id == "-" else entry_id, ours == "1", correction)
 
 
-def read_draft(text: str) -> tuple[ExchangeRecord, _Limits]:
-    """Return what `reserve` kept of a request: its record as it was then, and its limits."""
+def read_draft(text: str, noted: str | None) -> tuple[ExchangeRecord, _Limits]:
+    """Return what `reserve` kept of a request and `progress` noted since: its record without tokens, and its limits."""
     draft = orjson.loads(text)
     limits = tuple(
         Limit(Scope(scope), Unit(unit), amount, Per(per) if per else None)
         for scope, unit, amount, per in draft["limits"]
     )
-    return ledger.record_of(draft["record"]), limits
+    return replace(ledger.record_of(draft["record"]), **orjson.loads(noted or "{}")), limits
 
 
 def _draft(record: ExchangeRecord, limits: _Limits) -> str:

@@ -51,8 +51,12 @@ class Reservations(Protocol):
         """
         ...
 
-    async def progress(self, request_id: str, tenant: str, usage: tuple[int, int]) -> None:
-        """Note (prompt_tokens, completion_tokens) generated so far on an open reservation."""
+    async def progress(self, record: ExchangeRecord) -> None:
+        """
+        Note on an open reservation how far its exchange has come: what a sweep would bill, and of which replica.
+
+        A record without any token says that the engine has told none yet.
+        """
         ...
 
     async def trim(self, draft: ExchangeRecord, limits: tuple[Limit, ...], spare: int) -> None:

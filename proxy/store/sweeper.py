@@ -4,7 +4,9 @@ The sweeper ends what a dead gateway left open, from the last progress it noted.
 Rules:
 - It walks the index of each tenant's open reservations, never the keyspace.
 - Dead is who has not beaten for 10 s; a reservation younger than that is left alone, whoever made it.
-- After Redis was away everybody has a period's time to beat before anybody is swept.
+- After a start, and after Redis was away, everybody has a period's time to beat before anybody is swept: nobody beats
+  into a Redis that is stopped.
+- Who is itself taken for dead was paused, perhaps with all others: it judges nobody before it has beaten again.
 - One gateway of the fleet sweeps in each period. Two at once would do no harm: the first end wins.
 - Where no usage was noted the bill takes nothing, and the quota keeps the whole reservation.
 
@@ -35,7 +37,9 @@ _log = logging.getLogger(__name__)
 
 class Sweeper(Background):
     """
-    Sweep every `sweep_s` seconds: `async with Sweeper(connection, reservations, price)`.
+    Sweep every `sweep_s` seconds, first after that time: `async with Sweeper(connection, reservations, price)`.
+
+    Enter it after whatever knows more of a dead gateway's exchanges than its last progress has been settled.
 
     `price` returns a record with its charge stamped, by the price version that it already names; `ended` is told each
     record that this gateway appended.
@@ -70,6 +74,8 @@ class Sweeper(Background):
             with suppress(LedgerUnavailable):
                 ended += await self._end(self._unanswered)
         now_us, alive = await living(self._connection)
+        if self._reservations.incarnation not in alive:
+            return ended
         for tenant in await tenants(self._connection):
             async for incarnation, request_id in self._open(tenant, now_us - DEAD_AFTER_US):
                 if incarnation not in alive:
@@ -88,15 +94,15 @@ class Sweeper(Background):
             yield keys.read_open_member(member)
 
     async def _expire(self, tenant: str, incarnation: str, request_id: str, now_us: int) -> bool:
-        fields = ("state", "draft", "prompt_tokens", "completion_tokens")
-        state, draft, prompt, completion = await self._connection.call(
+        fields = ("state", "draft", "noted", "prompt_tokens", "completion_tokens")
+        state, draft, noted, prompt, completion = await self._connection.call(
             "HMGET", keys.reservation(tenant, request_id), *fields
         )
         if state != "PENDING":
             await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
             return False
         try:
-            record, limits = read_draft(draft)
+            record, limits = read_draft(draft, noted)
         except (ValueError, KeyError, TypeError):
             _log.exception("draft_unreadable", extra={"request_id": request_id})
             return False
@@ -119,7 +125,7 @@ class Sweeper(Background):
         return settlement.ours
 
     async def _sweep_on(self) -> None:
-        was_away = False
+        was_away = True
         while True:
             try:
                 if await self._is_my_turn() and not was_away:

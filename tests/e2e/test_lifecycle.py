@@ -101,5 +101,6 @@ def test_what_was_in_flight_at_kill_9_is_settled_by_the_next_start(folder: Path)
         assert 0 < row["completion_tokens"] <= received, "never over"
         logged = [json.loads(line) for line in (folder / "log").read_text().splitlines() if '"gateway_lost"' in line]
         assert [line["completion_tokens"] for line in logged] == [row["completion_tokens"]], "a bill has its line"
+        assert [line["replica"] for line in logged] in (["demo-0"], ["demo-1"])
         quota = httpx.get(f"{again.url}/v1/quota", headers=again.bearer("acme", "in-flight")).json()
         assert [limit["used"] for limit in quota["limits"]] == [0]

@@ -33,6 +33,11 @@ def priced(record: ExchangeRecord) -> ExchangeRecord:
     return replace(record, charge_micros=record.prompt_tokens + record.completion_tokens)
 
 
+def noted(prompt: int, completion: int, **fields: Any) -> ExchangeRecord:
+    """Return the record as it stands when so much is used."""
+    return replace(RECORD, prompt_tokens=prompt, completion_tokens=completion, **fields)
+
+
 @pytest.fixture
 async def incarnation(connection: Connection) -> AsyncIterator[Incarnation]:
     async with Incarnation(connection) as living:
@@ -67,8 +72,8 @@ async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
-    await reservations.progress(RECORD.request_id, RECORD.tenant, (90, 40))
-    await reservations.progress(RECORD.request_id, RECORD.tenant, (90, 30))
+    await reservations.progress(noted(90, 40))
+    await reservations.progress(noted(90, 30))
     await made_long_ago(connection, RECORD)
     assert await sweeper.sweep() == 1
     [entry] = await ledger(connection)
@@ -102,7 +107,7 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
     if progress is not None:
-        await reservations.progress(RECORD.request_id, RECORD.tenant, progress)
+        await reservations.progress(noted(*progress))
     await made_long_ago(connection, RECORD)
     await sweeper.sweep()
     [final] = await ledger(connection)
@@ -162,11 +167,51 @@ async def test_the_living_and_the_young_are_left_alone(
 async def test_who_has_not_beaten_for_ten_seconds_is_dead(
     connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    silent = replace(RECORD, incarnation=incarnation.id)
-    await reservations.reserve(silent, LIMITS, ASK)
-    await made_long_ago(connection, silent)
+    async with Incarnation(connection) as other:
+        silent = replace(RECORD, incarnation=other.id)
+        await reservations.reserve(silent, LIMITS, ASK)
+        await made_long_ago(connection, silent)
+        assert await sweeper.sweep() == 0
+        await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, other.id)
+        assert await sweeper.sweep() == 1
+
+
+async def test_who_is_itself_taken_for_dead_judges_nobody(
+    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
     await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, incarnation.id)
+    assert await sweeper.sweep() == 0
+    await incarnation.beat()
     assert await sweeper.sweep() == 1
+
+
+async def test_a_recovered_record_tells_the_turn_that_was_noted(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    draft = replace(RECORD, replica="", attempts=0, ttft_ms=None, queue_ms=0)
+    turned = {"replica": "demo-1", "group": "canary", "attempts": 2, "queue_ms": 7, "ttft_ms": 90, "wasted_tokens": 5}
+    await reservations.reserve(draft, LIMITS, ASK)
+    await reservations.progress(noted(0, 0, **turned))
+    await made_long_ago(connection, RECORD)
+    await sweeper.sweep()
+    [entry] = await ledger(connection)
+    assert {name: getattr(entry.record, name) for name in turned} == turned
+    assert await used(reservations) == [1000, 1, 0], "nothing was observed"
+
+
+async def test_what_an_earlier_attempt_used_is_not_billed(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.progress(noted(90, 40, attempts=1))
+    await reservations.progress(noted(0, 0, attempts=2))
+    await reservations.progress(noted(90, 41, attempts=1))
+    await made_long_ago(connection, RECORD)
+    await sweeper.sweep()
+    [entry] = await ledger(connection)
+    assert (entry.record.prompt_tokens, entry.record.completion_tokens) == (0, 0)
 
 
 async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
@@ -183,7 +228,7 @@ async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
         return priced(record)
 
     async with asyncio.timeout(20):
-        async with Sweeper(connection, reservations, priced_and_told):
+        async with Sweeper(connection, reservations, priced_and_told, sweep_s=0.05):
             await under_way.wait()
         assert await connection.call("ZCARD", keys.open_index(RECORD.tenant)) > 0
         await connection.call("DEL", keys.SWEEP)
@@ -240,7 +285,7 @@ async def test_an_end_without_an_answer_is_told_by_the_next_sweep(
     assert told == [entry.record for entry in await ledger(connection)]
 
 
-async def test_after_an_outage_the_living_beat_before_anybody_is_swept(
+async def test_after_a_start_and_an_outage_the_living_beat_before_anybody_is_swept(
     connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -248,7 +293,7 @@ async def test_after_an_outage_the_living_beat_before_anybody_is_swept(
 
     async def turn() -> bool:
         steps.append("turn")
-        if len(steps) == 1:
+        if len(steps) == 4:
             raise LedgerUnavailable
         return True
 
@@ -259,9 +304,9 @@ async def test_after_an_outage_the_living_beat_before_anybody_is_swept(
     monkeypatch.setattr(sweeper, "_is_my_turn", turn)
     monkeypatch.setattr(sweeper, "sweep", sweep)
     async with sweeper, asyncio.timeout(5):
-        while len(steps) < 6:  # noqa: ASYNC110
+        while len(steps) < 7:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-    assert steps[:6] == ["turn", "turn", "turn", "sweep", "turn", "sweep"]
+    assert steps[:7] == ["turn", "turn", "sweep", "turn", "turn", "turn", "sweep"]
 
 
 async def test_each_record_that_a_sweep_appended_is_told_once(
@@ -270,7 +315,7 @@ async def test_each_record_that_a_sweep_appended_is_told_once(
     told: list[ExchangeRecord] = []
     dead = replace(RECORD, incarnation="01JB0000000000000000000000")
     await reservations.reserve(dead, LIMITS, ASK)
-    await reservations.progress(dead.request_id, dead.tenant, (90, 40))
+    await reservations.progress(replace(dead, prompt_tokens=90, completion_tokens=40))
     await made_long_ago(connection, dead)
     sweeper = Sweeper(connection, reservations, priced, ended=told.append)
     await sweeper.sweep()

@@ -134,10 +134,11 @@ class QuotaMachine(RuleBasedStateMachine):
         decision = self._do(self._reserve(known))
         assert decision == self.book.reserve(known.request, known.ask, self.connection.now_us)
 
-    @rule(known=requests, usage=st.tuples(TOKENS, TOKENS))
-    def progress(self, known: Known, usage: tuple[int, int]) -> None:
-        self._do(self.store.progress(known.request.id, known.request.subject.tenant, usage))
-        self.book.progress(known.request.id, usage)
+    @rule(known=requests, usage=st.tuples(TOKENS, TOKENS), attempt=st.sampled_from([1, 1, 1, 2, 3]))
+    def progress(self, known: Known, usage: tuple[int, int], attempt: int) -> None:
+        record = replace(known.record, prompt_tokens=usage[0], completion_tokens=usage[1], attempts=attempt)
+        self._do(self.store.progress(record))
+        self.book.progress(known.request.id, usage if any(usage) else None, attempt)
 
     @rule(known=requests, spare=TOKENS)
     def trim(self, known: Known, spare: int) -> None:
@@ -235,6 +236,15 @@ class QuotaMachine(RuleBasedStateMachine):
             for name in COUNTED:
                 told = [int(values[name]) for _, values in rows if values["request_id"] == request_id]
                 assert sum(told) == getattr(truth, name)
+
+    @invariant()
+    def both_would_bill_the_same(self) -> None:
+        for known in self.known:
+            reservation = self.book.reservations.get(known.request.id)
+            if reservation is not None and reservation.state is State.PENDING:
+                key = keys.reservation(known.record.tenant, known.request.id)
+                noted = self.redis.hmget(key, "prompt_tokens", "completion_tokens")
+                assert noted == ([None, None] if reservation.usage is None else [*map(str, reservation.usage)])
 
     @invariant()
     def what_is_open_is_in_the_index(self) -> None:

@@ -46,11 +46,12 @@ class MemoryReservations:
             raise AlreadyEnded
         return decision
 
-    async def progress(self, request_id: str, tenant: str, usage: tuple[int, int]) -> None:
-        """Note what was generated so far."""
+    async def progress(self, record: ExchangeRecord) -> None:
+        """Note how far an exchange has come."""
         await self._reach("progress")
-        self.book.progress(request_id, usage)
-        self.notes.append((request_id, usage))
+        usage = (record.prompt_tokens, record.completion_tokens)
+        self.book.progress(record.request_id, usage if any(usage) else None, record.attempts)
+        self.notes.append((record.request_id, usage))
 
     async def trim(self, draft: ExchangeRecord, limits: tuple[Limit, ...], spare: int) -> None:
         """Give back what turned out not to be needed."""

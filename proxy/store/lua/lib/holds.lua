@@ -39,7 +39,8 @@ end
 
 -- End a reservation: what it held is forgotten, its end is remembered for as long as anybody may repeat it.
 local function finish(reservation, open, member, state, entry, alive_ms)
-  redis.call('HDEL', reservation, 'draft', 'holds', 'trimmed', 'prompt_tokens', 'completion_tokens')
+  redis.call('HDEL', reservation,
+    'draft', 'holds', 'trimmed', 'attempt', 'noted', 'prompt_tokens', 'completion_tokens')
   redis.call('HSET', reservation, 'state', state, 'entry', entry)
   redis.call('PEXPIRE', reservation, text(alive_ms or MARKER_MS))
   redis.call('ZREM', open, member)

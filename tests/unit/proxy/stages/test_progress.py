@@ -39,6 +39,15 @@ async def test_only_what_moved_is_noted(progress: Progress, store: MemoryReserva
     assert store.notes == [(moving.request_id, (17, 3)), (moving.request_id, (17, 4))]
 
 
+async def test_a_turn_is_noted_before_the_engine_tells_anything(progress: Progress, store: MemoryReservations) -> None:
+    tally = begun()
+    with progress.following(tally):
+        tally.replica, tally.attempts = "demo-1", 1
+        await progress.beat()
+        await progress.beat()
+    assert store.notes == [(tally.request_id, (0, 0))]
+
+
 async def test_an_exchange_that_ended_is_not_followed(progress: Progress, store: MemoryReservations) -> None:
     tally = begun()
     with progress.following(tally):

@@ -1,0 +1,135 @@
+"""A gateway paused while another takes it for dead: one FINAL, one CORRECTION, and together they are the truth."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from proxy.billing.record import COUNTED
+from proxy.store import keys, ledger
+from proxy.store.connection import Connection
+from tests.e2e.gateway import Running, gateway
+
+SWEPT_S_MAX = 30.0
+CORRECTED_S_MAX = 15.0
+
+
+@pytest.fixture
+def redis_address(tmp_path: Path) -> Iterator[str]:
+    """Run a Redis that two gateways share."""
+    server = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or shutil.which("redis-server")
+    assert server is not None
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    command = [server, "--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder), "--appendonly", "yes"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield f"unix://{folder / 's'}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, redis_address: str) -> Iterator[tuple[Running, Running]]:
+    """Run two gateways on one Redis."""
+    with ExitStack() as stack:
+        folders = [tmp_path / name for name in ("one", "two")]
+        for folder in folders:
+            folder.mkdir()
+        one, two = (stack.enter_context(gateway(folder, TOLLWAY__REDIS__URL=redis_address)) for folder in folders)
+        yield one, two
+
+
+async def rows(address: str) -> list[ledger.Entry]:
+    """Return the ledger of globex."""
+    async with Connection(address, deadline_s=20) as connection:
+        return [entry async for entry in ledger.read(connection, ["globex"], 0, ledger.NEVER_US)]
+
+
+async def until_rows(address: str, count: int, within_s: float) -> list[ledger.Entry]:
+    """Wait until the ledger has so many rows."""
+    deadline = time.monotonic() + within_s
+    while len(found := await rows(address)) < count:
+        assert time.monotonic() < deadline, f"{len(found)} rows after {within_s} s"
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> dict[str, Any]:
+    """Read one stream to its end and return the usage that the client was told."""
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "Tell me about toll roads."}],
+        "max_tokens": 2_000,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    usage: dict[str, Any] = {}
+    seen = 0
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {"):
+                usage = json.loads(line[6:]).get("usage") or usage
+                seen += 1
+                if seen > 900:  # a good second in: a beat has noted some of it
+                    begun.set()
+    return usage
+
+
+def used_of(running: Running) -> dict[str, int]:
+    """Return what ada has used of her limits, by name."""
+    quota = httpx.get(f"{running.url}/v1/quota", headers=running.bearer("globex", "ada", "tight")).json()
+    return {limit["name"]: limit["used"] for limit in quota["limits"]}
+
+
+async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
+    pair: tuple[Running, Running], redis_address: str
+) -> None:
+    paused, other = pair
+    begun = asyncio.Event()
+    async with httpx.AsyncClient(
+        base_url=paused.url, headers=paused.bearer("globex", "ada", "tight"), timeout=90
+    ) as it:
+        streaming = asyncio.create_task(read(it, begun))
+        await begun.wait()
+        os.kill(paused.process.pid, signal.SIGSTOP)
+        try:
+            [final] = await until_rows(redis_address, 1, SWEPT_S_MAX)
+        finally:
+            os.kill(paused.process.pid, signal.SIGCONT)
+        usage = await streaming
+    _, correction = found = await until_rows(redis_address, 2, CORRECTED_S_MAX)
+    assert (final.kind, final.record.source, final.record.outcome) == ("FINAL", "recovered", "gateway_lost")
+    assert final.record.replica in {"demo-0", "demo-1"}
+    assert 0 < final.record.completion_tokens < usage["completion_tokens"] == 2_000
+    assert (correction.kind, correction.record.source, correction.record.outcome) == ("CORRECTION", "engine", "ok")
+    told = {name: sum(getattr(entry.record, name) for entry in found) for name in COUNTED}
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (usage["prompt_tokens"], 2_000)
+    assert told["charge_micros"] == round((usage["prompt_tokens"] * 150_000 + 2_000 * 600_000) / 1_000_000)
+    [row] = other.usage("user")
+    assert (row["requests"], row["completion_tokens"], row["charge_micros"]) == (1, 2_000, told["charge_micros"])
+    used = used_of(other)
+    assert used["tenant-tokens-day"] == usage["total_tokens"]
+    assert used["user-concurrent"] == 0
+    async with Connection(redis_address, deadline_s=20) as connection:
+        assert await connection.call("ZCARD", keys.open_index("globex")) == 0
+    assert paused.metrics("tollway_corrections_total") == 1
+    assert paused.metrics("tollway_requests_total", outcome="ok") == 0
+    assert other.metrics("tollway_requests_total", outcome="gateway_lost") == 1
+    for kind in ("prompt", "completion"):
+        metered = sum(each.metrics("tollway_tokens_total", kind=kind) for each in pair)
+        assert metered == usage[f"{kind}_tokens"]
