@@ -183,6 +183,7 @@ STORE = Row(
             limits=((1, "red"),),
         ),
         Panel("Running versions", "short", (level(metric.BUILD, "version", "python", over="count"),), kind="table"),
+        Panel("Redis without its data", "short", (level(metric.LEDGER_EMPTIED, over="max"),)),
         Panel("Bills corrected a second", "short", (rate(metric.CORRECTIONS, "tenant", "model"),)),
         Panel("Tokens credited a second", "short", (rate(metric.CREDITED_TOKENS, "model", "kind"),)),
         Panel("Money credited a second", "short", (rate(metric.CREDITED_MICROS, "tenant", "currency"),)),

@@ -17,7 +17,20 @@ from enum import StrEnum
 
 from policies.holds import Hold
 from policies.in_flight import InFlight
-from policies.quota import Ask, Granted, Kind, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
+from policies.quota import (
+    Ask,
+    Granted,
+    Kind,
+    Limit,
+    Per,
+    Refused,
+    Repeated,
+    Scope,
+    Standing,
+    Subject,
+    Unit,
+    settled_cost,
+)
 from policies.rate import Rate
 from policies.window import Window
 
@@ -84,16 +97,29 @@ class Book:
 
     counters: dict[Place, Counter] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
+    once: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """Which request a client's own key belongs to, by tenant, user and key."""
 
-    def reserve(self, request: Request, ask: Ask, now_us: int) -> Granted | Refused | None:
+    def reserve(
+        self, request: Request, ask: Ask, now_us: int, *, once: str | None = None
+    ) -> Granted | Refused | Repeated | None:
         """
         Take what `ask` needs on every limit, or nothing; None where the reservation had ended before it began.
 
-        The same request again gets its first grant unchanged.
+        The same request again gets its first grant unchanged; another one with the same `once` is told whose it is.
         """
         known = self.reservations.get(request.id)
         if known is not None:
             return known.decision
+        own = None if once is None else (request.subject.tenant, request.subject.user, once)
+        if own in self.once:
+            return Repeated(self.once[own])
+        decision = self._decide(request, ask, now_us)
+        if own is not None and isinstance(decision, Granted):
+            self.once[own] = request.id
+        return decision
+
+    def _decide(self, request: Request, ask: Ask, now_us: int) -> Granted | Refused:
         counters = [self._counter(limit, request.subject, now_us) for limit in request.limits]
         completion = ask.max_completion
         for limit, counter in zip(request.limits, counters, strict=True):
@@ -192,6 +218,7 @@ class Book:
             return
         for limit, hold in known.holds if known is not None else ():
             self._post(limit, request.subject, (hold, 0), now_us)
+        self.once = {own: request_id for own, request_id in self.once.items() if request_id != request.id}
         self._end(request.id, State.RELEASED)
 
     def standings(self, subject: Subject, limits: tuple[Limit, ...], now_us: int) -> tuple[Standing, ...]:

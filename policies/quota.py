@@ -170,6 +170,13 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """Nothing was taken: the client's own key for this request belongs to an earlier one."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing was taken."""
 

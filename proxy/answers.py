@@ -2,7 +2,7 @@
 
 from engine.faults import EngineRefused
 from proxy.downstream import Downstream, Headers
-from proxy.errors import ApiError, Code, MethodNotAllowed
+from proxy.errors import ApiError, Code, IdempotencyKeyReused, MethodNotAllowed
 from proxy.headers import JSON, exchange_headers
 from proxy.tally import Tally
 
@@ -29,4 +29,7 @@ def error_headers(error: ApiError) -> Headers:
         headers.append(("www-authenticate", "Bearer"))
     if isinstance(error, MethodNotAllowed):
         headers.append(("allow", error.allow))
+    if isinstance(error, IdempotencyKeyReused):
+        # OpenAI's clients try a 409 again unless they are told that it does not help.
+        headers += [("x-tollway-first-request-id", error.first), ("x-should-retry", "false")]
     return headers

@@ -6,18 +6,19 @@ it is let go.
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from engine.client import HttpxUpstream
 from engine.process import ChildFailed
+from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
 from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
-from proxy.errors import LedgerUnavailable
+from proxy.errors import LedgerEmptied, LedgerUnavailable
 from proxy.exchange import Exchange
 from proxy.fatal import Fatal
 from proxy.identity.revocation import Revoked
@@ -37,6 +38,7 @@ from proxy.stages.turn import Holds, TakeTurn
 from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.embedded import EmbeddedRedis, EmbeddedRedisUnusable
 from proxy.store.ends import Ends
+from proxy.store.epoch import file_of
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.lock import DataDirInUse
@@ -85,13 +87,15 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
             verifier,
             _redis(settings, metrics) as connection,
             Revocations(connection, revoked),
-            Incarnation(connection) as incarnation,
+            Incarnation(connection, memory=file_of(settings.redis.data_dir)) as incarnation,
             launched(settings) as urls,
             HttpxUpstream(settings.limits.connect_s_max) as upstream,
             pooled(settings, urls, upstream, metrics) as pools,
         ):
-            for tenant in settings.tenants:
-                await incarnation.serve(tenant)
+            metrics.ledger_emptied(lambda: incarnation.epoch.lost)
+            with suppress(LedgerEmptied):
+                for tenant in settings.tenants:
+                    await incarnation.serve(tenant)
             meter = Meter(metrics)
             store = RedisReservations(connection, incarnation, corrected=meter.corrected)
             async with (
@@ -116,7 +120,8 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
                 )
                 listen, limits = settings.listen, settings.limits
                 edge = _edge(listen, listen.connections_max, listen.connections_per_address_max)
-                site = public_site(exchange, pools, store, connection, edge=edge, cors_origins=listen.cors_origins)
+                vitals = Vitals(connection, incarnation.epoch)
+                site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
                 drain = Drain(limits.drain_s_max, limits.drain_notice_s, hurried)
                 operators = _edge(listen, _OPERATORS_MAX, _OPERATORS_MAX)
                 async with (

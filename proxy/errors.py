@@ -35,6 +35,7 @@ class Code(StrEnum):
     TOKENS_EXCEED_PLAN = "tokens_exceed_plan"
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
     INSUFFICIENT_QUOTA = "insufficient_quota"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONCURRENCY_LIMIT_EXCEEDED = "concurrency_limit_exceeded"
     QUEUE_FULL = "queue_full"
     NO_REPLICA = "no_replica"
@@ -78,6 +79,7 @@ TABLE: dict[Code, Row] = {
     Code.TOKENS_EXCEED_PLAN: Row(400, _INVALID),
     Code.RATE_LIMIT_EXCEEDED: Row(429, _RATE),
     Code.INSUFFICIENT_QUOTA: Row(429, "insufficient_quota"),
+    Code.IDEMPOTENCY_KEY_REUSED: Row(409, _INVALID),
     Code.CONCURRENCY_LIMIT_EXCEEDED: Row(429, _RATE),
     Code.QUEUE_FULL: Row(429, _RATE),
     Code.NO_REPLICA: Row(503, _SERVER),
@@ -162,6 +164,15 @@ class ModelNotFound(ApiError):
         super().__init__(Code.MODEL_NOT_FOUND, f"The model `{name[:128]}` does not exist.", param="model")
 
 
+class IdempotencyKeyReused(ApiError):
+    """The client's own key for this request belongs to an earlier one, which is the only one that runs."""
+
+    def __init__(self, first: str) -> None:
+        message = f"This Idempotency-Key was used before, by the request {first}; its answer is not repeated."
+        super().__init__(Code.IDEMPOTENCY_KEY_REUSED, message)
+        self.first = first
+
+
 class LedgerUnavailable(ApiError):
     """Redis did not answer within its deadline: nothing can be admitted or settled now."""
 
@@ -175,6 +186,13 @@ class JournalUnavailable(ApiError):
     def __init__(self) -> None:
         message = "The gateway cannot write its log of what is used; try again shortly."
         super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
+
+
+class LedgerEmptied(LedgerUnavailable):
+    """Redis answers, but without the data that this gateway remembers: its zeros are not what was used."""
+
+    def __init__(self) -> None:
+        super().__init__("The quota store came back without its data; it takes no requests until an operator decides.")
 
 
 class InternalError(ApiError):

@@ -18,7 +18,7 @@ from proxy.catalog import Catalog
 from proxy.downstream import ClientGone, Downstream
 from proxy.errors import ApiError, Code, InternalError, ShuttingDown
 from proxy.settings.sections import Bounds
-from proxy.stages.admit import Admit
+from proxy.stages.admit import Admit, idempotency_key
 from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.relay import Relay
@@ -63,6 +63,7 @@ class Exchange:
 
     async def _serve(self, downstream: Downstream, tally: Tally) -> None:
         tally.principal = await self.authenticate(downstream)
+        tally.idempotency_key = idempotency_key(downstream)
         tally.call = call = await self._read(downstream, tally)
         async with self.admit(call, tally) as reservation:
             end = await self._answer(call, downstream, tally)

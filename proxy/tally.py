@@ -62,6 +62,8 @@ class Tally:
     watch: Stopwatch = field(default_factory=Stopwatch)
     principal: Principal | None = None
     call: Call | None = None
+    idempotency_key: str | None = None
+    """The client's own key for this request."""
     standings: tuple[Standing, ...] = ()
     max_completion: int = 0
     """Granted tokens per choice."""

@@ -1,19 +1,28 @@
 """`GET /health/live` and `GET /health/ready`: whether to restart the gateway, and whether to send it work."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from engine.pool import Pool
-from proxy.errors import LedgerUnavailable
+from proxy.errors import LedgerEmptied, LedgerUnavailable
+from proxy.store.connection import Connection
+from proxy.store.epoch import Epoch
 
 
-def health(
-    pools: Mapping[str, Pool], ping: Callable[[], Awaitable[Any]], draining: Callable[[], bool]
-) -> list[HTTPRouteHandler]:
-    """Return both handlers; ready needs Redis to answer `ping`, one healthy replica of some model, and no drain."""
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the store's health is read from."""
+
+    connection: Connection
+    epoch: Epoch
+
+
+def health(pools: Mapping[str, Pool], store: Vitals, draining: Callable[[], bool]) -> list[HTTPRouteHandler]:
+    """Return both handlers; ready needs Redis with its data, one healthy replica of some model, and no drain."""
 
     @get("/health/live", sync_to_thread=False)
     def live() -> dict[str, str]:
@@ -21,17 +30,22 @@ def health(
 
     @get("/health/ready")
     async def ready() -> Response[dict[str, Any]]:
-        checks = {"redis": await _answers(ping), "replicas": any(r.healthy for pool in pools.values() for r in pool)}
+        checks = {
+            "redis": await _answers(store.connection),
+            "ledger": not store.epoch.lost,
+            "replicas": any(r.healthy for pool in pools.values() for r in pool),
+        }
         good = all(checks.values()) and not draining()
         status = "draining" if draining() else "ready" if good else "not_ready"
-        return Response({"status": status, **checks}, status_code=200 if good else 503)
+        reason = {"reason": LedgerEmptied().message} if store.epoch.lost else {}
+        return Response({"status": status, **checks, **reason}, status_code=200 if good else 503)
 
     return [live, ready]
 
 
-async def _answers(ping: Callable[[], Awaitable[Any]]) -> bool:
+async def _answers(connection: Connection) -> bool:
     try:
-        await ping()
+        await connection.call("PING")
     except LedgerUnavailable:
         return False
     return True

@@ -15,7 +15,7 @@ from engine.pool import Pool
 from proxy.answers import error_headers
 from proxy.api.admin import admin
 from proxy.api.callers import Callers
-from proxy.api.health import health
+from proxy.api.health import Vitals, health
 from proxy.api.openai import forwarded, models
 from proxy.api.quota import quota
 from proxy.edge.bodies import Bodies
@@ -23,7 +23,6 @@ from proxy.edge.guard import Edge
 from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
 from proxy.exchange import Exchange
 from proxy.observe.metrics import Metrics
-from proxy.store.connection import Connection
 from proxy.store.reservations import Reservations
 
 _log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ _EXPOSED = (
     "ratelimit",
     "ratelimit-policy",
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
-    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion")),
+    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion", "first-request-id")),
 )
 """Headers of an answer that a page's own script may read."""
 
@@ -43,7 +42,7 @@ def public_site(
     exchange: Exchange,
     pools: Mapping[str, Pool],
     store: Reservations,
-    connection: Connection,
+    vitals: Vitals,
     *,
     edge: Edge,
     cors_origins: Sequence[str] = (),
@@ -56,7 +55,7 @@ def public_site(
             *forwarded(exchange, Bodies(exchange.bounds.bodies_bytes_max), write_s_max=exchange.bounds.idle_s_max),
             *models(catalog, callers),
             *quota(catalog, callers, store),
-            *health(pools, lambda: connection.call("PING"), lambda: edge.draining),
+            *health(pools, vitals, lambda: edge.draining),
         ],
         _cors(cors_origins),
     )

@@ -115,6 +115,11 @@ WASTE_TOKENS = Definition(
     "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as much as was reserved.",
     ("model", "reason"),
 )
+LEDGER_EMPTIED = Definition(
+    "tollway_ledger_emptied",
+    Kind.GAUGE,
+    "1 while Redis answers without the data that this gateway remembers: nothing is admitted.",
+)
 CORRECTIONS = Definition(
     "tollway_corrections_total",
     Kind.COUNTER,
@@ -211,6 +216,7 @@ CATALOGUE = (
     INFLIGHT,
     ROUTES,
     WASTE_TOKENS,
+    LEDGER_EMPTIED,
     CORRECTIONS,
     CREDITED_TOKENS,
     CREDITED_MICROS,

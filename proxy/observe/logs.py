@@ -19,7 +19,7 @@ from proxy.errors import ApiError
 
 _OURS = ("tollway", "proxy", "engine", "policies")
 _EXCHANGE = logging.getLogger("tollway.exchange")
-_CONTEXT = ("request_id", "tenant", "model", "replica", "issuer", "reason")
+_CONTEXT = ("request_id", "tenant", "model", "replica", "issuer", "reason", "epoch")
 """What a log call may add by `extra=`; anything else it adds is not written."""
 _CAUSES_MAX = 8
 _FRAMES_MAX = 50

@@ -146,6 +146,7 @@ class Metrics:
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
         self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
+        self._ledger_emptied = self._gauge(definitions.LEDGER_EMPTIED)
         self._gauge(definitions.BUILD).labels(__version__, platform.python_version()).set(1)
 
     def _register_histograms(self) -> None:
@@ -269,6 +270,10 @@ class Metrics:
     def reservations_open(self, count: Callable[[], int]) -> None:
         """Ask `count`, in any thread, how many of this gateway's exchanges hold a reservation, whenever it is shown."""
         self._reservations_open.set_function(count)
+
+    def ledger_emptied(self, lost: Callable[[], bool]) -> None:
+        """Ask `lost`, in any thread, whether Redis is without the data that is remembered, whenever it is shown."""
+        self._ledger_emptied.set_function(lost)
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""

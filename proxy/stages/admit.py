@@ -4,15 +4,26 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from policies.quota import Refused
+from policies.quota import Refused, Repeated
 from proxy.call import Call
-from proxy.errors import LedgerUnavailable, refusal
+from proxy.downstream import Downstream
+from proxy.errors import IdempotencyKeyReused, InvalidRequest, LedgerUnavailable, refusal
 from proxy.stages.progress import Progress
 from proxy.stages.settle import Reservation
 from proxy.stages.turn import Holds
 from proxy.store.ends import Ends
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
+
+KEY_CHARACTERS_MAX = 255
+
+
+def idempotency_key(downstream: Downstream) -> str | None:
+    """Return the client's own key for its request, if it gives one; raise `InvalidRequest` for what is none."""
+    key = downstream.header("idempotency-key")
+    if key is not None and not (0 < len(key) <= KEY_CHARACTERS_MAX and key.isascii() and key.isprintable()):
+        raise InvalidRequest(f"Idempotency-Key must be 1 to {KEY_CHARACTERS_MAX} printable ASCII characters.")
+    return key
 
 
 class Admit:
@@ -39,10 +50,15 @@ class Admit:
         with self._progress.following(tally):
             async with Reservation(self._ends, call, tally) as reservation:
                 try:
-                    decision = await self._store.reserve(tally.record(), call.plan.limits, ask)
+                    decision = await self._store.reserve(
+                        tally.record(), call.plan.limits, ask, once=tally.idempotency_key
+                    )
                 except LedgerUnavailable:
                     reservation.unanswered()
                     raise
+                if isinstance(decision, Repeated):
+                    reservation.not_made()
+                    raise IdempotencyKeyReused(decision.request_id)
                 tally.standings = decision.standings
                 if isinstance(decision, Refused):
                     reservation.not_made()

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ from engine.background import Background
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, scripts
 from proxy.store.connection import Connection
+from proxy.store.epoch import Epoch
 
 BEAT_S = 2.0
 DEAD_AFTER_US = 10 * 1_000_000
@@ -33,12 +35,14 @@ class Incarnation(Background):
     """
     This process start: `async with Incarnation(connection) as incarnation` beats until it is left.
 
+    `memory` is the file in which its Redis' epoch is remembered beyond this start.
     Raises: LedgerUnavailable, on entry only; a beat that fails later is logged and tried again.
     """
 
-    def __init__(self, connection: Connection, *, beat_s: float = BEAT_S) -> None:
+    def __init__(self, connection: Connection, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
         super().__init__(self._beat_on, "tollway-heartbeat")
         self.id = str(ULID())
+        self.epoch = Epoch(connection, memory)
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
@@ -72,12 +76,23 @@ class Incarnation(Background):
         if answer.split()[1] == "1":
             self._served.clear()
         await self._look_who_answers()
+        await self.epoch.confirm()
 
     async def serve(self, tenant: str) -> None:
-        """Enter a tenant in the registry that the sweeper and the archiver walk; once for each start."""
+        """
+        Enter a tenant in the registry that the sweeper and the archiver walk; once for each start.
+
+        Raises: LedgerEmptied, LedgerUnavailable.
+        """
+        self.epoch.check()
         if tenant not in self._served:
-            await self._connection.call("SADD", keys.TENANTS, tenant)
+            await self.epoch.enrol(tenant)
             self._served.add(tenant)
+
+    async def serve_again(self, tenant: str) -> None:
+        """Enter a tenant anew whose data is not what this start remembers; raises as `serve`."""
+        self._served.discard(tenant)
+        await self.serve(tenant)
 
     async def _look_who_answers(self) -> None:
         run_id = (await self._connection.call("INFO", "server"))["run_id"]

@@ -7,6 +7,7 @@ Rules:
 - A counter's key tells scope, subject, unit and period, never the plan: who switches plans keeps what was used.
 """
 
+from hashlib import sha256
 from urllib.parse import quote, unquote
 
 from policies.quota import Limit, Subject
@@ -19,6 +20,10 @@ REVOKED = "tollway:revoked"
 """Hash: subject -> since when and until when it is revoked; and `version`."""
 SWEEP = "tollway:sweep"
 """Set while somebody has this period's turn to sweep; expires with it."""
+EPOCH = "tollway:epoch"
+"""Which data this is: the present epoch, then those it replaces, between blanks. Never expires."""
+EPOCHS_MISSED = "tollway:epochs-missed"
+"""Set: epochs that gateways remember and do not find here; what an operator accepts to have lost."""
 
 
 def reservation(tenant: str, request_id: str) -> str:
@@ -34,6 +39,16 @@ def open_index(tenant: str) -> str:
 def ledger(tenant: str) -> str:
     """Return the key of a tenant's ledger stream."""
     return f"{_of(tenant)}:ledger"
+
+
+def epoch(tenant: str) -> str:
+    """Return the key of the epoch that a tenant's counters and ledger are of; it is gone when they are."""
+    return f"{_of(tenant)}:epoch"
+
+
+def once(tenant: str, user: str, key: str) -> str:
+    """Return the key that remembers which request a client's own key (`Idempotency-Key`) belongs to."""
+    return f"{_of(tenant)}:once:{_encoded(user)}:{sha256(key.encode()).hexdigest()}"
 
 
 def late(tenant: str, request_id: str) -> str:

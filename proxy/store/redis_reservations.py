@@ -10,12 +10,30 @@ from dataclasses import replace
 
 import orjson
 
-from policies.quota import PERIOD_US, Ask, Granted, Limit, Per, Refused, Scope, Standing, Subject, Unit, settled_cost
+from policies.quota import (
+    PERIOD_US,
+    Ask,
+    Granted,
+    Limit,
+    Per,
+    Refused,
+    Repeated,
+    Scope,
+    Standing,
+    Subject,
+    Unit,
+    settled_cost,
+)
 from proxy.billing.record import COUNTED, ExchangeRecord
+from proxy.errors import LedgerEmptied
 from proxy.store import keys, late_records, ledger, scripts
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
+from proxy.store.scripts import Script
+
+ONCE_MS = 24 * 3_600_000
+"""How long a client's own key for a request is remembered."""
 
 _Limits = tuple[Limit, ...]
 _NOTED = ("replica", "group", "attempts", "queue_ms", "ttft_ms", "wasted_tokens")
@@ -45,16 +63,20 @@ class RedisReservations:
         """Return who ends reservations here."""
         return self._incarnation.id
 
-    async def reserve(self, draft: ExchangeRecord, limits: _Limits, ask: Ask) -> Granted | Refused:
+    async def reserve(
+        self, draft: ExchangeRecord, limits: _Limits, ask: Ask, *, once: str | None = None
+    ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
-        await self._incarnation.serve(draft.tenant)
-        args: list[Value] = [*_names(draft), _draft(draft, limits), ask.min_completion, ask.max_completion, ask.hold_us]
+        args: list[Value] = [_draft(draft, limits), ask.min_completion, ask.max_completion, ask.hold_us]
+        args.append(ONCE_MS if once is not None else 0)
         for limit in limits:
             args += _row(limit, *ask.cost(limit.unit))
-        answer = await self._connection.run(
-            scripts.RESERVE, [*_places(draft), *_counters(_subject(draft), limits)], args
+        # Without a key of the client's the reservation's own fills the place; the script does not look at it.
+        own = keys.reservation(draft.tenant, draft.request_id)
+        place = own if once is None else keys.once(draft.tenant, draft.user, once)
+        return _decision(
+            await self._run(scripts.RESERVE, draft, [place, *_counters(_subject(draft), limits)], args), limits
         )
-        return _decision(answer.split(), limits)
 
     async def progress(self, record: ExchangeRecord) -> None:
         """Note on an open reservation how far its exchange has come: what a sweep would bill, and of which replica."""
@@ -92,6 +114,7 @@ class RedisReservations:
         """Tell how each limit stands, changing nothing."""
         if not limits:
             return ()
+        self._incarnation.epoch.check()
         args = [value for limit in limits for value in _row(limit, 0, 0)]
         answer = await self._connection.run(scripts.STANDINGS, _counters(subject, limits), args)
         return _standings(answer.split()[1:], limits)
@@ -110,13 +133,27 @@ class RedisReservations:
         tokens = record.prompt_tokens + record.completion_tokens
         rows = [value for limit in limits for value in _row(limit, settled_cost(limit.unit, tokens), 0)]
         policy = ["keep" if unobserved else "post", unknown]
-        args = [*_names(record), end, self._incarnation.id, *policy, len(rows), *rows, *ledger.words(record)]
-        touched = [*_places(record), keys.ledger(record.tenant), *_counters(_subject(record), limits)]
-        _, entry_id, ours, corrected, *differences = (await self._connection.run(scripts.SETTLE, touched, args)).split()
+        args = [end, self._incarnation.id, *policy, len(rows), *rows, *ledger.words(record)]
+        touched = [keys.ledger(record.tenant), *_counters(_subject(record), limits)]
+        _, entry_id, ours, corrected, *differences = await self._run(scripts.SETTLE, record, touched, args)
         if entry_id == "?":
             return None
         correction = _differing(record, differences) if corrected == "1" else None
         return Settlement(None if entry_id == "-" else entry_id, ours == "1", correction)
+
+    async def _run(
+        self, script: Script, record: ExchangeRecord, touched: Sequence[str], args: Sequence[Value]
+    ) -> list[str]:
+        """Run a script that counts or charges, on the tenant's data that this gateway remembers and on no other."""
+        tenant, epoch = record.tenant, self._incarnation.epoch
+        await self._incarnation.serve(tenant)
+        for _ in range(2):
+            places = [*_places(record), keys.epoch(tenant), *touched]
+            words = (await self._connection.run(script, places, [*_names(record), epoch.value, *args])).split()
+            if words[1] != "foreign":
+                return words
+            await self._incarnation.serve_again(tenant)
+        raise LedgerEmptied
 
 
 def read_draft(text: str, noted: str | None) -> tuple[ExchangeRecord, _Limits]:
@@ -159,12 +196,14 @@ def _differing(record: ExchangeRecord, differences: Iterable[str]) -> ExchangeRe
     return replace(record, **dict(zip(COUNTED, map(int, differences), strict=True)))  # type: ignore[arg-type]
 
 
-def _decision(words: Sequence[str], limits: _Limits) -> Granted | Refused:
+def _decision(words: Sequence[str], limits: _Limits) -> Granted | Refused | Repeated:
     match words[1:]:
         case ["granted", completion, *rest]:
             return Granted(int(completion), _standings(rest, limits))
         case ["refused", index, wait, *rest]:
             return Refused(limits[int(index)], None if wait == "-" else int(wait), _standings(rest, limits))
+        case ["repeated", request_id]:
+            return Repeated(request_id)
         case _:
             raise AlreadyEnded
 

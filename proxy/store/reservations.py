@@ -14,7 +14,7 @@ Redis has lost still charges them.
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.quota import Ask, Granted, Limit, Refused, Standing, Subject
+from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord
 
 __all__ = ["AlreadyEnded", "Reservations", "Settlement", "Subject"]
@@ -39,9 +39,14 @@ class Settlement:
 class Reservations(Protocol):
     """The store of reservations; every call has a deadline and raises `proxy.errors.LedgerUnavailable` past it."""
 
-    async def reserve(self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask) -> Granted | Refused:
+    async def reserve(
+        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+    ) -> Granted | Refused | Repeated:
         """
         Take what `ask` needs on every limit, or nothing.
+
+        `once` is the client's own key for the request: for 24 h another request of this user with the same key is told
+        the first one's id and takes nothing. A refusal does not remember it, a release forgets it.
 
         `draft` is the record as it is known so far (tokens 0): its ids name the reservation and the limits' subjects,
         and it is kept on the reservation, so that a sweep can bill what a dead gateway left.

@@ -134,3 +134,22 @@ async def test_a_long_prompt_is_held_by_its_tokens_once_they_are_counted(running
                 await asyncio.sleep(1.5 if len(used) == 1 else 0)
     assert used[0] > 5_000, "bytes bound it at first"
     assert used[1] < 2_500, "then its tokens"
+
+
+async def test_fifty_at_once_with_one_key_are_one_request(running: Running) -> None:
+    body = {"model": "demo", "messages": MESSAGES, "max_tokens": 2}
+    async with http(running, "insistent") as client:
+        headers = {"idempotency-key": "order-7"}
+        answers = await asyncio.gather(*(client.post(CHAT, json=body, headers=headers) for _ in range(50)))
+        [served] = [answer for answer in answers if answer.status_code == 200]
+        refused = [answer for answer in answers if answer is not served]
+        assert {(each.status_code, each.json()["error"]["code"]) for each in refused} == {
+            (409, "idempotency_key_reused")
+        }
+        first = served.headers["x-request-id"]
+        assert {each.headers["x-tollway-first-request-id"] for each in refused} == {first}
+        assert all(first in each.json()["error"]["message"] for each in refused)
+        assert (await client.post(CHAT, json=body, headers={"idempotency-key": "x" * 256})).status_code == 400
+        assert (await client.post(CHAT, json=body)).status_code == 200
+    [row] = [row for row in running.usage("user") if row["user"] == "insistent"]
+    assert row["requests"] == 2

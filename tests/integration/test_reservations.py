@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies.quota import Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
+from policies.quota import Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
 from proxy.store import keys
 from proxy.store.connection import Connection
@@ -201,3 +201,30 @@ async def test_a_trim_gives_back_once_and_a_settle_posts_the_truth(reservations:
     await reservations.settle(replace(RECORD, prompt_tokens=1_000, completion_tokens=7), limits)
     await reservations.trim(RECORD, limits, 100)
     assert [standing.used for standing in await reservations.standings(subject, limits)] == [1_007, 1]
+
+
+async def test_a_clients_own_key_admits_one_of_many_at_once(connection: Connection, reservations: Reservations) -> None:
+    decisions = await asyncio.gather(
+        *(reservations.reserve(exchange(number), ALL, ASK, once="a key {with} : % all") for number in range(50))
+    )
+    [first] = [number for number, decision in enumerate(decisions) if isinstance(decision, Granted)]
+    assert [decision for decision in decisions if not isinstance(decision, Granted)] == 49 * [Repeated(f"R{first}")]
+    assert (await used(reservations))[1:3] == [1, 1]
+    assert await reservations.reserve(exchange(first), ALL, ASK, once="a key {with} : % all") == decisions[first]
+    place = keys.once(RECORD.tenant, RECORD.user, "a key {with} : % all")
+    assert 86_300_000 < int(await connection.call("PTTL", place)) <= 86_400_000
+
+
+async def test_a_key_is_its_users_own(reservations: Reservations) -> None:
+    for number, name in enumerate(("ada", "bob")):
+        assert isinstance(await reservations.reserve(exchange(number, user=name), ALL, ASK, once="k"), Granted)
+
+
+async def test_a_refusal_remembers_no_key_and_a_release_forgets_it(reservations: Reservations) -> None:
+    tight = (Limit(Scope.USER, Unit.TOKENS, 300, Per.DAY),)
+    assert isinstance(await reservations.reserve(exchange(1), tight, ASK, once="k"), Refused)
+    assert isinstance(await reservations.reserve(exchange(2), ALL, ASK, once="k"), Granted)
+    await reservations.release(exchange(2), ALL)
+    assert isinstance(await reservations.reserve(exchange(3), ALL, ASK, once="k"), Granted)
+    await reservations.settle(exchange(3), ALL)
+    assert await reservations.reserve(exchange(4), ALL, ASK, once="k") == Repeated("R3")

@@ -18,7 +18,7 @@ from redis import Redis
 from policies.book import Book, Request, Row, State, place
 from policies.holds import Hold
 from policies.in_flight import InFlight
-from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Scope, Subject, Unit
+from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
 from policies.rate import Rate
 from policies.window import Window
 from proxy.billing.record import COUNTED, ExchangeRecord
@@ -86,6 +86,7 @@ class Known:
     record: ExchangeRecord
     request: Request
     ask: Ask
+    once: str | None
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -118,11 +119,20 @@ class QuotaMachine(RuleBasedStateMachine):
 
     # Steps
 
-    @rule(target=requests, subject=SUBJECTS, limits=PLANS, ask=asks(), reserved=st.integers(0, 5).map(bool))
-    def a_new_request(self, subject: Subject, limits: tuple[Limit, ...], ask: Ask, *, reserved: bool) -> Known:
+    @rule(
+        target=requests,
+        subject=SUBJECTS,
+        limits=PLANS,
+        ask=asks(),
+        once=st.sampled_from([None, None, None, "a", "b"]),
+        reserved=st.integers(0, 5).map(bool),
+    )
+    def a_new_request(
+        self, subject: Subject, limits: tuple[Limit, ...], ask: Ask, once: str | None, *, reserved: bool
+    ) -> Known:
         name = f"R{len(self.known)}"
         record = replace(RECORD, request_id=name, tenant=subject.tenant, user=subject.user, model=subject.model)
-        known = Known(record, Request(name, subject, limits), ask)
+        known = Known(record, Request(name, subject, limits), ask, once)
         self.known.append(known)
         self.places.update({keys.counter(limit, subject): (limit, subject) for limit in limits})
         if reserved:
@@ -132,7 +142,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(known=requests)
     def reserve(self, known: Known) -> None:
         decision = self._do(self._reserve(known))
-        assert decision == self.book.reserve(known.request, known.ask, self.connection.now_us)
+        assert decision == self.book.reserve(known.request, known.ask, self.connection.now_us, once=known.once)
 
     @rule(known=requests, usage=st.tuples(TOKENS, TOKENS), attempt=st.sampled_from([1, 1, 1, 2, 3]))
     def progress(self, known: Known, usage: tuple[int, int], attempt: int) -> None:
@@ -255,7 +265,8 @@ class QuotaMachine(RuleBasedStateMachine):
     @invariant()
     def everything_but_the_ledger_and_the_registry_ends(self) -> None:
         for key in self.redis.scan_iter():
-            assert key == keys.TENANTS or key.endswith(":ledger") or self.redis.pttl(key) > 0
+            lasting = key in {keys.TENANTS, keys.EPOCH} or key.endswith((":ledger", ":epoch"))
+            assert lasting or self.redis.pttl(key) > 0
 
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
@@ -272,9 +283,9 @@ class QuotaMachine(RuleBasedStateMachine):
     def _do(self, step: Any) -> Any:
         return self.loop.run(step)
 
-    async def _reserve(self, known: Known) -> Granted | Refused | None:
+    async def _reserve(self, known: Known) -> Granted | Refused | Repeated | None:
         try:
-            return await self.store.reserve(known.record, known.request.limits, known.ask)
+            return await self.store.reserve(known.record, known.request.limits, known.ask, once=known.once)
         except AlreadyEnded:
             return None
 

@@ -1,14 +1,17 @@
 -- Return everything that was reserved, the request count too. A reservation that is not known is marked released, so
--- that a reserve which arrives later takes nothing.
+-- that a reserve which arrives later takes nothing. The client's own key for the request may be used again.
 -- KEYS  1 reservation, 2 open index, 3.. one counter for each limit
 -- ARGV  1 request id, 2 member of the open index
 -- Returns "now state": the state it had before, "-" where there was none.
 
 local now = clock()
-local known = redis.call('HMGET', KEYS[1], 'state', 'holds')
+local known = redis.call('HMGET', KEYS[1], 'state', 'holds', 'once')
 if known[1] == 'PENDING' then
   for _, row in ipairs(held_rows(known[2], ARGV[1])) do
     post(row, now, 0)
+  end
+  if known[3] and redis.call('GET', known[3]) == ARGV[1] then
+    redis.call('DEL', known[3])
   end
 end
 if not known[1] or known[1] == 'PENDING' then

@@ -30,6 +30,7 @@ CLIENTS_OWN = {
     Code.CONTEXT_LENGTH_EXCEEDED,
     # Not the fleet's fault either: anybody may send a token that cannot be judged, and has an alert of its own.
     Code.IDENTITY_UNAVAILABLE,
+    Code.IDEMPOTENCY_KEY_REUSED,
 }
 
 

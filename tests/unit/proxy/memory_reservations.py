@@ -7,7 +7,7 @@ A test may take the store away (`away`) or have a step wait (`held`); the ledger
 import asyncio
 
 from policies.book import Book, Request, Row, State
-from policies.quota import Ask, Granted, Limit, Refused, Standing, Subject
+from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store.reservations import AlreadyEnded, Settlement
@@ -37,10 +37,12 @@ class MemoryReservations:
         """The steps that are done, and answered only once their event is set."""
         self.steps: list[str] = []
 
-    async def reserve(self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask) -> Granted | Refused:
+    async def reserve(
+        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+    ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
         await self._reach("reserve")
-        decision = self.book.reserve(_request(draft, limits), ask, NOW_US)
+        decision = self.book.reserve(_request(draft, limits), ask, NOW_US, once=once)
         await self._answer("reserve")
         if decision is None:
             raise AlreadyEnded

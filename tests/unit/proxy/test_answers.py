@@ -6,7 +6,7 @@ import pytest
 from engine.faults import EngineRefused
 from engine.openai import CHAT
 from proxy.answers import answer_error, error_headers
-from proxy.errors import ApiError, Code, InvalidToken, LedgerUnavailable
+from proxy.errors import ApiError, Code, IdempotencyKeyReused, InvalidToken, LedgerUnavailable
 from proxy.tally import Tally
 from tests.unit.proxy.played_client import PlayedClient
 
@@ -18,6 +18,7 @@ from tests.unit.proxy.played_client import PlayedClient
         (ApiError(Code.TOKENS_EXCEED_PLAN, "Never."), []),
         (LedgerUnavailable(), [("retry-after", "1")]),
         (InvalidToken("No."), [("www-authenticate", "Bearer")]),
+        (IdempotencyKeyReused("01JD"), [("x-tollway-first-request-id", "01JD"), ("x-should-retry", "false")]),
     ],
 )
 def test_the_headers_of_an_error(error: ApiError, headers: list[tuple[str, str]]) -> None:

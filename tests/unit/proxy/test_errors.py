@@ -14,6 +14,7 @@ CONTRACT = {
     "request_too_large": 413,
     "context_length_exceeded": 400,
     "tokens_exceed_plan": 400,
+    "idempotency_key_reused": 409,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
     "concurrency_limit_exceeded": 429,

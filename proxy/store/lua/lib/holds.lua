@@ -5,6 +5,11 @@ local MARKER_MS = 2 * 3600000
 -- A release that overtook its reserve is remembered for as long as that reserve may still be on its way.
 local LATE_MS = 5 * 60000
 
+-- Whether a tenant's counters and ledger are not those that the gateway remembers: zeros here are not "0 used".
+local function foreign(key, epoch)
+  return redis.call('GET', key) ~= epoch
+end
+
 local function hold_line(row, cost, counter)
   local period = type(row.period) == 'number' and text(row.period) or row.period
   return table.concat({row.key, row.kind, text(row.amount), period, text(cost), text(counter.start or 0)}, ' ')
@@ -40,7 +45,7 @@ end
 -- End a reservation: what it held is forgotten, its end is remembered for as long as anybody may repeat it.
 local function finish(reservation, open, member, state, entry, alive_ms)
   redis.call('HDEL', reservation,
-    'draft', 'holds', 'trimmed', 'attempt', 'noted', 'prompt_tokens', 'completion_tokens')
+    'draft', 'holds', 'once', 'trimmed', 'attempt', 'noted', 'prompt_tokens', 'completion_tokens')
   redis.call('HSET', reservation, 'state', state, 'entry', entry)
   redis.call('PEXPIRE', reservation, text(alive_ms or MARKER_MS))
   redis.call('ZREM', open, member)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
@@ -23,10 +24,11 @@ def edge() -> Edge:
 
 
 class Ping:
-    """The one question that a site asks its connection."""
+    """The one question that a site asks its connection, and whether the data is there."""
 
     def __init__(self) -> None:
         self.answers = True
+        self.lost = False
 
     async def call(self, *command: str) -> str:
         assert command == ("PING",)
@@ -47,7 +49,7 @@ def redis() -> Ping:
 
 @pytest.fixture
 def public(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
-    site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge)  # type: ignore[arg-type]
+    site = public_site(gw.exchange, gw.pools, gw.store, Vitals(redis, redis), edge=edge)  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://gateway")  # type: ignore[arg-type]
 
 

@@ -36,6 +36,7 @@ async def test_ready_needs_redis_and_one_replica(
     assert answer.json() == {
         "status": "ready" if ready else "not_ready",
         "redis": redis_answers,
+        "ledger": True,
         "replicas": len(down) < 3,
     }
 
@@ -45,3 +46,11 @@ async def test_a_gateway_that_stops_is_not_ready(public: httpx.AsyncClient, edge
     answer = await public.get("/health/ready")
     assert (answer.status_code, answer.json()["status"]) == (503, "draining")
     assert (await public.get("/health/live")).status_code == 200
+
+
+async def test_a_redis_without_its_data_is_not_ready_and_says_why(public: httpx.AsyncClient, redis: Ping) -> None:
+    redis.lost = True
+    answer = await public.get("/health/ready")
+    assert answer.status_code == 503
+    assert (answer.json()["redis"], answer.json()["ledger"]) == (True, False)
+    assert "without its data" in answer.json()["reason"]

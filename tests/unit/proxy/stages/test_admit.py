@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.call import Call
-from proxy.errors import ApiError, Code
+from proxy.errors import ApiError, Code, IdempotencyKeyReused, InvalidRequest
+from proxy.stages.admit import idempotency_key
 from proxy.tally import Tally
 from tests.unit.proxy.gateway import Gateway
 
@@ -36,3 +37,40 @@ async def test_a_refusal_takes_nothing_and_tells_how_all_limits_stand(gw: Gatewa
         assert len(tally.standings) == 3
         assert gw.used()["requests"] == 3
     gw.assert_nothing_is_held()
+
+
+async def test_a_key_of_the_clients_own_admits_one_request(gw: Gateway, asked: Call, tally: Tally) -> None:
+    tally.idempotency_key = "order 7"
+    again = Tally(tally.endpoint, "I", principal=tally.principal, call=asked, idempotency_key="order 7")
+    async with gw.exchange.admit(asked, tally) as reservation:
+        with pytest.raises(IdempotencyKeyReused) as caught:
+            async with gw.exchange.admit(asked, again):
+                pytest.fail("the key belongs to another")
+        assert (caught.value.first, tally.request_id in caught.value.message) == (tally.request_id, True)
+        assert gw.used()["requests"] == 1
+        await reservation.settle()
+    with pytest.raises(IdempotencyKeyReused):
+        async with gw.exchange.admit(asked, again):
+            pytest.fail("also after the first has ended")
+    gw.assert_nothing_is_held()
+
+
+async def test_what_no_replica_saw_may_be_asked_again(gw: Gateway, asked: Call, tally: Tally) -> None:
+    tally.idempotency_key = "order 7"
+    async with gw.exchange.admit(asked, tally):
+        pass
+    again = Tally(tally.endpoint, "I", principal=tally.principal, call=asked, idempotency_key="order 7")
+    async with gw.exchange.admit(asked, again):
+        assert gw.store.pending == [again.request_id]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\t", "caf\u00e9"])
+async def test_what_is_no_key_is_told(gw: Gateway, key: str) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 255 printable ASCII"):
+        idempotency_key(gw.client(headers={"idempotency-key": key}).downstream())
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, " ~!{}:%"])
+def test_what_is_a_key(gw: Gateway, key: str) -> None:
+    assert idempotency_key(gw.client(headers={"idempotency-key": key}).downstream()) == key
+    assert idempotency_key(gw.client().downstream()) is None

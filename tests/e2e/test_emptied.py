@@ -1,0 +1,76 @@
+"""A Redis that lost its data under a running gateway: it takes nothing and owes nothing away until that is accepted."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+
+from proxy.store import epoch, keys
+from proxy.store.connection import Connection
+from proxy.store.embedded import address
+from tests.e2e.gateway import Running, gateway
+
+CHAT = "/v1/chat/completions"
+TAKEN_S_MAX = 10.0
+
+
+def body(max_tokens: int) -> dict[str, object]:
+    """Return a request that runs for 2 ms a token."""
+    messages = [{"role": "user", "content": "Tell me about toll roads."}]
+    return {"model": "demo", "messages": messages, "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
+
+
+async def flush(running: Running) -> None:
+    """Let Redis lose everything."""
+    async with Connection(address(running.settings.redis.data_dir), deadline_s=20) as connection:
+        await connection.call("FLUSHALL")
+
+
+async def ask(running: Running, max_tokens: int = 5) -> httpx.Response:
+    """Make one request and read its answer."""
+    async with httpx.AsyncClient(base_url=running.url, headers=running.bearer(), timeout=60) as client:
+        return await client.post(CHAT, json=body(max_tokens))
+
+
+async def status(url: str) -> int:
+    """Return how a path answers."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        return (await client.get(url)).status_code
+
+
+async def until_remembered(running: Running) -> None:
+    """Wait until the epoch is known to be on disk."""
+    async with asyncio.timeout(30):
+        while not epoch.remembered(running.settings.redis.data_dir):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        assert (await ask(running)).status_code == 200
+        await until_remembered(running)
+        streaming = asyncio.create_task(ask(running, 1_000))
+        await running.eventually("tollway_inflight_requests", 1, within_s=TAKEN_S_MAX)
+        await flush(running)
+        refused = await ask(running)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
+        assert "came back without its data" in refused.json()["error"]["message"]
+        assert await status(f"{running.url}/health/ready") == 503
+        assert running.metrics("tollway_ledger_emptied") == 1
+        assert "[DONE]" in (await streaming).text
+        assert running.usage("user") == [], "nothing is charged into the empty one"
+        assert running.metrics("tollway_reservations_open") >= 1
+    with gateway(tmp_path) as again:
+        assert (await ask(again)).status_code == 503, "the next start remembers"
+        assert [
+            json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines() if "epoch_lost" in line
+        ]
+        told = again.tollway("ledger", "accept-empty", "--yes")
+        assert "is lost" in told
+        async with asyncio.timeout(TAKEN_S_MAX):
+            while (await ask(again)).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        assert await status(f"{again.url}/health/ready") == 200
+        async with Connection(address(again.settings.redis.data_dir), deadline_s=20) as connection:
+            assert len((await connection.call("GET", keys.EPOCH)).split()) == 2
