@@ -204,16 +204,23 @@ class Book:
     def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> Row | None:
         if known.corrected:
             return None
-        for limit, hold, posted in known.posted:
-            difference = _cost(request, limit, hold, tokens) - posted
+        differences = [_cost(request, limit, hold, tokens) - posted for limit, hold, posted in known.posted]
+        self._move(request, known, differences, now_us)
+        return Row.CORRECTION
+
+    def _move(self, request: Request, known: Reservation, differences: list[int], now_us: int) -> None:
+        """Move every limit that an expiry charged; once."""
+        for (limit, hold, _), difference in zip(known.posted, differences, strict=True):
             counter = self._counter(limit, request.subject, now_us)
             self.counters[place(limit, request.subject)] = counter.correct(hold, difference)
         known.posted, known.corrected = (), True
-        return Row.CORRECTION
 
     def release(self, request: Request, now_us: int) -> None:
-        """Return everything that was reserved, the request count too."""
+        """Return everything that was reserved, the request count too; also what an expiry charged instead."""
         known = self.reservations.get(request.id)
+        if known is not None and known.state is State.EXPIRED:
+            self._move(request, known, [-posted for _, _, posted in known.posted], now_us)
+            return
         if known is not None and known.state is not State.PENDING:
             return
         for limit, hold in known.holds if known is not None else ():

@@ -110,8 +110,15 @@ class Epoch:
         self._replaced, self.lost = frozenset(found[1:]), False
         self._seen_at = self._seen_at or monotonic()
         if self._on_disk != self.value and monotonic() - self._seen_at >= ON_DISK_AFTER_S:
-            _write_down(self._memory, self.value)
-            self._on_disk = self.value
+            self._write_down()
+
+    def _write_down(self) -> None:
+        self._on_disk = self.value
+        try:
+            _replace(self._memory, self.value)
+        except OSError:
+            # The next start will not know; this one does, and a gateway that cannot beat counts as dead.
+            _log.exception("epoch_not_written_down")
 
     async def _miss(self) -> None:
         if not self.lost:
@@ -170,12 +177,12 @@ def file_of(data_dir: Path) -> Path:
 
 
 def _read(memory: Path | None) -> str:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         return memory.read_text().strip() if memory else ""
     return ""
 
 
-def _write_down(memory: Path | None, value: str) -> None:
+def _replace(memory: Path | None, value: str) -> None:
     if memory is None:
         return
     memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -97,7 +97,8 @@ class Reservations(Protocol):
 
     async def release(self, draft: ExchangeRecord, limits: tuple[Limit, ...]) -> None:
         """
-        Return everything that was reserved, the request count too; an unknown reservation is no error.
+        Return everything that was reserved, the request count too; an unknown reservation is no error. After a sweep it
+        returns what that kept.
 
         Raises: LedgerUnavailable, as `settle`.
         """

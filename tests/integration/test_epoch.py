@@ -168,6 +168,15 @@ async def test_what_redis_may_not_have_on_disk_yet_is_written_again(connection: 
     assert await connection.call("GET", keys.EPOCH) == value
 
 
+async def test_a_folder_that_cannot_be_written_stops_no_beat(
+    connection: Connection, at_once: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    gateway = await Gateway(connection, tmp_path / "file" / "epoch").beat(3)
+    assert await gateway.admits()
+    assert [line.message for line in caplog.records] == ["epoch_not_written_down"]
+
+
 async def test_a_tenant_whose_data_is_gone_is_refused_alone(gateway: Gateway, connection: Connection) -> None:
     await gateway.admits()
     await gateway.incarnation.serve("globex")

@@ -122,6 +122,20 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
     assert await used(reservations) == [131, 1, 0]
 
 
+async def test_what_a_paused_gateway_releases_is_given_back_after_all(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    await reservations.reserve(RECORD, LIMITS, ASK)
+    await made_long_ago(connection, RECORD)
+    await sweeper.sweep()
+    assert await used(reservations) == [1000, 1, 0]
+    for _ in range(2):
+        await reservations.release(RECORD, LIMITS)
+        assert await used(reservations) == [0, 0, 0]
+    assert (await reservations.settle(RECORD, LIMITS)).correction is None
+    assert [entry.kind for entry in await ledger(connection)] == ["FINAL"]
+
+
 async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, incarnation: Incarnation) -> None:
     told: list[ExchangeRecord] = []
     reservations = RedisReservations(connection, incarnation, corrected=told.append)

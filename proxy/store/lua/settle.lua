@@ -37,14 +37,6 @@ local function words(numbers)
   return table.concat(told, ' ')
 end
 
-local function numbers_of(line)
-  local numbers = {}
-  for word in string.gmatch(line, '%S+') do
-    numbers[#numbers + 1] = tonumber(word)
-  end
-  return numbers
-end
-
 local function places_of_counted()
   local at = {}
   for i = record, #ARGV, 2 do

@@ -34,6 +34,14 @@ local function post(row, now, cost)
   kind.save(row, counter)
 end
 
+local function numbers_of(line)
+  local numbers = {}
+  for word in string.gmatch(line, '%S+') do
+    numbers[#numbers + 1] = tonumber(word)
+  end
+  return numbers
+end
+
 -- Move what one row was charged before by `difference`.
 local function correct(row, now, difference)
   local kind = kinds[row.kind]
