@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from engine.openai import CHAT
-from policies.quota import Ask, Granted, Limit, Refused
+from policies.quota import Ask, Granted, Limit, Refused, Repeated
 from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
@@ -65,10 +65,12 @@ class WitnessedReservations(RedisReservations):
         super().__init__(connection, incarnation, corrected=meter.corrected)
         self._asked = asked
 
-    async def reserve(self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask) -> Granted | Refused:
+    async def reserve(
+        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+    ) -> Granted | Refused | Repeated:
         """Reserve, and note for what."""
         self._asked[draft.request_id] = ask
-        return await super().reserve(draft, limits, ask)
+        return await super().reserve(draft, limits, ask, once=once)
 
 
 class SimGateway:
