@@ -8,6 +8,7 @@ from engine.usage import Usage
 from policies.quota import Kind, Standing, Subject, Unit
 from proxy.billing.record import CLIENT_CLOSED, ExchangeRecord, Source
 from proxy.store import keys, ledger
+from proxy.store.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from tests.simulation.client import End, SimClient
 from tests.simulation.fleet import Attempt
@@ -152,9 +153,8 @@ def _standings(world: World) -> list[Standing]:
 def _of(world: World, tenant: str, user: str) -> tuple[Standing, ...]:
     plan = world.catalog.plan(tenant)
     assert plan is not None
-    work = RedisReservations(world.calm, None).standings(  # type: ignore[arg-type]
-        Subject(tenant=tenant, user=user, model="demo"), plan.limits
-    )
+    store = RedisReservations(world.calm, Incarnation(world.calm))
+    work = store.standings(Subject(tenant=tenant, user=user, model="demo"), plan.limits)
     standings: tuple[Standing, ...] = _at_once(work)
     return standings
 
