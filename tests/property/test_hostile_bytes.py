@@ -33,9 +33,7 @@ from proxy.settings.loading import parse as settings_of
 from tests.transcripts import STREAMS
 from tests.unit.proxy.gateway import CONFIG
 
-fuzzed = settings(
-    max_examples=400, derandomize=True, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
-)
+fuzzed = settings(max_examples=400, derandomize=True, suppress_health_check=list(HealthCheck))
 MAXIMA = Maxima(
     json_depth_max=64,
     prompts_max=8,

@@ -325,5 +325,5 @@ def test_the_scripts_decide_as_the_book_does(redis_url: str) -> None:
     phases = [phase for phase in Phase if phase is not Phase.shrink]
     run_state_machine_as_test(
         cast("type[RuleBasedStateMachine]", lambda: QuotaMachine(redis_url)),
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True, phases=phases),
+        settings=settings(max_examples=100, stateful_step_count=40, phases=phases),
     )

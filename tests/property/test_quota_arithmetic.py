@@ -12,7 +12,7 @@ from policies.rate import Rate
 from policies.window import bounds_us
 from proxy.store.scripts import library
 
-SETTINGS = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 MAY_5138_US = 100_000_000_000_000_000 // 10**3 * 1000
 AMOUNTS = st.integers(1, MAX_AMOUNT) | st.integers(1, 10_000)
 PERIODS_US = {1_000_000: Per.SECOND, 60_000_000: Per.MINUTE, 3_600_000_000: Per.HOUR}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.retry import FREE_PER_S, SHARE_PER_MILLE, WINDOW_S, RetryBudget
@@ -16,7 +16,6 @@ def recent(counts: Counter[int], now_s: int) -> int:
     return sum(count for at_s, count in counts.items() if now_s - WINDOW_S < at_s)
 
 
-@settings(deadline=None)
 @given(start_s=st.integers(0, 10_000), steps=steps)
 def test_retries_never_pass_a_fifth_of_the_requests_and_a_floor(
     start_s: int, steps: list[tuple[int, int, int]]

@@ -118,7 +118,7 @@ def less(frame: bytes, *, include_usage: bool, continuous_usage: bool) -> bytes:
 @pytest.mark.parametrize("include_usage", [False, True])
 @pytest.mark.parametrize("continuous_usage", [False, True])
 @pytest.mark.parametrize("played", WHOLE, ids=lambda one: one.name)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(places=st.lists(st.integers(0, 100_000), max_size=30))
 def test_what_goes_on_is_what_came_less_what_nobody_asked_for(
     played: Transcript, places: list[int], *, include_usage: bool, continuous_usage: bool

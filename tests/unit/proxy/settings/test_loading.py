@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.quota import Limit, Per, Scope, Unit
@@ -170,7 +170,6 @@ def _toml(value: Any) -> str:
             return str(value)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(_all_keys()), _VALUES),
     st.dictionaries(

@@ -1,7 +1,7 @@
 """What was written is read; what a kill cut short and what was damaged are told apart, at every byte."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.store.journal.lines import Damaged, line_of, payload_of, scan
@@ -14,7 +14,6 @@ def test_a_line_is_what_it_says() -> None:
     assert payload_of(line_of(b"abc")) == b"abc"
 
 
-@settings(deadline=None)
 @given(payload=PAYLOADS, at=st.integers(0), flip=st.integers(1, 255))
 def test_a_changed_byte_is_found(payload: bytes, at: int, flip: int) -> None:
     line = bytearray(line_of(payload))
@@ -23,7 +22,6 @@ def test_a_changed_byte_is_found(payload: bytes, at: int, flip: int) -> None:
         payload_of(bytes(line))
 
 
-@settings(deadline=None)
 @given(payloads=st.lists(PAYLOADS, max_size=5), last=PAYLOADS)
 def test_a_tail_torn_at_any_byte_is_cut_and_all_before_is_whole(payloads: list[bytes], last: bytes) -> None:
     whole = b"".join(map(line_of, payloads))
@@ -34,7 +32,6 @@ def test_a_tail_torn_at_any_byte_is_cut_and_all_before_is_whole(payloads: list[b
     assert len(scan(whole + torn).entries) == len(payloads) + 1
 
 
-@settings(deadline=None)
 @given(payloads=st.lists(PAYLOADS, min_size=1, max_size=6), data=st.data())
 def test_damage_in_the_middle_costs_the_line_it_is_in(payloads: list[bytes], data: st.DataObject) -> None:
     lines = [line_of(payload) for payload in payloads]
