@@ -30,12 +30,11 @@ from proxy import __version__
 from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
+from proxy.store.journal.failure import Failure
 
 USER_SERIES_MAX = 10_000
 OTHER_USERS = "other"
 """The `user` of everybody beyond the cap."""
-WRITE, DAMAGE = "write", "damage"
-"""The kinds of failures of the write-ahead log: a write that failed, an entry that cannot be read."""
 
 RETRIED = "retried"
 FAILED = "failed"
@@ -135,7 +134,7 @@ class Metrics:
         self._key_fetches = _Children(self._counter(definitions.KEY_FETCHES).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
         self._journal_failures = _Children(self._counter(definitions.JOURNAL_FAILURES).labels)
-        for kind in (WRITE, DAMAGE):
+        for kind in Failure:
             # There from the start, so that the first failure is seen as an increase.
             self._journal_failures[kind,].inc(0)
 
@@ -254,7 +253,7 @@ class Metrics:
         """Note one write to the write-ahead log; safe in another thread."""
         self._journal.observe(seconds)
 
-    def journal_failed(self, kind: str) -> None:
+    def journal_failed(self, kind: Failure) -> None:
         """Count a write to the log that failed, or an entry that is damaged."""
         self._journal_failures[(kind,)].inc()
 

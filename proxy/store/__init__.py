@@ -1,0 +1,31 @@
+"""
+What must outlive a request: quotas, reservations and the ledger in Redis, and this gateway's write-ahead log.
+
+The nouns:
+- A **reservation** is what one exchange holds on the limits of its plan, `PENDING -> SETTLED | RELEASED | EXPIRED`:
+  its steps (`reservations`), those in Redis (`redis_reservations`, `scripts`, `lua/`), and every key (`keys`).
+- An **end** is a settle or a release (`end`). `ends` sends it, or owes it; `journal/` has each settle on disk first;
+  `replay` sends again what Redis does not have, `late_records` what Redis has forgotten.
+- An **incarnation** is one start of a gateway (`incarnation`). The `sweeper` ends what a dead one left open.
+- The **ledger** is a stream for each tenant, of FINAL and CORRECTION rows (`ledger`).
+- The **epoch** tells a Redis that lost its data from one in which nothing was used yet (`epoch`).
+- `connection` is the way to a Redis, `embedded` is one of our own (`local_socket`, `lock`), and `revocations` the list
+  of what tokens are no longer good for.
+
+Decision: every step of a reservation is one Lua script over the keys of one tenant, and may be sent again.
+Because: all limits must move together or not at all, and an answer that was lost must be asked for without charging
+twice.
+Instead of: transactions (WATCH), which are tried anew just when everybody wants the same counter; or reading here and
+writing there, which lets two gateways pass the same limit.
+
+Decision: a settle goes to the gateway's disk and to Redis side by side, and counts as ended with either.
+Because: Redis may lose its last second and be away for an hour, and a client that has its answer must have been billed.
+Instead of: `appendfsync always` and WAIT, which make every request wait for the slowest disk and may still lose it in a
+failover.
+
+Decision: Redis' clock decides for limits, heartbeats and sweeps.
+Because: gateways' clocks differ.
+Instead of: a time that each caller tells.
+
+Must not know stages, listeners or metrics: it tells callbacks.
+"""

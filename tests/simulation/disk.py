@@ -45,7 +45,7 @@ class InlineThread(Thread):
 
 def unlocked(journal: Journal) -> None:
     """Let go of all that a journal holds, as the kernel does for who was killed."""
-    for folder in {segment.folder for segment in journal.segments} | {journal._folder}:
+    for folder in {segment.folder for segment in journal.segments} | {journal._writer.folder}:
         fcntl.flock(folder.lock_fd, fcntl.LOCK_UN)
 
 

@@ -6,8 +6,10 @@ Rules:
   own, and the disk is asked once for all of them.
 - While it cannot be written every append fails at once; a new segment is tried each second until one can be made.
 - A segment goes once all of its entries are known to be settled, and its owner says that this has lasted. So on a disk
-  that works and with a Redis that answers it holds the entries of about `SEGMENT_S` + the owner's horizon; while Redis
-  is away it grows by one line for each settle.
+  that works and with a Redis that answers it holds the entries of about `writer.SEGMENT_S` + the owner's horizon; while
+  Redis is away it grows by one line for each settle.
+
+This is the event loop's side; what waits for the disk is `writer`, in a thread of its own.
 """
 
 import asyncio
@@ -19,15 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from proxy.observe.metrics import DAMAGE, WRITE
-from proxy.store.journal.folder import Folder, orphans
+from proxy.store.journal.failure import Failure
 from proxy.store.journal.group import Append, Group, Place
-from proxy.store.journal.segment import SUFFIX, Segment
+from proxy.store.journal.segment import Segment
 from proxy.store.journal.thread import Thread
+from proxy.store.journal.writer import Writer
 
-SEGMENT_BYTES_MAX = 8 * 1024 * 1024
-SEGMENT_S = 10.0
-"""A segment takes no more entries when it is this old."""
 WRITE_S_MAX = 2.0
 """A write that takes longer has failed: the disk hangs."""
 HEAL_S = 1.0
@@ -50,11 +49,9 @@ class Journal:
         name: str,
         *,
         observe: Callable[[float], None] = lambda seconds: None,
-        failed: Callable[[str], None] = lambda kind: None,
+        failed: Callable[[Failure], None] = lambda kind: None,
     ) -> None:
-        self._root = root
-        self._name = name
-        self._observe = observe
+        self._writer = Writer(root, name, observe=observe, damaged=self._damaged_in_thread)
         self._failed = failed
         self._segments: list[Segment] = []
         self._waiting: Group | None = None
@@ -62,16 +59,13 @@ class Journal:
         self._fault: BaseException | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heal: asyncio.TimerHandle | None = None
-        self._active: Segment | None = None
-        """Which segment is appended to; of this and `_made` only the thread knows."""
-        self._made = 0
 
     async def __aenter__(self) -> Self:
         """Own a new folder and be ready to append."""
         self._loop = asyncio.get_running_loop()
         self._thread = Thread("tollway-journal")
         try:
-            await self._thread.run(self._begin)
+            await self._thread.run(self._writer.begin)
         except OSError:
             await self._thread.stop()
             raise
@@ -84,14 +78,16 @@ class Journal:
         for timer in (self._watch, self._heal):
             if timer is not None:
                 timer.cancel()
-        self._thread.submit(self._close, lambda _, fault: None)
+        self._thread.submit(self._writer.close, lambda _, fault: None)
         await self._thread.stop()
-        for folder in {segment.folder for segment in self._segments} - {self._folder}:
+        own = self._writer.folder
+        folders = {segment.folder for segment in self._segments}
+        for folder in folders - {own}:
             folder.release()
-        if any(segment.folder is self._folder for segment in self._segments):
-            self._folder.release()
+        if own in folders:
+            own.release()
         else:
-            self._folder.delete()
+            own.delete()
 
     @property
     def writable(self) -> bool:
@@ -154,7 +150,7 @@ class Journal:
 
     def damaged(self) -> None:
         """Count an entry that cannot be read."""
-        self._failed(DAMAGE)
+        self._failed(Failure.DAMAGE)
 
     async def entries(self, segment: Segment) -> tuple[int, ...]:
         """Return where every entry of a segment begins, settled or not."""
@@ -162,17 +158,17 @@ class Journal:
 
     async def adopt(self) -> int:
         """Take over the segments of every incarnation that has ended; return how many entries are owed thereby."""
-        adopted = await self._thread.run(self._adopted)
+        adopted = await self._thread.run(self._writer.adopted)
         self._segments = adopted + self._segments
         return sum(segment.unsettled for segment in adopted)
 
     async def trim(self, settled_before: float) -> int:
         """Delete the segments whose entries were all settled by then (monotonic seconds); return how many."""
-        await self._thread.run(self._close_old)
+        await self._thread.run(self._writer.close_old)
         gone = [each for each in self._segments if not each.open and not each.unsettled]
         gone = [each for each in gone if each.settled_at < settled_before]
         kept = [each for each in self._segments if each not in gone]
-        empty = {each.folder for each in gone} - {each.folder for each in kept} - {self._folder}
+        empty = {each.folder for each in gone} - {each.folder for each in kept} - {self._writer.folder}
 
         def delete() -> None:
             for segment in gone:
@@ -184,13 +180,16 @@ class Journal:
         self._segments = [each for each in self._segments if each not in gone]
         return len(gone)
 
+    def _damaged_in_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self.damaged)
+
     def _write_next(self) -> None:
         group, self._waiting = self._waiting, None
         if group is None:
             return
         self._writing = group
         self._watch = self._loop.call_later(WRITE_S_MAX, self._hangs, group)
-        self._thread.submit(partial(self._write, group), partial(self._told, group))
+        self._thread.submit(partial(self._writer.write, group.lines), partial(self._told, group))
 
     def _told(self, group: Group, written: tuple[Segment, int] | None, fault: Exception | None) -> None:
         assert self._watch is not None
@@ -199,7 +198,7 @@ class Journal:
         if group.done():
             # It was given up; nobody counts on these entries, and what is not counted must not be sent.
             if written is not None:
-                self._thread.submit(partial(self._take_back, *written), lambda _, fault: None)
+                self._thread.submit(partial(self._writer.take_back, *written), lambda _, fault: None)
         elif written is None:
             assert fault is not None
             self._fail(fault, group)
@@ -216,7 +215,7 @@ class Journal:
 
     def _fail(self, fault: BaseException, group: Group) -> None:
         _log.error("journal_failed", exc_info=fault)
-        self._failed(WRITE)
+        self._failed(Failure.WRITE)
         self._fault = fault
         group.failed(fault)
         waiting, self._waiting = self._waiting, None
@@ -225,86 +224,12 @@ class Journal:
         self._heal = self._loop.call_later(HEAL_S, self._try_to_heal)
 
     def _try_to_heal(self) -> None:
-        self._thread.submit(self._make, self._healed)
+        self._thread.submit(self._writer.make, self._healed)
 
     def _healed(self, _: None, fault: Exception | None) -> None:
         if fault is None:
             self._fault = None
             _log.warning("journal_healed")
         else:
-            self._failed(WRITE)
+            self._failed(Failure.WRITE)
             self._heal = self._loop.call_later(HEAL_S, self._try_to_heal)
-
-    # From here on: in the thread.
-
-    def _begin(self) -> None:
-        self._folder = Folder.made(self._root, self._name)
-        try:
-            self._make()
-        except OSError:
-            self._folder.delete()
-            raise
-
-    def _write(self, group: Group) -> tuple[Segment, int]:
-        began = time.perf_counter()
-        if self._active is None or _is_full(self._active):
-            self._make()
-        active = self._active
-        assert active is not None
-        try:
-            start = active.append(b"".join(group.lines))
-        except OSError:
-            self._close()
-            raise
-        self._observe(time.perf_counter() - began)
-        return active, start
-
-    def _make(self) -> None:
-        self._close()
-        self._made += 1
-        self._active = Segment.made(self._folder, self._made)
-
-    def _close_old(self) -> None:
-        if self._active is not None and self._active.size and _is_full(self._active):
-            self._close()
-
-    def _close(self) -> None:
-        active, self._active = self._active, None
-        if active is not None:
-            active.close()
-            if not active.size:
-                active.delete()
-
-    def _take_back(self, segment: Segment, start: int) -> None:
-        self._close()
-        segment.cut(start)
-        if not segment.size:
-            segment.delete()
-
-    def _adopted(self) -> list[Segment]:
-        found: list[Segment] = []
-        for folder in orphans(self._root):
-            try:
-                segments = [self._found(folder, path) for path in sorted(folder.path.glob(f"*{SUFFIX}"))]
-            except OSError:
-                # The next try begins anew; nothing of it is deleted meanwhile.
-                _log.exception("journal_unreadable", extra={"path": str(folder.path)})
-                self._loop.call_soon_threadsafe(self._failed, DAMAGE)
-                folder.release()
-                continue
-            found += segments
-            if not segments:
-                folder.delete()
-        return found
-
-    def _found(self, folder: Folder, path: Path) -> Segment:
-        segment, damaged = Segment.found(folder, path)
-        if damaged:
-            aside = folder.keep_aside(path.name, damaged)
-            self._loop.call_soon_threadsafe(self._failed, DAMAGE)
-            _log.error("journal_damaged", extra={"path": str(path), "lines": len(damaged), "kept": str(aside)})
-        return segment
-
-
-def _is_full(segment: Segment) -> bool:
-    return segment.size >= SEGMENT_BYTES_MAX or time.monotonic() - segment.opened_at >= SEGMENT_S

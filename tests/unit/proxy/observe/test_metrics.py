@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.billing.record import ExchangeRecord, Source
 from proxy.observe.definitions import CATALOGUE, Kind
 from proxy.observe.metrics import Metrics
+from proxy.store.journal.failure import Failure
 from tests.records import RECORD
 
 
@@ -240,7 +241,7 @@ def test_promtool_finds_no_fault() -> None:
 def test_the_write_ahead_log_is_told() -> None:
     metrics = Metrics()
     assert read(metrics, "tollway_journal_failures_total", kind="write") == 0, "there before the first failure"
-    metrics.journal_failed("damage")
+    metrics.journal_failed(Failure.DAMAGE)
     metrics.journal_wrote(0.002)
     metrics.journal_holds(lambda: 3, lambda: 2_100)
     assert read(metrics, "tollway_journal_failures_total", kind="damage") == 1

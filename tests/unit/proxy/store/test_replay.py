@@ -172,7 +172,7 @@ async def test_a_restarted_redis_that_falls_silent_is_sent_everything_later(play
 async def test_what_has_lasted_is_deleted_after_a_look_at_redis(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.store.journal.journal.SEGMENT_S", 0)
+    monkeypatch.setattr("proxy.store.journal.writer.SEGMENT_S", 0)
     await played.owe("a")
     await played.replay.trim()
     assert (played.beats, played.journal.size > 0) == (0, True), "owed"
@@ -192,7 +192,7 @@ async def test_what_has_lasted_is_deleted_after_a_look_at_redis(
 async def test_what_cannot_be_read_is_told_once_and_stays(
     played: Played, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.store.journal.journal.SEGMENT_S", 0)
+    monkeypatch.setattr("proxy.store.journal.writer.SEGMENT_S", 0)
     played.journal.owe(await played.journal.append(b'{"from": "the future"}'))
     await played.replay.send_owed()
     await played.replay.send_owed()

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import JournalUnavailable
-from proxy.observe.metrics import DAMAGE, WRITE
 from proxy.store.journal import journal as module
+from proxy.store.journal import writer
+from proxy.store.journal.failure import Failure
 from proxy.store.journal.folder import DAMAGED
 from proxy.store.journal.group import Place
 from proxy.store.journal.journal import Journal
@@ -26,12 +27,12 @@ BIG = b"x" * 100_000
 
 
 @pytest.fixture
-def failures() -> list[str]:
+def failures() -> list[Failure]:
     return []
 
 
 @pytest.fixture
-async def journal(tmp_path: Path, failures: list[str]) -> AsyncIterator[Journal]:
+async def journal(tmp_path: Path, failures: list[Failure]) -> AsyncIterator[Journal]:
     async with Journal(tmp_path, "living", failed=failures.append) as opened:
         yield opened
 
@@ -123,7 +124,7 @@ async def test_a_torn_tail_is_cut_at_every_byte(tmp_path: Path, journal: Journal
 
 
 async def test_damage_is_told_and_kept_aside_and_the_rest_is_owed(
-    tmp_path: Path, journal: Journal, failures: list[str]
+    tmp_path: Path, journal: Journal, failures: list[Failure]
 ) -> None:
     path = await left(tmp_path, "dead", b"a", b"b", b"c")
     data = path.read_bytes()
@@ -132,19 +133,19 @@ async def test_damage_is_told_and_kept_aside_and_the_rest_is_owed(
     assert await payloads(journal) == [b"a", b"c"]
     [aside] = (tmp_path / DAMAGED).iterdir()
     assert aside.read_bytes() == b"?" + line_of(b"b")[1:]
-    assert failures == [DAMAGE]
+    assert failures == [Failure.DAMAGE]
 
 
-async def test_damage_that_comes_later_is_told(journal: Journal, failures: list[str]) -> None:
+async def test_damage_that_comes_later_is_told(journal: Journal, failures: list[Failure]) -> None:
     await append(journal, b"a")
     [segment] = journal.segments
     segment.path.write_bytes(b"?")
     assert await payloads(journal) == [None]
-    assert failures == [DAMAGE]
+    assert failures == [Failure.DAMAGE]
 
 
 async def test_an_orphan_that_cannot_be_opened_is_told_and_left(
-    tmp_path: Path, journal: Journal, failures: list[str]
+    tmp_path: Path, journal: Journal, failures: list[Failure]
 ) -> None:
     path = await left(tmp_path, "dead", b"a")
     hidden = path.rename(path.with_name("hidden"))
@@ -153,13 +154,13 @@ async def test_an_orphan_that_cannot_be_opened_is_told_and_left(
     path.rmdir()
     hidden.rename(path)
     assert await journal.adopt() == 1
-    assert failures == [DAMAGE]
+    assert failures == [Failure.DAMAGE]
 
 
 async def test_segments_rotate_by_size_and_go_once_they_are_settled_and_old(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SEGMENT_BYTES_MAX", 1)
+    monkeypatch.setattr(writer, "SEGMENT_BYTES_MAX", 1)
     places = [await journal.append(b"a") for _ in range(3)]
     assert len({place.segment for place in places}) == 3
     for place in places[:2]:
@@ -176,13 +177,13 @@ async def test_segments_rotate_by_size_and_go_once_they_are_settled_and_old(
 
 async def test_segments_rotate_by_age(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     await append(journal, b"a")
-    monkeypatch.setattr(module, "SEGMENT_S", 0)
+    monkeypatch.setattr(writer, "SEGMENT_S", 0)
     await append(journal, b"b")
     assert len(journal.segments) == 2
 
 
 async def test_what_is_settled_does_not_fill_the_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEGMENT_BYTES_MAX", 10 * len(BIG))
+    monkeypatch.setattr(writer, "SEGMENT_BYTES_MAX", 10 * len(BIG))
     for _ in range(100):
         journal.settled(await journal.append(BIG))
         await journal.trim(time.monotonic())
@@ -201,7 +202,7 @@ async def test_an_adopted_folder_goes_with_its_last_segment(tmp_path: Path, jour
 
 
 async def test_a_full_disk_refuses_at_once_and_heals_by_itself(
-    journal: Journal, failures: list[str], monkeypatch: pytest.MonkeyPatch
+    journal: Journal, failures: list[Failure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HEAL_S", 0.01)
     await append(journal, b"before")
@@ -218,7 +219,7 @@ async def test_a_full_disk_refuses_at_once_and_heals_by_itself(
     await healed(journal)
     await append(journal, b"after")
     assert await payloads(journal) == [b"before", b"after"]
-    assert set(failures) == {WRITE}
+    assert set(failures) == {Failure.WRITE}
 
 
 async def test_what_failed_is_not_found_by_the_next_start(

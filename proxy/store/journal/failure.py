@@ -1,0 +1,12 @@
+"""The ways in which the write-ahead log fails."""
+
+from enum import StrEnum
+
+
+class Failure(StrEnum):
+    """The `kind` of `tollway_journal_failures_total`."""
+
+    WRITE = "write"
+    """The disk took nothing."""
+    DAMAGE = "damage"
+    """What stands there is not what was written."""
