@@ -30,6 +30,8 @@ class Attempt:
     """What one request to a replica came to, as far as the gateway that made it received it."""
 
     request_id: str
+    status: int | None = None
+    """None where no answer began."""
     completions: dict[int, int] = field(default_factory=dict)
     prompts: dict[int, int] = field(default_factory=dict)
     final: Usage | None = None
@@ -228,6 +230,7 @@ class SimUpstream:
         self.wires.add(wire)
         try:
             head = await wire.next()
+            attempt.status = head["status"]
             yield _Response(head["status"], wire, attempt, self._stepped, self._rng)
         finally:
             self.wires.discard(wire)

@@ -63,6 +63,7 @@ def at_rest(world: World) -> None:
     for request_id, bill in bills.items():
         _billed_once(request_id, bill)
         _billed_as_received(world, bill, world.attempts.get(request_id, []))
+        _billed_for_a_reason(world, bill.finals[0], world.attempts.get(request_id, []))
     _counters_are_the_ledger(world, bills)
     windows_hold(world)
 
@@ -115,6 +116,17 @@ def _billed_as_received(world: World, bill: Bill, attempts: list[Attempt]) -> No
         assert completion >= least, f"{story} is billed {completion}; {least} were there a beat before the kill"
     elif final.outcome == "ok" or (final.source is Source.CUT and prompt):
         assert completion == received.completion_tokens, f"{story} is billed {completion}, not {received}"
+
+
+def _billed_for_a_reason(world: World, final: ExchangeRecord, attempts: list[Attempt]) -> None:
+    """Nobody is swept who lives and beats; nobody is billed whom every replica declined."""
+    story = f"{final.request_id} ({final.source}, {final.outcome})"
+    if final.source is Source.RECOVERED:
+        silenced = final.incarnation in world.ended or bool(world.troubled_s)
+        assert silenced, f"{story} was swept, and its gateway lived"
+    elif final.outcome != CLIENT_CLOSED:
+        declined = attempts and all((each.status or 200) >= 500 for each in attempts)
+        assert not declined, f"{story} was declined by every replica and has a bill"
 
 
 def _was_calm(world: World, at_s: float) -> bool:

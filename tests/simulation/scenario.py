@@ -131,7 +131,7 @@ def _body(rng: random.Random) -> dict[str, Any]:
         body["stream"] = True
         body["stream_options"] = {"include_usage": rng.random() < 0.5, "continuous_usage_stats": rng.random() < 0.3}
     if rng.random() < 0.7:
-        body["max_tokens"] = rng.choice((1, 3, 20, 60, 200))
+        body["max_tokens"] = rng.choice((1, 3, 20, 60, 200, 450))
     if rng.random() < 0.3:
         body["n"] = rng.randint(2, 3)
     if rng.random() < 0.5:

@@ -74,6 +74,8 @@ class World:
         self.asked: dict[str, Ask] = {}
         self.story: list[str] = []
         """What happened, for whoever has to find out why an assertion failed."""
+        self.ended: set[str] = set()
+        """Incarnations that were killed or told to stop."""
         self.killed_at_s: dict[str, float] = {}
         """When each incarnation was killed."""
         self.troubled_s: list[tuple[float, float]] = []
@@ -158,6 +160,7 @@ class World:
         if dying.process.killed or dying.ended.done():
             return
         self.killed_at_s[dying.incarnation] = self.loop.now_s
+        self.ended.add(dying.incarnation)
         dying.kill()
         await asyncio.sleep(fault.lasts_s)
         self.gateways[place] = self._new_gateway(place)
@@ -178,6 +181,7 @@ class World:
         stopping = self.gateways[place]
         if stopping.process.killed or not stopping.ready:
             return
+        self.ended.add(stopping.incarnation)
         stopping.stop()
         await asyncio.wait([stopping.ended], timeout=60)
         if not stopping.process.killed:
