@@ -8,7 +8,8 @@ The nouns:
   `normal`).
 - A **stream** turns bytes into **frames** (`sse`, `chunk`, `stream`); `usage` sums what they say was used.
 - **Upstream** is the way to a replica (`client`), its failures are `faults`, and `abort` tells it to give a request up.
-- A **child** is a process of ours (`process`, `tether`); `launch` keeps replicas running (`command`); `sim/` is one.
+- A **child** is a process of ours (`process`, `tether`); `keeper` starts it again; `launch` runs replicas (`command`),
+  and `sim/` is one.
 - `background` and `shielding` are what tasks need to begin, end and let go properly.
 
 Decision: a stream is read and cut by bytes, and parsed only where the bytes are not in vLLM's own writing.

@@ -3,7 +3,7 @@ Start replicas on this machine, keep them running, and end them: `async with lau
 
 Rules:
 - All start at once; one that does not get ready fails the launch, and the others are ended.
-- One that dies later is told to `report` and started again at the same address, after a pause that doubles each time.
+- One that dies later is told to `report` and started again at the same address (`keeper.py`).
 - Readiness is `GET /health`; what becomes of it later is the business of `health.py`.
 """
 
@@ -16,19 +16,14 @@ from pathlib import Path
 
 from engine import command
 from engine.command import Command, LaunchSpec
-from engine.process import Child, ChildFailed, told
-from engine.shielding import shielded
+from engine.keeper import Keeper, kept
+from engine.process import Child, told
 
 HOST = "127.0.0.1"
 READY_S_MAX = {"sim": 10.0, "vllm": 300.0}
 PATIENCE_S = 30.0
 """An engine that may take longer to start says so."""
 STOP_S_MAX = 10.0
-PAUSE_S_MIN = 1.0
-PAUSE_S_MAX = 60.0
-"""Between the death of a replica and its next start."""
-SETTLED_S = 60.0
-"""One that was up this long begins anew with the shortest pause."""
 
 Report = Callable[[str, str], None]
 """Takes a replica's name and what became of it, in words."""
@@ -51,62 +46,42 @@ async def launch(specs: Sequence[LaunchSpec], *, logs: Path, report: Report) -> 
 
     Raises: engine.process.ChildFailed, engine.command.EngineMissing.
     """
-    keepers = [
-        _Keeper(spec, port, command=_command(spec, port, specs), log=logs / f"{spec.name}.log", report=report)
+    replicas = [
+        _Replica(spec, port, command=_command(spec, port, specs), log=logs / f"{spec.name}.log", report=report)
         for spec, port in zip(specs, _ports(specs), strict=True)
     ]
-    lives = [asyncio.create_task(keeper.run()) for keeper in keepers]
-    try:
-        await _all_up(keepers, lives)
-        yield tuple(keeper.launched for keeper in keepers)
-    finally:
-        for life in lives:
-            life.cancel()
-        await shielded(_ended(lives))
+    async with kept([replica.keeper for replica in replicas]):
+        yield tuple(replica.launched for replica in replicas)
 
 
-class _Keeper:
-    """Runs one replica, life after life, until it is cancelled."""
+class _Replica:
+    """One replica, as it is run again and again."""
 
     def __init__(self, spec: LaunchSpec, port: int, *, command: Command, log: Path, report: Report) -> None:
         self.launched = Launched(spec.name, f"http://{HOST}:{port}")
-        self.up = asyncio.Event()
-        """Set when it was ready for the first time."""
+        self.keeper = Keeper(self._live, self._report)
         self._port = port
         self._command = command
         self._log = log
         self._ready_s_max = READY_S_MAX[spec.engine]
-        self._report = report
+        self._report_of = report
 
-    async def run(self) -> None:
-        """Raises: ChildFailed or OSError when the first start fails; later ones are reported and tried again."""
-        pause_s = PAUSE_S_MIN
-        while True:
-            began = time.monotonic()
-            try:
-                became = await self._live(began)
-            except (ChildFailed, OSError) as fault:
-                if not self.up.is_set():
-                    raise
-                became = str(fault)
-            if time.monotonic() - began > SETTLED_S:
-                pause_s = PAUSE_S_MIN
-            self._report(self.launched.name, f"{became}; it starts again in {pause_s:g} s")
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, PAUSE_S_MAX)
-
-    async def _live(self, began: float) -> str:
+    async def _live(self, up: asyncio.Event) -> str:
+        began = time.monotonic()
         made = Child(
             self.launched.name, self._command.argv, log=self._log, env=self._command.env, stop_s_max=STOP_S_MAX
         )
         async with made as child:
             self.launched.child = child
             if self._ready_s_max > PATIENCE_S:
-                self._report(self.launched.name, f"is starting, for up to {self._ready_s_max:g} s; see {self._log}")
+                self._report(f"is starting, for up to {self._ready_s_max:g} s; see {self._log}")
             await child.ready(lambda: healthy(self._port), within_s=self._ready_s_max)
-            self._report(self.launched.name, f"is ready after {time.monotonic() - began:.1f} s")
-            self.up.set()
+            self._report(f"is ready after {time.monotonic() - began:.1f} s")
+            up.set()
             return told(await child.wait())
+
+    def _report(self, became: str) -> None:
+        self._report_of(self.launched.name, became)
 
 
 async def healthy(port: int) -> bool:
@@ -115,27 +90,6 @@ async def healthy(port: int) -> bool:
     with closing(writer):
         writer.write(f"GET /health HTTP/1.1\r\nhost: {HOST}:{port}\r\nconnection: close\r\n\r\n".encode())
         return (await reader.readline()).split(b" ")[1:2] == [b"200"]
-
-
-async def _all_up(keepers: Sequence[_Keeper], lives: Sequence[asyncio.Task[None]]) -> None:
-    """Return when every keeper is up; raise what the first life to end ended with."""
-    up = asyncio.create_task(_each_up(keepers))
-    try:
-        await asyncio.wait({up, *lives}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        up.cancel()
-    for life in lives:
-        if life.done():
-            life.result()
-
-
-async def _each_up(keepers: Sequence[_Keeper]) -> None:
-    for keeper in keepers:
-        await keeper.up.wait()
-
-
-async def _ended(lives: Sequence[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*lives, return_exceptions=True)
 
 
 def _command(spec: LaunchSpec, port: int, specs: Sequence[LaunchSpec]) -> Command:

