@@ -16,6 +16,8 @@ from tests.issuer import Signer
 Sign = Callable[[bytes], bytes]
 DEEP = 1_200
 """Levels, over Python's own limit and within a token's 8 KiB; deeper ones are too long already."""
+LONG_S = 86_400
+"""Tokens are made when the tests are collected and judged when it is their turn: the suite may take its time."""
 
 
 def encode(part: Any) -> str:
@@ -35,7 +37,7 @@ class Forger:
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         """Return the claims of a good token of the issuer with the secret; one changed to None is left out."""
-        said = {"iss": self._issuer, "aud": "tollway", "exp": int(time.time()) + 600, "tenant": "acme", "sub": "ada"}
+        said = {"iss": self._issuer, "aud": "tollway", "exp": int(time.time()) + LONG_S, "tenant": "acme", "sub": "ada"}
         return {name: value for name, value in (said | changes).items() if value is not None}
 
     def mac(self, signed: str, secret: bytes | None = None) -> bytes:
@@ -53,7 +55,9 @@ class Forger:
 
     def raw(self, json_text: str) -> str:
         """Return a token whose claims are this text, `EXP` being a good time and `ISS` the issuer."""
-        return self.signed(json_text.replace("EXP", str(int(time.time()) + 600)).replace("ISS", self._issuer).encode())
+        return self.signed(
+            json_text.replace("EXP", str(int(time.time()) + LONG_S)).replace("ISS", self._issuer).encode()
+        )
 
     def tokens(self) -> Iterator[tuple[str, str]]:
         """Yield what must be refused."""
@@ -98,13 +102,13 @@ class Forger:
         now = int(time.time())
         for name in ("exp", "nbf", "iat"):
             for value in (
-                str(now + 600),
+                str(now + LONG_S),
                 "",
                 "1e3",
                 True,
                 False,
                 [],
-                [now + 600],
+                [now + LONG_S],
                 {},
                 {"a": 1},
                 -1,
@@ -122,8 +126,8 @@ class Forger:
         yield "no exp", self.signed(self.claims(exp=None))
         yield "exp now", self.signed(self.claims(exp=now - 31))
         yield "exp 0", self.signed(self.claims(exp=0))
-        yield "nbf later", self.signed(self.claims(nbf=now + 300))
-        yield "iat later", self.signed(self.claims(iat=now + 300))
+        yield "nbf later", self.signed(self.claims(nbf=now + LONG_S))
+        yield "iat later", self.signed(self.claims(iat=now + LONG_S))
         yield "a null nbf", self.raw('{"iss":"ISS","aud":"tollway","tenant":"acme","sub":"ada","exp":EXP,"nbf":null}')
 
     def _texts(self) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from proxy.identity.jose import read_object, take_apart
 from proxy.identity.tokens import Verifier
 from proxy.settings.loading import parse
 from tests.issuer import Signer
-from tests.unit.proxy.identity.hostile import Forger
+from tests.unit.proxy.identity.hostile import LONG_S, Forger
 
 CONFIG = """
 auth.issuers = [
@@ -76,7 +76,9 @@ async def test_what_a_header_points_at_is_not_looked_at(verifier: Verifier, head
     assert (await verifier.verify(FORGER.headed(**header))).user == "ada"
 
 
-@pytest.mark.parametrize("times", [{"exp": time.time() + 60.5}, {"iat": 0}, {"nbf": 1.5, "iat": 2}, {"exp": 2**53 - 1}])
+@pytest.mark.parametrize(
+    "times", [{"exp": time.time() + LONG_S + 0.5}, {"iat": 0}, {"nbf": 1.5, "iat": 2}, {"exp": 2**53 - 1}]
+)
 async def test_times_are_any_plain_numbers(verifier: Verifier, times: dict[str, float]) -> None:
     assert (await verifier.verify(FORGER.signed(FORGER.claims(**times)))).user == "ada"
 
