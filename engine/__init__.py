@@ -6,7 +6,8 @@ The nouns:
   says whether they may be given work.
 - An **inquiry** is a request as far as the gateway needs to know it (`openai`, with `bounds`, `prompt`, `media`,
   `normal`).
-- A **stream** turns bytes into **frames** (`sse`, `chunk`, `stream`); `usage` sums what they say was used.
+- A **stream** turns bytes into **frames** (`sse`, `chunk`, `stream`), an **answer** comes in one piece (`answer`), and
+  **usage** is what they say was used (`usage`).
 - **Upstream** is the way to a replica (`client`), its failures are `faults`, and `abort` tells it to give a request up.
 - A **child** is a process of ours (`process`, `tether`); `keeper` starts it again; `launch` runs replicas (`command`),
   and `sim/` is one.

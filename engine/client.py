@@ -29,8 +29,8 @@ _RECEIVE_BYTES = 131_072
 """The kernel's buffer of a connection. The event loop takes all of it at once, so it bounds what a client that does not
 read its stream costs in memory; left to the kernel, it grows to megabytes."""
 
-
 Sent = Callable[[], None]
+"""Called as a request's first byte is written."""
 
 
 class UpstreamResponse(Protocol):

@@ -8,13 +8,13 @@ unhealthy until a token comes, and is asked for one at every look: a probe costs
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import orjson
 
 from engine.background import Background
-from engine.client import Upstream
+from engine.client import Upstream, UpstreamResponse
 from engine.faults import UpstreamFault
 from engine.replica import Replica
 
@@ -29,15 +29,7 @@ _EMBEDDING = "/v1/embeddings", {"input": "."}
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
     """Return whether `GET /health` answers 200 within its deadline."""
-    try:
-        async with (
-            asyncio.timeout(_ANSWER_S_MAX),
-            upstream.request("GET", f"{replica.url}/health", headers={}) as response,
-        ):
-            await response.read(_BODY_BYTES_MAX)
-            return response.status == 200
-    except (UpstreamFault, TimeoutError):
-        return False
+    return await _answers(upstream.request("GET", f"{replica.url}/health", headers={}), _ANSWER_S_MAX)
 
 
 async def probe(replica: Replica, upstream: Upstream) -> bool:
@@ -45,11 +37,12 @@ async def probe(replica: Replica, upstream: Upstream) -> bool:
     path, asked = _GENERATION if replica.generates else _EMBEDDING
     body = orjson.dumps({"model": replica.model, **asked})
     headers = {"content-type": "application/json"}
+    return await _answers(upstream.request("POST", replica.url + path, headers=headers, body=body), _PROBE_S_MAX)
+
+
+async def _answers(request: AbstractAsyncContextManager[UpstreamResponse], s_max: float) -> bool:
     try:
-        async with (
-            asyncio.timeout(_PROBE_S_MAX),
-            upstream.request("POST", replica.url + path, headers=headers, body=body) as response,
-        ):
+        async with asyncio.timeout(s_max), request as response:
             await response.read(_BODY_BYTES_MAX)
             return response.status == 200
     except (UpstreamFault, TimeoutError):

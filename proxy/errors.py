@@ -118,12 +118,20 @@ class ApiError(Exception):
         error = {"message": self.message, "type": TABLE[self.code].type, "param": self.param, "code": self.code}
         return orjson.dumps({"error": error})
 
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers that tell more than the body."""
+        return [] if self.retry_after_s is None else [("retry-after", str(self.retry_after_s))]
+
 
 class InvalidToken(ApiError):
     """No, malformed, expired or forged token; the message never repeats what was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Code.INVALID_API_KEY, message)
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the scheme that is expected (RFC 9110 section 11.6.1)."""
+        return [*super().headers(), ("www-authenticate", "Bearer")]
 
 
 class KeysUnavailable(ApiError):
@@ -156,6 +164,10 @@ class MethodNotAllowed(ApiError):
         self.allow = ", ".join(sorted(allow))
         super().__init__(Code.METHOD_NOT_ALLOWED, f"This path takes {self.allow}.")
 
+    def headers(self) -> list[tuple[str, str]]:
+        """Return what the path takes."""
+        return [*super().headers(), ("allow", self.allow)]
+
 
 class ModelNotFound(ApiError):
     """No such model, or none that this caller may know of."""
@@ -171,6 +183,10 @@ class IdempotencyKeyReused(ApiError):
         message = f"This Idempotency-Key was used before, by the request {first}; its answer is not repeated."
         super().__init__(Code.IDEMPOTENCY_KEY_REUSED, message)
         self.first = first
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return whose key it is, and that trying again does not help: OpenAI's clients try a 409 again."""
+        return [*super().headers(), ("x-tollway-first-request-id", self.first), ("x-should-retry", "false")]
 
 
 class LedgerUnavailable(ApiError):

@@ -12,7 +12,6 @@ from litestar.types import ControllerRouterHandler
 from ulid import ULID
 
 from engine.pool import Pool
-from proxy.answers import error_headers
 from proxy.api.admin import admin
 from proxy.api.callers import Callers
 from proxy.api.health import Vitals, health
@@ -101,7 +100,7 @@ def _identified(response: Response[Any]) -> Response[Any]:
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     request_id = str(ULID())
     told = _as_api_error(error, request, request_id)
-    headers = {**dict(error_headers(told)), "x-request-id": request_id}
+    headers = {**dict(told.headers()), "x-request-id": request_id}
     return Response(told.body(), status_code=told.status, media_type="application/json", headers=headers)
 
 

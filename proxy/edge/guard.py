@@ -25,7 +25,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from proxy.answers import error_headers
 from proxy.edge import head
 from proxy.edge.connections import Connections
 from proxy.errors import ApiError, Code, InvalidRequest
@@ -357,7 +356,7 @@ def told(error: ApiError) -> bytes:
         ("content-length", str(len(body))),
         ("connection", "close"),
         ("x-request-id", str(ULID())),
-        *error_headers(error),
+        *error.headers(),
     ]
     lines = [
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",

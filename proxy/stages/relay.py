@@ -22,12 +22,12 @@ from typing import Any
 import orjson
 
 from engine.abort import abort, ids_of
+from engine.answer import read_answer
 from engine.client import Upstream, UpstreamResponse
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.openai import Inquiry, render
 from engine.replica import Replica
 from engine.stream import CompletionStream, Frame, Kind
-from engine.usage import Usage, usage_of
 from proxy.billing.record import OK, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone, Downstream
@@ -109,7 +109,7 @@ class Relay:
                     downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
                     stream = _stream_of(call.inquiry)
                     return await self._stream(response, stream, patience, downstream, replica=replica, tally=tally)
-                body = _whole(await response.read(_JSON_BYTES_MAX), tally)
+                body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
                 replica.spoke()
                 downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
                 return body
@@ -205,29 +205,13 @@ async def _reach_end(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _whole(body: bytes, tally: Tally) -> bytes:
-    try:
-        answer = orjson.loads(body)
-        choices = answer.get("choices", ())
-        aborted = any(choice.get("finish_reason") == "abort" for choice in choices)
-        usage = usage_of(answer["usage"])
-        tally.observed(_proven(usage, choices, tally) if aborted else usage)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpstreamBroken("the answer is not what vLLM sends") from error
-    if aborted:
+def _whole(body: bytes, call: Call, tally: Tally) -> bytes:
+    answer = read_answer(body, prompts=call.inquiry.prompts)
+    tally.observed(answer.usage)
+    if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
     tally.source, tally.outcome = Source.ENGINE, OK
     return body
-
-
-def _proven(usage: Usage, choices: list[dict[str, Any]], tally: Tally) -> Usage:
-    """Return what of an aborted answer was computed: a prompt counts with its first token."""
-    assert tally.call is not None
-    if not usage.completion_tokens:
-        return Usage()
-    if tally.call.inquiry.prompts > 1 and not all(choice.get("text") for choice in choices):
-        return Usage(completion_tokens=usage.completion_tokens)
-    return usage
 
 
 def _refusal(status: int, body: bytes) -> Exception:

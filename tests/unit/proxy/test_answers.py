@@ -1,28 +1,12 @@
 import json
 from typing import Any
 
-import pytest
-
 from engine.faults import EngineRefused
 from engine.openai import CHAT
-from proxy.answers import answer_error, error_headers
-from proxy.errors import ApiError, Code, IdempotencyKeyReused, InvalidToken, LedgerUnavailable
+from proxy.answers import answer_error
+from proxy.errors import ApiError, Code
 from proxy.tally import Tally
 from tests.unit.proxy.played_client import PlayedClient
-
-
-@pytest.mark.parametrize(
-    ("error", "headers"),
-    [
-        (ApiError(Code.QUEUE_FULL, "Full.", retry_after_s=7), [("retry-after", "7")]),
-        (ApiError(Code.TOKENS_EXCEED_PLAN, "Never."), []),
-        (LedgerUnavailable(), [("retry-after", "1")]),
-        (InvalidToken("No."), [("www-authenticate", "Bearer")]),
-        (IdempotencyKeyReused("01JD"), [("x-tollway-first-request-id", "01JD"), ("x-should-retry", "false")]),
-    ],
-)
-def test_the_headers_of_an_error(error: ApiError, headers: list[tuple[str, str]]) -> None:
-    assert error_headers(error) == headers
 
 
 async def told(error: ApiError | EngineRefused, *, begun: bool = False) -> tuple[PlayedClient, Tally]:

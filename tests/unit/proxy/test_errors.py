@@ -3,7 +3,16 @@ import json
 import pytest
 
 from policies.rejection import Reason
-from proxy.errors import TABLE, ApiError, Code, InvalidRequest, InvalidToken, LedgerUnavailable
+from proxy.errors import (
+    TABLE,
+    ApiError,
+    Code,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    InvalidToken,
+    LedgerUnavailable,
+    MethodNotAllowed,
+)
 
 # DESIGN's table, as clients read it. Rows that are only told in-band or by routing are below it.
 CONTRACT = {
@@ -60,3 +69,18 @@ def test_named_faults() -> None:
 def test_a_message_survives_json() -> None:
     message = 'quote " backslash \\ newline \n snowman \u2603 separator \u2028'
     assert json.loads(ApiError(Code.INTERNAL_ERROR, message).body())["error"]["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (ApiError(Code.QUEUE_FULL, "Full.", retry_after_s=7), [("retry-after", "7")]),
+        (ApiError(Code.TOKENS_EXCEED_PLAN, "Never."), []),
+        (LedgerUnavailable(), [("retry-after", "1")]),
+        (MethodNotAllowed(["POST", "GET"]), [("allow", "GET, POST")]),
+        (InvalidToken("No."), [("www-authenticate", "Bearer")]),
+        (IdempotencyKeyReused("01JD"), [("x-tollway-first-request-id", "01JD"), ("x-should-retry", "false")]),
+    ],
+)
+def test_the_headers_of_an_error(error: ApiError, headers: list[tuple[str, str]]) -> None:
+    assert error.headers() == headers
