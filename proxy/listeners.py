@@ -7,6 +7,7 @@ touches the process's signals, which belong to `app.py`.
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -15,13 +16,19 @@ from functools import partial
 
 import uvicorn
 from litestar.types import ASGIApp
+from uvicorn.server import ServerState
 
 from proxy.edge.guard import Edge, GuardedHttp
 from proxy.fatal import Fatal
 
 _BACKLOG = 2048
-_CUT_S_MAX = 10.0
-"""For answers that were cut to say so and settle."""
+_TELL_S_MAX = 3.0
+"""For clients of answers that were cut to take the news."""
+_SETTLE_S_MAX = 10.0
+"""For answers whose clients are gone to settle."""
+_POLL_S = 0.02
+_LET_IN_S_MAX = 2.0
+"""For those who have connected already to be let in: the event loop takes one at a turn."""
 
 
 class AddressUnavailable(Fatal):
@@ -37,6 +44,11 @@ class _Server(uvicorn.Server):
         """Start, and say so."""
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, once everyone is in who has connected: closing the socket resets whoever waits behind it."""
+        await _let_in(sockets or [])
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -106,7 +118,17 @@ async def served(
                 await serving
         finally:
             hurrying.cancel()
-            await _cut(server.server_state.tasks)
+            await _cut(server.server_state)
+
+
+async def _let_in(sockets: list[socket.socket]) -> None:
+    waiting = select.poll()
+    for listening in sockets:
+        waiting.register(listening, select.POLLIN)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LET_IN_S_MAX):
+            while waiting.poll(0):  # noqa: ASYNC110 - accepting is the event loop's, and it tells nobody
+                await asyncio.sleep(0)
 
 
 async def _hurried(server: uvicorn.Server, hurried: asyncio.Event) -> None:
@@ -114,11 +136,21 @@ async def _hurried(server: uvicorn.Server, hurried: asyncio.Event) -> None:
     server.force_exit = True
 
 
-async def _cut(answers: set[asyncio.Task[None]]) -> None:
-    """End what outlasted the drain, and wait until it has told its client and settled its bill."""
-    running = set(answers)
-    for answer in running:
+async def _cut(state: ServerState) -> None:
+    """
+    End what outlasted the drain, and wait until it has told its client and settled its bill.
+
+    A client that does not take the news is dropped.
+    """
+    for answer in set(state.tasks):
         if not answer.cancelling():
             answer.cancel()
-    if running:
-        await asyncio.wait(running, timeout=_CUT_S_MAX)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TELL_S_MAX):
+            while state.tasks or state.connections:  # noqa: ASYNC110 - uvicorn's sets, which it watches so itself
+                await asyncio.sleep(_POLL_S)
+    for connection in tuple(state.connections):
+        assert isinstance(connection, GuardedHttp)
+        connection.drop()
+    if state.tasks:
+        await asyncio.wait(set(state.tasks), timeout=_SETTLE_S_MAX)

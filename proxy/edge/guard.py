@@ -37,6 +37,8 @@ _PIPELINED_MAX = 16
 """Requests waiting behind the one being answered."""
 _UPGRADING = frozenset({b"upgrade", b"connection", b"http2-settings"})
 _LINGER_S = 2.0
+_LAST_CALL_S = 0.5
+"""For a request that was on its way when the gateway began to close its connections."""
 _LINGERING_MAX = 256
 """Connections refused at the door that may linger; more are dropped without a word."""
 
@@ -162,9 +164,24 @@ class GuardedHttp(HttpToolsProtocol):
                 self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
 
     def shutdown(self) -> None:
-        """Close the connection once it has no request left."""
+        """
+        Close the connection once its answer is out: requests that wait behind it are dropped unbegun.
+
+        One that waits for a request is closed a moment later, because closing it with unread bytes would reset what a
+        client has sent already.
+        """
         self._keep_alive = False
-        super().shutdown()
+        self.pipeline.clear()
+        if self._running is not None and self._answering:
+            self._running.keep_alive = False
+        elif self._partial_bytes == 0 and not self._leaving:
+            self._stop_timer()
+            self._unset_keepalive_if_required()
+            self._timer = self.loop.call_later(_LAST_CALL_S, self._hang_up)
+
+    def drop(self) -> None:
+        """End the connection now, whatever its client has not read."""
+        self._socket.abort()
 
     # --- the parser's callbacks
 

@@ -3,12 +3,15 @@
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 from litestar import Litestar, get
 from litestar.response import Stream
+from litestar.types import Receive, Scope, Send
 
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
@@ -83,3 +86,48 @@ async def test_the_processs_signals_are_left_alone() -> None:
     with bound("127.0.0.1", 0) as listening:
         async with served(Answering().app, listening, edge(), drain=Drain(1)):
             assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+async def test_a_request_that_was_sent_before_the_stop_is_answered_even_by_a_busy_gateway() -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": False})
+
+    async def busy() -> None:
+        while True:
+            time.sleep(0.08)  # noqa: ASYNC251 - that is what it means to be busy
+            await asyncio.sleep(0)
+
+    def asking(address: tuple[str, int]) -> socket.socket:
+        client = socket.create_connection(address, timeout=DEADLINE_S)
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        return client
+
+    connections = Edge(connections=Connections(100, 100), head_s_max=DEADLINE_S)
+    with bound("127.0.0.1", 0) as listening, ExitStack() as stack:
+        async with served(answer, listening, connections, drain=Drain(DEADLINE_S)):
+            working = asyncio.create_task(busy())
+            clients = [stack.enter_context(asking(listening.getsockname())) for _ in range(50)]
+        working.cancel()
+        answers = [client.recv(65_536) for client in clients]
+        assert all(answer.endswith(b"ok") and b"connection: close" in answer for answer in answers)
+
+
+async def test_a_client_that_does_not_take_the_news_of_its_cut_holds_up_no_stop() -> None:
+    ended = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
+        except asyncio.CancelledError:
+            await send({"type": "http.response.body", "body": b"cut", "more_body": False})
+            ended.set()
+
+    with bound("127.0.0.1", 0) as listening, ExitStack() as stack:
+        async with asyncio.timeout(DEADLINE_S), served(endless, listening, edge(), drain=Drain(0)):
+            client = stack.enter_context(socket.create_connection(listening.getsockname()))
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.to_thread(client.recv, 1)
+        assert ended.is_set()
