@@ -97,15 +97,18 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
                 for tenant in settings.tenants:
                     await incarnation.serve(tenant)
             meter = Meter(metrics)
-            store = RedisReservations(connection, incarnation, corrected=meter.corrected)
+            store = RedisReservations(connection, incarnation)
             async with (
                 _journal(settings, incarnation, metrics) as journal,
-                _replay(store, journal, incarnation, metrics),
+                _replay(store, journal, incarnation, meter),
                 # After the replay: what a dead gateway wrote down is more than its last progress.
                 Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
-                Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed) as ends,
+                Ends(
+                    store, journal, billed=meter.billed, corrected=meter.corrected, failed=metrics.settle_failed
+                ) as ends,
                 Progress(store, settings.ledger.progress_s) as progress,
             ):
+                incarnation.when_restarted(ends.restarted)
                 metrics.reservations_open(lambda: len(progress) + len(ends))
                 holds = Holds()
                 exchange = Exchange(
@@ -161,8 +164,8 @@ async def _journal(settings: Settings, incarnation: Incarnation, metrics: Metric
         yield journal
 
 
-def _replay(store: RedisReservations, journal: Journal, incarnation: Incarnation, metrics: Metrics) -> Replay:
-    replay = Replay(store, journal, incarnation.beat, billed=metrics.billed)
+def _replay(store: RedisReservations, journal: Journal, incarnation: Incarnation, meter: Meter) -> Replay:
+    replay = Replay(store, journal, incarnation.beat, billed=meter.billed, corrected=meter.corrected)
     incarnation.when_restarted(replay.restarted)
     return replay
 

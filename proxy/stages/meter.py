@@ -29,6 +29,10 @@ class Meter:
             tally.watch.ended = time.perf_counter()
             self._tell(tally)
 
+    def billed(self, record: ExchangeRecord) -> None:
+        """Count an exchange that ended before, once the ledger has its FINAL."""
+        self._metrics.billed(record)
+
     def recovered(self, record: ExchangeRecord) -> None:
         """Count and log an exchange of a gateway that died, once the ledger has its FINAL."""
         self._metrics.billed(record)

@@ -7,8 +7,10 @@ Rules:
 - Where neither takes it, it is owed in memory, its client is told an error instead of the answer's end, and nobody is
   admitted until the disk can be written again.
 - An end that the store did not answer is owed. It may have arrived all the same; sending it again changes nothing.
-- A record is told to `billed` once, when it is known to be the exchange's own FINAL, however late the answer comes.
-- Releases are not written to the disk: a sweeper gives back what a dead gateway held.
+- A record is told to `billed` once, when it is known to be the exchange's own FINAL, however late the answer comes; a
+  CORRECTION likewise to `corrected`.
+- Releases are not written to the disk: a sweeper gives back what a dead gateway held. A Redis that was restarted may
+  have lost the last of them, and nobody sweeps what a living gateway holds: so they are sent again.
 - At most `OWED_MAX` settles that no disk has and as many releases are remembered, apart. One beyond is logged.
 """
 
@@ -26,21 +28,24 @@ from proxy.store.end import End, Release, Settle, written
 from proxy.store.journal.group import Append
 from proxy.store.journal.journal import Journal
 from proxy.store.replay import LAST_TRY_S_MAX, RETRY_S, send_again
-from proxy.store.reservations import Reservations
+from proxy.store.reservations import Reservations, Settlement
 
 __all__ = ["End", "Ends", "Release", "Settle"]
 
 OWED_MAX = 100_000
+RELEASED_MAX = 4096
+"""Releases that are remembered once taken: far more than a gateway makes in the second that Redis may lose, and in the
+two until its restart is found out."""
 
 _log = logging.getLogger(__name__)
 
 
 class Ends(Background):
     """
-    End reservations: `async with Ends(store, journal, billed=..., failed=...)` sends again what is owed in memory.
+    End reservations: `async with Ends(store, journal, billed=..., ...)` sends again what is owed in memory.
 
-    `billed` is told each record whose settle was answered late; `failed` is called for each end that was not taken when
-    it was first sent.
+    `billed` is told each record whose settle was answered late, `corrected` each CORRECTION that a settle became;
+    `failed` is called for each end that was not taken when it was first sent.
     Units: `retry_s` in seconds.
     """
 
@@ -50,6 +55,7 @@ class Ends(Background):
         journal: Journal,
         *,
         billed: Callable[[ExchangeRecord], None],
+        corrected: Callable[[ExchangeRecord], None],
         failed: Callable[[], None],
         retry_s: float = RETRY_S,
         owed_max: int = OWED_MAX,
@@ -58,11 +64,14 @@ class Ends(Background):
         self._store = store
         self._journal = journal
         self._billed = billed
+        self._corrected = corrected
         self._failed = failed
         self._retry_s = retry_s
         self._owed_max = owed_max
         self._unwritten: deque[Settle] = deque()
         self._releases: deque[Release] = deque()
+        self._released: deque[Release] = deque(maxlen=RELEASED_MAX)
+        """What Redis took last, and may lose."""
 
     def __len__(self) -> int:
         """Return how many ends are owed, on the disk and in memory."""
@@ -107,6 +116,7 @@ class Ends(Background):
             if isinstance(fault, LedgerUnavailable):
                 return False
             raise
+        self._tell(settlement)
         with suppress(JournalUnavailable):
             self._journal.settled(await append)
         return settlement.ours
@@ -119,6 +129,13 @@ class Ends(Background):
             _log.exception("release_failed", extra={"request_id": end.record.request_id})
             self._failed()
             self.owe(end)
+        else:
+            self._released.append(end)
+
+    def restarted(self) -> None:
+        """Note that Redis is another process than before: the last releases are owed again."""
+        while self._released:
+            self.owe(self._released.popleft())
 
     def owe(self, end: Release) -> None:
         """Release later, without trying now."""
@@ -157,7 +174,7 @@ class Ends(Background):
             except Exception:
                 self._releases.rotate(-1)
                 raise
-            self._releases.popleft()
+            self._released.append(self._releases.popleft())
 
     async def _send_unwritten(self) -> None:
         while self._unwritten:
@@ -172,14 +189,19 @@ class Ends(Background):
         """Bring it to Redis or, at the least, to the disk."""
         append = self._journal.append(written(end))
         try:
-            ours = await send_again(self._store, end)
+            settlement = await send_again(self._store, end)
         except LedgerUnavailable:
             self._journal.owe(await append)
             return
         with suppress(JournalUnavailable):
             self._journal.settled(await append)
-        if ours:
+        if settlement.ours:
             self._billed(end.record)
+        self._tell(settlement)
+
+    def _tell(self, settlement: Settlement) -> None:
+        if settlement.correction is not None:
+            self._corrected(settlement.correction)
 
     async def _send_on(self) -> None:
         while True:

@@ -5,7 +5,7 @@ Rules: nothing is decided here. Amounts travel as decimal text; an answer is wor
 is the server's time in microseconds. What Redis did not answer is not sent again here (see `ends.py`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -36,27 +36,18 @@ ONCE_MS = 24 * 3_600_000
 """How long a client's own key for a request is remembered."""
 
 _Limits = tuple[Limit, ...]
+_LEFT = Settlement(None, ours=False)
+"""Of a reservation that is not known and was left so."""
 _NOTED = ("replica", "group", "attempts", "queue_ms", "ttft_ms", "wasted_tokens")
 """What is known of an exchange only after it was admitted, beside its tokens."""
 
 
 class RedisReservations:
-    """
-    The `proxy.store.reservations.Reservations` that every gateway shares.
+    """The `proxy.store.reservations.Reservations` that every gateway shares."""
 
-    `corrected` is told each CORRECTION that this gateway appended.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        incarnation: Incarnation,
-        *,
-        corrected: Callable[[ExchangeRecord], None] = lambda record: None,
-    ) -> None:
+    def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
         self._connection = connection
         self._incarnation = incarnation
-        self._corrected = corrected
 
     @property
     def incarnation(self) -> str:
@@ -94,16 +85,18 @@ class RedisReservations:
 
     async def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
-        return self._told(await self._end("SETTLED", record, limits, unobserved=unobserved))
+        known = await self._end("SETTLED", record, limits, unobserved=unobserved)
+        return known or _LEFT
 
     async def append_late(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
         """Settle where the reservation is still known; else add to the ledger what it does not have."""
         known = await self._end("SETTLED", record, limits, unobserved=unobserved, unknown="leave")
-        return self._told(known or await late_records.append(self._connection, record, self._incarnation.id))
+        return known or await late_records.append(self._connection, record, self._incarnation.id)
 
     async def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
         """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
-        return self._told(await self._end("EXPIRED", record, limits, unobserved=unobserved, unknown="leave"))
+        known = await self._end("EXPIRED", record, limits, unobserved=unobserved, unknown="leave")
+        return known or _LEFT
 
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
@@ -118,13 +111,6 @@ class RedisReservations:
         args = [value for limit in limits for value in _row(limit, 0, 0)]
         answer = await self._connection.run(scripts.STANDINGS, _counters(subject, limits), args)
         return _standings(answer.split()[1:], limits)
-
-    def _told(self, settlement: Settlement | None) -> Settlement:
-        if settlement is None:
-            return Settlement(None, ours=False)
-        if settlement.correction is not None:
-            self._corrected(settlement.correction)
-        return settlement
 
     async def _end(
         self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "charge"

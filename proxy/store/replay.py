@@ -6,7 +6,8 @@ Rules:
   is older goes to the ledger alone, which is searched for it first.
 - A Redis that was restarted may have lost its last second. So a settled entry stays in the log for another `KEEP_S`,
   and all that is there is sent again when Redis turns out to be another process than before.
-- A record is told to `billed` once, when it is known to be the exchange's own FINAL.
+- A record is told to `billed` once, when it is known to be the exchange's own FINAL, and to `corrected` once, when it
+  became a CORRECTION. Sending again what may be lost tells nobody: it was told when it was settled.
 - What fails goes to the back: an entry that Redis never takes holds up no other. One that cannot be read stays in the
   log, and its file with it, until somebody looks.
 """
@@ -14,8 +15,8 @@ Rules:
 import asyncio
 import logging
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +27,7 @@ from proxy.store.end import Settle, read
 from proxy.store.journal.group import Place
 from proxy.store.journal.journal import Journal
 from proxy.store.journal.segment import Segment
-from proxy.store.reservations import Reservations
+from proxy.store.reservations import Reservations, Settlement
 
 RETRY_S = 1.0
 ADOPT_S = 10.0
@@ -40,12 +41,14 @@ START_S_MAX = 30.0
 """How long a start waits for what dead gateways left; the rest is sent while it serves."""
 LAST_TRY_S_MAX = 5.0
 
+_Send = Callable[[Place, Settle], Awaitable[None]]
+
 _log = logging.getLogger(__name__)
 
 
 class Replay(Background):
     """
-    `async with Replay(store, journal, beat, billed=...) as replay` sends what is owed, until it is left.
+    `async with Replay(store, journal, beat, billed=..., corrected=...)` sends what is owed, until it is left.
 
     `beat` asks Redis whether it is the same as before; if it is not, it calls `restarted` before it returns.
     Raises: LedgerUnavailable, from `beat`.
@@ -59,6 +62,7 @@ class Replay(Background):
         beat: Callable[[], Awaitable[None]],
         *,
         billed: Callable[[ExchangeRecord], None],
+        corrected: Callable[[ExchangeRecord], None],
         retry_s: float = RETRY_S,
         keep_s: float = KEEP_S,
     ) -> None:
@@ -67,10 +71,11 @@ class Replay(Background):
         self._journal = journal
         self._beat = beat
         self._billed = billed
+        self._corrected = corrected
         self._retry_s = retry_s
         self._keep_s = keep_s
         self._lost = False
-        """Whether Redis may lack what is known to be settled."""
+        """Whether Redis may lack what is known to be settled, and the log has not been looked through for it."""
         self._rounds = 0
 
     async def __aenter__(self) -> Self:
@@ -100,34 +105,22 @@ class Replay(Background):
 
         Raises: LedgerUnavailable.
         """
-        segments = self._journal.segments
-        # Each round begins elsewhere, so that a segment that always fails does not come before all others.
-        first = self._rounds % len(segments) if segments else 0
         self._rounds += 1
-        for segment in (*segments[first:], *segments[:first]):
-            left = len(segment.owed)
-            while left > 0:
-                places = segment.owed[: min(left, BATCH)]
-                left -= len(places)
-                await self._send_batch(segment, places)
+        for segment in self._in_turn():
+            await self._send_each(segment, segment.owed, self._send)
 
-    async def send_all(self) -> None:
+    async def send_doubted(self) -> None:
         """
-        Send everything that is in the log, settled or not, and tell it to nobody.
+        Send everything that is in the log since before Redis was restarted, settled or not, and tell it to nobody.
 
-        Raises: LedgerUnavailable; then it is still to be done.
+        Raises: LedgerUnavailable, when Redis takes none of a batch; what it did not take is still to be sent.
         """
-        self._lost = False
-        try:
-            for segment in self._journal.segments:
-                entries = iter(await self._journal.entries(segment))
-                while places := tuple(islice(entries, BATCH)):
-                    ends = [end for _, end in await self._ends(segment, places)]
-                    await asyncio.gather(*(send_again(self._store, end) for end in ends))
+        if self._lost:
+            await self._doubt_all()
+        for segment in self._in_turn():
+            if segment.doubted:
+                await self._send_each(segment, segment.doubted, self._send_lost)
                 segment.settled_at = time.monotonic()
-        except BaseException:
-            self._lost = True
-            raise
 
     async def trim(self) -> None:
         """
@@ -141,9 +134,31 @@ class Replay(Background):
             if not self._lost:
                 await self._journal.trim(before)
 
-    async def _send_batch(self, segment: Segment, places: Iterable[int]) -> None:
+    async def _doubt_all(self) -> None:
+        self._lost = False
+        try:
+            for segment in self._journal.segments:
+                segment.doubted = array("Q", await self._journal.entries(segment))
+        except BaseException:
+            self._lost = True
+            raise
+
+    def _in_turn(self) -> tuple[Segment, ...]:
+        """Return the segments, each round from another on, so that one that always fails is not before all others."""
+        segments = self._journal.segments
+        first = self._rounds % len(segments) if segments else 0
+        return (*segments[first:], *segments[:first])
+
+    async def _send_each(self, segment: Segment, starts: "array[int]", send: _Send) -> None:
+        left = len(starts)
+        while left > 0:
+            places = starts[: min(left, BATCH)]
+            left -= len(places)
+            await self._send_batch(segment, places, send)
+
+    async def _send_batch(self, segment: Segment, places: Iterable[int], send: _Send) -> None:
         ends = list(await self._ends(segment, places))
-        sent = (self._send(Place(segment, start), end) for start, end in ends)
+        sent = (send(Place(segment, start), end) for start, end in ends)
         faults = [fault for fault in await asyncio.gather(*sent, return_exceptions=True) if fault is not None]
         if faults and len(faults) == len(ends):
             raise faults[0]
@@ -162,23 +177,34 @@ class Replay(Background):
             except ValueError:
                 _log.exception("settle_unreadable", extra={"path": str(segment.path), "place": start})
                 self._journal.damaged()
-            if start in segment.owed:
-                segment.owed.remove(start)
+            for waiting in (segment.owed, segment.doubted):
+                if start in waiting:
+                    waiting.remove(start)
         return iter(found)
 
     async def _send(self, place: Place, end: Settle) -> None:
         segment, start = place
         try:
-            ours = await send_again(self._store, end)
+            settlement = await send_again(self._store, end)
         except Exception:
-            segment.owed.remove(start)
-            segment.owed.append(start)
+            _to_the_back(segment.owed, start)
             raise
         # Without a wait in between: whoever is cancelled has done all of this or nothing.
         segment.owed.remove(start)
         self._journal.settled(place)
-        if ours:
+        if settlement.ours:
             self._billed(end.record)
+        if settlement.correction is not None:
+            self._corrected(settlement.correction)
+
+    async def _send_lost(self, place: Place, end: Settle) -> None:
+        segment, start = place
+        try:
+            await send_again(self._store, end)
+        except Exception:
+            _to_the_back(segment.doubted, start)
+            raise
+        segment.doubted.remove(start)
 
     async def _try(self, s_max: float) -> None:
         try:
@@ -191,24 +217,28 @@ class Replay(Background):
         adopted_at = time.monotonic()
         while True:
             await asyncio.sleep(self._retry_s)
-            try:
-                if time.monotonic() - adopted_at > ADOPT_S:
-                    adopted_at = time.monotonic()
-                    await self._journal.adopt()
-                if self._lost:
-                    await self.send_all()
-                await self.send_owed()
-                await self.trim()
-            except LedgerUnavailable:
-                _log.warning("replay_failed", exc_info=True)
+            if time.monotonic() - adopted_at > ADOPT_S:
+                adopted_at = time.monotonic()
+                await self._journal.adopt()
+            # Each by itself: what one of them cannot get into Redis is no reason to keep the others' from it.
+            for step in (self.send_doubted, self.send_owed, self.trim):
+                try:
+                    await step()
+                except (LedgerUnavailable, OSError):
+                    _log.warning("replay_failed", exc_info=True)
 
 
-async def send_again(store: Reservations, end: Settle) -> bool:
+async def send_again(store: Reservations, end: Settle) -> Settlement:
     """
-    Settle what may have been settled before; tell whether the ledger's FINAL is this end's own.
+    Settle what may have been settled before.
 
     Raises: LedgerUnavailable.
     """
     if time.time_ns() // 1_000 - end.record.finished_at > LATE_US:
-        return (await store.append_late(end.record, end.limits, unobserved=end.unobserved)).ours
-    return (await store.settle(end.record, end.limits, unobserved=end.unobserved)).ours
+        return await store.append_late(end.record, end.limits, unobserved=end.unobserved)
+    return await store.settle(end.record, end.limits, unobserved=end.unobserved)
+
+
+def _to_the_back(starts: "array[int]", start: int) -> None:
+    starts.remove(start)
+    starts.append(start)

@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.billing.record import ExchangeRecord
 from proxy.store.connection import Connection
 from proxy.store.ends import Ends, Settle
 from proxy.store.incarnation import Incarnation
@@ -73,9 +74,17 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
             synced = log_of(folder).stat().st_size
             journal = Journal(tmp_path / "journal", incarnation.id)
             await journal.__aenter__()
-            replay = Replay(store, journal, incarnation.beat, billed=lambda record: billed.append(record.request_id))
-            incarnation.when_restarted(replay.restarted)
-            ends = Ends(store, journal, billed=lambda record: None, failed=lambda: None)
+            corrected: list[ExchangeRecord] = []
+            replay = Replay(
+                store,
+                journal,
+                incarnation.beat,
+                billed=lambda record: billed.append(record.request_id),
+                corrected=corrected.append,
+            )
+            ends = Ends(store, journal, billed=lambda record: None, corrected=corrected.append, failed=lambda: None)
+            for each in (replay, ends):
+                incarnation.when_restarted(each.restarted)
             for record in records:
                 assert await ends.settle(Settle(record, LIMITS, unobserved=False))
         os.truncate(log_of(folder), synced)
@@ -84,10 +93,11 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
             await replay.trim()
             await incarnation.beat()
             for _ in range(2):
-                await replay.send_all()
+                await replay.send_doubted()
+                replay.restarted()
             entries = [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)]
             assert sorted(entry.record.request_id for entry in entries) == [f"R{number}" for number in range(5)]
             assert [standing.used for standing in await store.standings(SUBJECT, LIMITS)] == [5 * TOKENS]
-            assert billed == [], "they were told when they were settled"
+            assert (billed, corrected) == ([], []), "they were told when they were settled"
             await journal.__aexit__(None, None, None)
             await connection.__aexit__(None, None, None)

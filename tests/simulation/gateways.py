@@ -59,10 +59,8 @@ class Believing(Authenticate):
 class WitnessedReservations(RedisReservations):
     """The real store's client; it remembers what was asked for each request."""
 
-    def __init__(
-        self, connection: LossyConnection, incarnation: Incarnation, meter: Meter, asked: dict[str, Ask]
-    ) -> None:
-        super().__init__(connection, incarnation, corrected=meter.corrected)
+    def __init__(self, connection: LossyConnection, incarnation: Incarnation, asked: dict[str, Ask]) -> None:
+        super().__init__(connection, incarnation)
         self._asked = asked
 
     async def reserve(
@@ -149,18 +147,19 @@ class SimGateway:
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
             meter, holds = Meter(metrics), Holds()
-            store = WitnessedReservations(connection, incarnation, meter, self._asked)
+            store = WitnessedReservations(connection, incarnation, self._asked)
             journal = Journal(self._disk, incarnation.id)
             self._journal = await stack.enter_async_context(journal)
-            replay = Replay(store, journal, incarnation.beat, billed=metrics.billed)
+            replay = Replay(store, journal, incarnation.beat, billed=metrics.billed, corrected=meter.corrected)
             incarnation.when_restarted(replay.restarted)
             await stack.enter_async_context(replay)
             await stack.enter_async_context(
                 Sweeper(connection, store, lambda record: _priced(record, catalog), ended=meter.recovered)
             )
             ends = await stack.enter_async_context(
-                Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed)
+                Ends(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
             )
+            incarnation.when_restarted(ends.restarted)
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
             self.owes = lambda: len(progress) + len(ends) + journal.owed
             self._exchange = Exchange(

@@ -163,9 +163,9 @@ class Journal:
         return sum(segment.unsettled for segment in adopted)
 
     async def trim(self, settled_before: float) -> int:
-        """Delete the segments whose entries were all settled by then (monotonic seconds); return how many."""
+        """Delete the segments of which nothing is owed or doubted since then (monotonic seconds); return how many."""
         await self._thread.run(self._writer.close_old)
-        gone = [each for each in self._segments if not each.open and not each.unsettled]
+        gone = [each for each in self._segments if not (each.open or each.unsettled or each.doubted)]
         gone = [each for each in gone if each.settled_at < settled_before]
         kept = [each for each in self._segments if each not in gone]
         empty = {each.folder for each in gone} - {each.folder for each in kept} - {self._writer.folder}

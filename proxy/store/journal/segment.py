@@ -30,7 +30,7 @@ class Segment:
     One file, and which of its entries are not settled.
 
     Units: `size` in bytes; `settled_at`, `opened_at` in seconds of the monotonic clock.
-    Bounds: 8 bytes of memory for each owed entry.
+    Bounds: 8 bytes of memory for each owed and each doubted entry.
     """
 
     def __init__(self, folder: Folder, path: Path, size: int) -> None:
@@ -44,6 +44,8 @@ class Segment:
         """How many entries are not known to be settled: those whose answer is awaited, and the owed."""
         self.owed = array("Q")
         """Where the entries begin that are to be sent again, in the order in which they are tried."""
+        self.doubted = array("Q")
+        """Where the entries begin that Redis may have lost, likewise; settled or not."""
         self._fd: int | None = None
 
     @classmethod

@@ -192,7 +192,8 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
     }
     progress = Progress(store, beat_s=3600)
     journal = MemoryJournal()
-    ends = Ends(store, journal, billed=metrics.billed, failed=metrics.settle_failed)
+    meter = Meter(metrics)
+    ends = Ends(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
     metrics.reservations_open(lambda: len(progress) + len(ends))
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
@@ -202,7 +203,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         admit=Admit(store, ends, holds, progress),
         take_turn=TakeTurn(pools, holds, metrics),
         relay=Relay(upstream, settings.limits, b"secret" * 8, metrics),
-        meter=Meter(metrics),
+        meter=meter,
     )
     return Gateway(
         settings=settings,
@@ -214,6 +215,6 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         progress=progress,
         journal=journal,
         ends=ends,
-        replay=Replay(store, journal, journal.beat, billed=metrics.billed),
+        replay=Replay(store, journal, journal.beat, billed=metrics.billed, corrected=meter.corrected),
         exchange=exchange,
     )

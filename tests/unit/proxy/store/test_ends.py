@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import JournalUnavailable
 from proxy.store import ends as module
@@ -14,6 +15,8 @@ from tests.records import RECORD
 from tests.unit.proxy.gateway import until
 from tests.unit.proxy.memory_journal import MemoryJournal
 from tests.unit.proxy.memory_reservations import MemoryReservations
+
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=100, min_completion=16, hold_us=1_000_000)
 
 
 @pytest.fixture
@@ -32,8 +35,19 @@ def billed() -> list[ExchangeRecord]:
 
 
 @pytest.fixture
-def ends(store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]) -> Ends:
-    return Ends(store, journal, billed=billed.append, failed=lambda: None, retry_s=0, owed_max=2)
+def corrected() -> list[ExchangeRecord]:
+    return []
+
+
+@pytest.fixture
+def ends(
+    store: MemoryReservations,
+    journal: MemoryJournal,
+    billed: list[ExchangeRecord],
+    corrected: list[ExchangeRecord],
+) -> Ends:
+    told = {"billed": billed.append, "corrected": corrected.append}
+    return Ends(store, journal, **told, failed=lambda: None, retry_s=0, owed_max=2)
 
 
 def settle(name: str) -> Settle:
@@ -67,6 +81,36 @@ async def test_a_settle_ends_only_when_the_disk_has_it(
     store.away = {"settle"}
     assert not await ends.settle(settle("a"))
     assert (len(ends), journal.unsettled, len(journal.payloads)) == (1, 1, 1)
+
+
+async def test_a_correction_is_told_once_it_is_known(
+    ends: Ends, store: MemoryReservations, journal: MemoryJournal, corrected: list[ExchangeRecord]
+) -> None:
+    for name in ("a", "b"):
+        await store.reserve(settle(name).record, (), ASK)
+        await store.expire(replace(settle(name).record, completion_tokens=1), (), unobserved=False)
+    assert not await ends.settle(settle("a"))
+    assert names(corrected) == ["a"]
+    journal.full, store.away = True, {"settle"}
+    with pytest.raises(JournalUnavailable):
+        await ends.settle(settle("b"))
+    store.away = set()
+    await ends.send_owed()
+    assert names(corrected) == ["a", "b"]
+
+
+async def test_the_last_releases_are_sent_again_to_a_redis_that_may_have_lost_them(
+    ends: Ends, store: MemoryReservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.reserve(release("a").record, (), ASK)
+    await ends.release(release("a"))
+    store.book.reservations.clear()
+    await store.reserve(release("a").record, (), ASK)
+    for _ in range(2):
+        ends.restarted()
+        await ends.send_owed()
+        assert (store.pending, len(ends)) == ([], 0)
+    assert store.steps.count("release") == 3
 
 
 async def test_releases_are_sent_again_in_order_until_they_are_taken(ends: Ends, store: MemoryReservations) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import LedgerUnavailable
 from proxy.store import replay as module
@@ -17,6 +18,8 @@ from proxy.store.replay import LATE_US, Replay, send_again
 from tests.records import RECORD
 from tests.unit.proxy.memory_reservations import MemoryReservations
 
+ASK = Ask(prompt_tokens=100, choices=1, max_completion=100, min_completion=16, hold_us=1_000_000)
+
 
 class Played:
     """A log on a real disk, a book in memory, and a Redis that may be another than before."""
@@ -25,9 +28,11 @@ class Played:
         self.journal = journal
         self.store = MemoryReservations()
         self.billed: list[ExchangeRecord] = []
+        self.corrected: list[ExchangeRecord] = []
         self.beats = 0
         self.is_new = False
-        self.replay = Replay(self.store, journal, self.beat, billed=self.billed.append, retry_s=0.001, keep_s=0)
+        told = {"billed": self.billed.append, "corrected": self.corrected.append}
+        self.replay = Replay(self.store, journal, self.beat, **told, retry_s=0.001, keep_s=0)
 
     async def beat(self) -> None:
         self.beats += 1
@@ -145,12 +150,60 @@ async def test_a_restarted_redis_is_sent_everything_again_and_nobody_is_billed_t
     await played.replay.send_owed()
     played.store.ledger.clear()
     played.store.book.reservations.clear()
+    for _ in range(2):
+        played.replay.restarted()
+        await played.replay.send_doubted()
+        assert sorted(played.ledger) == ["a", "b"]
+        assert len(played.billed) == 2
+    sent = len(played.store.steps)
+    await played.replay.send_doubted()
+    assert len(played.store.steps) == sent, "nothing is in doubt any more"
+
+
+async def test_a_correction_is_told_once_however_often_redis_is_restarted(played: Played) -> None:
+    record = end("a").record
+    await played.store.reserve(record, (), ASK)
+    await played.store.expire(replace(record, completion_tokens=1), (), unobserved=False)
+    await played.owe("a")
+    await played.replay.send_owed()
+    for _ in range(2):
+        played.replay.restarted()
+        await played.replay.send_doubted()
+    assert [correction.completion_tokens for correction in played.corrected] == [10]
+
+
+async def test_one_that_a_restarted_redis_never_takes_holds_up_no_other(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr("proxy.store.journal.writer.SEGMENT_S", 0)
+    taken = played.store.settle
+    refused = {"a", "b"}
+
+    async def but_not_these(record: ExchangeRecord, *args: object, **options: object) -> object:
+        if record.request_id in refused:
+            raise LedgerUnavailable
+        return await taken(record, *args, **options)  # type: ignore[arg-type]
+
+    for name in ("a", "b", "c"):
+        await played.owe(name)
+    await played.replay.send_owed()
+    played.store.ledger.clear()
+    played.store.book.reservations.clear()
+    monkeypatch.setattr(played.store, "settle", but_not_these)
     played.replay.restarted()
-    await played.replay.send_all()
-    assert sorted(played.ledger) == ["a", "b"]
-    assert len(played.billed) == 2
-    await played.replay.send_all()
-    assert len(played.ledger) == 2, "there already"
+    async with played.replay:
+        await played.owe("d")
+        async with asyncio.timeout(20):
+            while len(played.ledger) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await played.replay.trim()
+        refused.clear()
+        async with asyncio.timeout(20):
+            while played.journal.size:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    assert sorted(played.ledger) == ["a", "b", "c", "d"]
+    assert len(played.billed) == 4
 
 
 async def test_a_restarted_redis_that_falls_silent_is_sent_everything_later(played: Played) -> None:
@@ -184,7 +237,7 @@ async def test_what_has_lasted_is_deleted_after_a_look_at_redis(
     played.store.away, played.is_new = set(), True
     await played.replay.trim()
     assert played.journal.size > 0, "another Redis: it is sent again first"
-    await played.replay.send_all()
+    await played.replay.send_doubted()
     await played.replay.trim()
     assert played.journal.size == 0
 
