@@ -43,7 +43,7 @@ TRAFFIC = Row(
     ),
 )
 
-FIRST_WORDS = Row(
+FELT_LATENCY = Row(
     "Latency: what a client feels",
     (
         Panel(
@@ -81,6 +81,89 @@ OWN_LATENCY = Row(
     ),
 )
 
+REPLICAS = Row(
+    "Replicas",
+    (
+        Panel(
+            "Up (0 when any gateway cannot use it)",
+            "short",
+            (level(metric.REPLICA_UP, "model", "replica", over="min"),),
+            limits=((1, "green"),),
+        ),
+        Panel("In flight", "short", (level(metric.INFLIGHT, "model", "replica"),), stacked=True),
+        Panel("Routed, by replica and reason", "reqps", (rate(metric.ROUTES, "replica", "reason"),), stacked=True),
+        Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
+    ),
+)
+
+REDIS = Row(
+    "Redis and reservations",
+    (
+        Panel(
+            "Round trips to Redis",
+            "s",
+            (quantile(0.5, metric.REDIS_SECONDS, "op"), quantile(0.99, metric.REDIS_SECONDS, "op")),
+            limits=((0.05, "red"),),
+        ),
+        Panel(
+            "Reservations open, and requests in flight",
+            "short",
+            (
+                level(metric.RESERVATIONS_OPEN).named("reservations"),
+                level(metric.INFLIGHT).named("in flight"),
+            ),
+        ),
+        Panel(
+            "Settlements Redis did not take",
+            "short",
+            (increase(metric.SETTLE_FAILURES),),
+            kind="stat",
+            limits=((1, "red"),),
+        ),
+        Panel(
+            "Redis without its data",
+            "short",
+            (level(metric.LEDGER_EMPTIED, over="max"),),
+            kind="stat",
+            limits=((1, "red"),),
+        ),
+    ),
+)
+
+JOURNAL = Row(
+    "The write-ahead log on each gateway's disk",
+    (
+        Panel("Settlements on disk that Redis does not have", "short", (level(metric.LEDGER_LAG),)),
+        Panel("Size of the write-ahead log", "bytes", (level(metric.JOURNAL_BYTES),)),
+        Panel(
+            "Writes to the write-ahead log",
+            "s",
+            (quantile(0.5, metric.JOURNAL_SECONDS), quantile(0.99, metric.JOURNAL_SECONDS)),
+            limits=((0.01, "red"),),
+        ),
+        Panel(
+            "Failures of the write-ahead log",
+            "short",
+            (increase(metric.JOURNAL_FAILURES, "kind"),),
+            kind="stat",
+            limits=((1, "red"),),
+        ),
+    ),
+)
+
+REFUSED = Row(
+    "Quota and refusals",
+    (
+        Panel(
+            "Refused, by code",
+            "reqps",
+            (rate(metric.REQUESTS, "outcome", outcome=REFUSALS),),
+            stacked=True,
+        ),
+        Panel("Refused, by tenant", "reqps", (rate(metric.REQUESTS, "tenant", outcome=REFUSALS),), stacked=True),
+    ),
+)
+
 MONEY = Row(
     "Tokens and money by tenant",
     (
@@ -109,88 +192,42 @@ MONEY = Row(
     ),
 )
 
-REFUSED = Row(
-    "Quota and refusals",
+CORRECTIONS = Row(
+    "Bills corrected after a gateway was only paused",
     (
+        Panel("Bills corrected a second", "short", (rate(metric.CORRECTIONS, "tenant", "model"),)),
+        Panel("Tokens credited a second", "short", (rate(metric.CREDITED_TOKENS, "model", "kind"),)),
         Panel(
-            "Refused, by code",
-            "reqps",
-            (rate(metric.REQUESTS, "outcome", outcome=REFUSALS),),
-            stacked=True,
-        ),
-        Panel("Refused, by tenant", "reqps", (rate(metric.REQUESTS, "tenant", outcome=REFUSALS),), stacked=True),
-        Panel(
-            "Fetches of issuers' keys",
+            "Credited in the time shown",
             "short",
-            (increase(metric.KEY_FETCHES, "issuer", "result"),),
+            (increase(metric.CREDITED_MICROS, "tenant", "model", "currency").scaled("/ 1e6"),),
+            kind="table",
         ),
+    ),
+)
+
+GATEWAYS = Row(
+    "Gateways",
+    (
+        Panel("Running versions", "short", (level(metric.BUILD, "version", "python", over="count"),), kind="table"),
+        Panel("Fetches of issuers' keys", "short", (increase(metric.KEY_FETCHES, "issuer", "result"),)),
         Panel("Request fields removed a second", "short", (rate(metric.STRIPPED_FIELDS, "endpoint"),)),
     ),
 )
 
-REPLICAS = Row(
-    "Replicas",
-    (
-        Panel(
-            "Up (0 when any gateway cannot use it)",
-            "short",
-            (level(metric.REPLICA_UP, "model", "replica", over="min"),),
-            limits=((1, "green"),),
-        ),
-        Panel("In flight", "short", (level(metric.INFLIGHT, "model", "replica"),), stacked=True),
-        Panel("Routed, by replica and reason", "reqps", (rate(metric.ROUTES, "replica", "reason"),), stacked=True),
-        Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
-    ),
+ROWS = (
+    TRAFFIC,
+    FELT_LATENCY,
+    OWN_LATENCY,
+    REPLICAS,
+    REDIS,
+    JOURNAL,
+    REFUSED,
+    MONEY,
+    CORRECTIONS,
+    GATEWAYS,
 )
-
-STORE = Row(
-    "Redis and reservations",
-    (
-        Panel(
-            "Round trips to Redis",
-            "s",
-            (quantile(0.5, metric.REDIS_SECONDS, "op"), quantile(0.99, metric.REDIS_SECONDS, "op")),
-            limits=((0.05, "red"),),
-        ),
-        Panel(
-            "Reservations open, and requests in flight",
-            "short",
-            (
-                level(metric.RESERVATIONS_OPEN).named("reservations"),
-                level(metric.INFLIGHT).named("in flight"),
-            ),
-        ),
-        Panel(
-            "Settlements Redis did not take",
-            "short",
-            (increase(metric.SETTLE_FAILURES),),
-            kind="stat",
-            limits=((1, "red"),),
-        ),
-        Panel("Settlements on disk that Redis does not have", "short", (level(metric.LEDGER_LAG),)),
-        Panel("Size of the write-ahead log", "bytes", (level(metric.JOURNAL_BYTES),)),
-        Panel(
-            "Writes to the write-ahead log",
-            "s",
-            (quantile(0.5, metric.JOURNAL_SECONDS), quantile(0.99, metric.JOURNAL_SECONDS)),
-            limits=((0.01, "red"),),
-        ),
-        Panel(
-            "Failures of the write-ahead log",
-            "short",
-            (increase(metric.JOURNAL_FAILURES, "kind"),),
-            kind="stat",
-            limits=((1, "red"),),
-        ),
-        Panel("Running versions", "short", (level(metric.BUILD, "version", "python", over="count"),), kind="table"),
-        Panel("Redis without its data", "short", (level(metric.LEDGER_EMPTIED, over="max"),)),
-        Panel("Bills corrected a second", "short", (rate(metric.CORRECTIONS, "tenant", "model"),)),
-        Panel("Tokens credited a second", "short", (rate(metric.CREDITED_TOKENS, "model", "kind"),)),
-        Panel("Money credited a second", "short", (rate(metric.CREDITED_MICROS, "tenant", "currency"),)),
-    ),
-)
-
-ROWS = (TRAFFIC, FIRST_WORDS, OWN_LATENCY, MONEY, REFUSED, REPLICAS, STORE)
+"""What pages somebody comes first, then who is turned away and what is billed, then what is looked up."""
 
 
 def built() -> bytes:

@@ -5,15 +5,13 @@ Rules: tokens and money are counted from the billed record alone, so the ledger'
 token; what a CORRECTION takes away is counted apart, since a counter never falls. Every label has a bounded number of
 values: callers hand in names that the config knows, or "".
 
-Decision: one `Metrics` per process with a registry of its own. Because `labels()` costs more than the rest of a
-count, children are kept by their label values in bounded dictionaries, instead of being looked up each time.
+Decision: one `Metrics` per process with a registry of its own. Because two gateways in one process (the tests) must
+not count into each other's; instead of prometheus_client's global one.
 """
 
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -30,6 +28,7 @@ from proxy import __version__
 from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
+from proxy.observe.series import Children, Timings, TokenCounters
 from proxy.store.journal.failure import Failure
 
 USER_SERIES_MAX = 10_000
@@ -42,62 +41,8 @@ ABORTED = "aborted"
 UNOBSERVED = "unobserved"
 """The `reason` of waste: see `_waste_reason`."""
 
-_CHILDREN_MAX = 10_000
-
 # A creation time beside every counter doubles the exposition and nothing here reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
-
-_Made = TypeVar("_Made")
-
-
-class _Children(dict[tuple[str, ...], _Made], Generic[_Made]):
-    """What was made for each set of label values; emptied when full, since making it again gives the same series."""
-
-    def __init__(self, make: Callable[..., _Made]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, values: tuple[str, ...]) -> _Made:
-        if len(self) >= _CHILDREN_MAX:
-            self.clear()
-        made = self[values] = self._make(*values)
-        return made
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenCounters:
-    """The three kinds of tokens of one tenant and model, or of one tenant and user."""
-
-    prompt: Counter
-    cached: Counter
-    completion: Counter
-
-    @classmethod
-    def of(cls, metric: Counter, *values: str) -> "_TokenCounters":
-        return cls(*(metric.labels(*values, kind) for kind in ("prompt", "cached", "completion")))
-
-    def add(self, record: ExchangeRecord) -> None:
-        """Count what the record bills, as far as it is no credit."""
-        self.prompt.inc(max(0, record.prompt_tokens))
-        self.cached.inc(max(0, record.cached_tokens))
-        self.completion.inc(max(0, record.completion_tokens))
-
-    def take_away(self, record: ExchangeRecord) -> None:
-        """Count what the record credits."""
-        self.prompt.inc(max(0, -record.prompt_tokens))
-        self.cached.inc(max(0, -record.cached_tokens))
-        self.completion.inc(max(0, -record.completion_tokens))
-
-
-@dataclass(frozen=True, slots=True)
-class _Timings:
-    """The histograms of one model and lane."""
-
-    request: Histogram
-    ttft: Histogram
-    tpot: Histogram
-    queue_wait: Histogram
-    overhead: Histogram
 
 
 class Metrics:
@@ -108,8 +53,8 @@ class Metrics:
     are summed in `user="other"`, so that the sum over its users stays exact.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None, user_series_max: int = USER_SERIES_MAX) -> None:
-        self._registry = registry or CollectorRegistry()
+    def __init__(self, user_series_max: int = USER_SERIES_MAX) -> None:
+        self._registry = CollectorRegistry()
         self._user_series_max = user_series_max
         self._register_counters()
         self._register_gauges()
@@ -118,29 +63,28 @@ class Metrics:
 
     def _register_counters(self) -> None:
         self._user_tokens_metric = self._counter(definitions.USER_TOKENS)
-        self._user_tokens: dict[tuple[str, str], _TokenCounters] = {}
-        self._other_users = _Children(lambda tenant: _TokenCounters.of(self._user_tokens_metric, tenant, OTHER_USERS))
+        self._user_tokens: dict[tuple[str, str], TokenCounters] = {}
+        self._other_users = Children(lambda tenant: TokenCounters.of(self._user_tokens_metric, tenant, OTHER_USERS))
         tokens = self._counter(definitions.TOKENS)
-        self._tokens = _Children(lambda tenant, model: _TokenCounters.of(tokens, tenant, model))
-        self._requests = _Children(self._counter(definitions.REQUESTS).labels)
-        self._charge = _Children(self._counter(definitions.CHARGE).labels)
-        self._routes = _Children(self._counter(definitions.ROUTES).labels)
-        self._waste = _Children(self._counter(definitions.WASTE_TOKENS).labels)
-        self._corrections = _Children(self._counter(definitions.CORRECTIONS).labels)
+        self._tokens = Children(lambda tenant, model: TokenCounters.of(tokens, tenant, model))
+        self._requests = Children(self._counter(definitions.REQUESTS).labels)
+        self._charge = Children(self._counter(definitions.CHARGE).labels)
+        self._routes = Children(self._counter(definitions.ROUTES).labels)
+        self._waste = Children(self._counter(definitions.WASTE_TOKENS).labels)
+        self._corrections = Children(self._counter(definitions.CORRECTIONS).labels)
         credited = self._counter(definitions.CREDITED_TOKENS)
-        self._credited = _Children(lambda tenant, model: _TokenCounters.of(credited, tenant, model))
-        self._credited_micros = _Children(self._counter(definitions.CREDITED_MICROS).labels)
-        self._stripped = _Children(self._counter(definitions.STRIPPED_FIELDS).labels)
-        self._key_fetches = _Children(self._counter(definitions.KEY_FETCHES).labels)
+        self._credited = Children(lambda tenant, model: TokenCounters.of(credited, tenant, model))
+        self._credited_micros = Children(self._counter(definitions.CREDITED_MICROS).labels)
+        self._stripped = Children(self._counter(definitions.STRIPPED_FIELDS).labels)
+        self._key_fetches = Children(self._counter(definitions.KEY_FETCHES).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
-        self._journal_failures = _Children(self._counter(definitions.JOURNAL_FAILURES).labels)
+        self._journal_failures = Children(self._counter(definitions.JOURNAL_FAILURES).labels)
         for kind in Failure:
             # There from the start, so that the first failure is seen as an increase.
             self._journal_failures[kind,].inc(0)
 
     def _register_gauges(self) -> None:
-        self._inflight = self._gauge(definitions.INFLIGHT)
-        self._inflight_children = _Children(self._inflight.labels)
+        self._inflight = Children(self._gauge(definitions.INFLIGHT).labels)
         self._replica_up = self._gauge(definitions.REPLICA_UP)
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
@@ -154,12 +98,12 @@ class Metrics:
         tpot = self._histogram(definitions.TPOT_SECONDS)
         queue_wait = self._histogram(definitions.QUEUE_WAIT_SECONDS)
         overhead = self._histogram(definitions.OVERHEAD_SECONDS)
-        self._timings = _Children(
-            lambda model, lane: _Timings(
+        self._timings = Children(
+            lambda model, lane: Timings(
                 *(metric.labels(model, lane) for metric in (request, ttft, tpot, queue_wait, overhead))
             )
         )
-        self._redis = _Children(self._histogram(definitions.REDIS_SECONDS).labels)
+        self._redis = Children(self._histogram(definitions.REDIS_SECONDS).labels)
         self._journal = self._histogram(definitions.JOURNAL_SECONDS)
 
     def _counter(self, metric: Definition) -> Counter:
@@ -206,13 +150,13 @@ class Metrics:
         if record.charge_micros:
             charge[record.tenant, record.model, record.currency].inc(abs(record.charge_micros))
 
-    def _user(self, tenant: str, user: str) -> _TokenCounters:
+    def _user(self, tenant: str, user: str) -> TokenCounters:
         known = self._user_tokens.get((tenant, user))
         if known is not None:
             return known
         if len(self._user_tokens) >= self._user_series_max:
             return self._other_users[(tenant,)]
-        counters = self._user_tokens[tenant, user] = _TokenCounters.of(self._user_tokens_metric, tenant, user)
+        counters = self._user_tokens[tenant, user] = TokenCounters.of(self._user_tokens_metric, tenant, user)
         return counters
 
     def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
@@ -225,17 +169,11 @@ class Metrics:
 
     def inflight(self, model: str, replica: str) -> AbstractContextManager[None]:
         """Hold one request in flight on a replica for as long as the block runs."""
-        return self._inflight_children[model, replica].track_inprogress()
+        return self._inflight[model, replica].track_inprogress()
 
     def replica_up(self, model: str, replica: str, *, up: bool) -> None:
         """Tell whether a replica takes requests."""
         self._replica_up.labels(model, replica).set(up)
-
-    def replica_gone(self, model: str, replica: str) -> None:
-        """Forget a replica that left the config, so that nobody is paged for it."""
-        self._inflight_children.pop((model, replica), None)
-        for gauge in (self._inflight, self._replica_up):
-            gauge.remove(model, replica)
 
     def redis(self, op: str, seconds: float) -> None:
         """Note one round trip to Redis; `op` is a script's or a command's name."""

@@ -18,12 +18,12 @@ import httpx
 
 from proxy.identity.development import mint
 from proxy.settings import Settings, load
+from tests.exposition import total
 
 TOLLWAY = Path(sys.executable).with_name("tollway")
 CONFIG = Path(__file__).with_name("tollway.toml")
 READY_S_MAX = 60.0
 STOP_S_MAX = 30.0
-_QUOTED = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,7 @@ class Running:
 
     def metrics(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that carry these labels."""
-        total = 0.0
-        for line in httpx.get(f"{self.admin_url}/metrics", timeout=10).text.splitlines():
-            series, _, value = line.rpartition(" ")
-            if re.match(rf"{name}(\{{|$)", series) and labels.items() <= dict(_QUOTED.findall(series)).items():
-                total += float(value)
-        return total
+        return total(httpx.get(f"{self.admin_url}/metrics", timeout=10).text, name, **labels)
 
     async def eventually(self, name: str, value: float, *, within_s: float) -> None:
         """Wait until a metric has a value."""

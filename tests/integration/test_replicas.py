@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from engine.client import HttpxUpstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.replicas import launched, pooled
 from proxy.settings import Settings, load
+from tests.exposition import total
 
 CONFIG = """
 [[auth.issuers]]
@@ -42,18 +42,17 @@ def settings(folder: Path, args: str = "") -> Settings:
 
 
 async def test_launched_replicas_come_up_and_absent_ones_are_down(tmp_path: Path) -> None:
-    config, registry = settings(tmp_path), CollectorRegistry()
+    config, metrics = settings(tmp_path), Metrics()
     async with (
         launched(config) as urls,
         HttpxUpstream(1.0) as upstream,
-        pooled(config, urls, upstream, Metrics(registry)) as pools,
+        pooled(config, urls, upstream, metrics) as pools,
     ):
         here, elsewhere = pools["here"]["here-0"], pools["elsewhere"]["elsewhere-0"]
         assert (here.healthy, here.sequences, here.url) == (True, 3, urls["here-0"])
         assert (elsewhere.healthy, elsewhere.group, elsewhere.url) == (False, "canary", "http://127.0.0.1:9")
-    up = {name: registry.get_sample_value("tollway_replica_up", {"model": name, "replica": f"{name}-0"})
-          for name in ("here", "elsewhere")}  # fmt: skip
-    assert up == {"here": 1.0, "elsewhere": 0.0}
+    text = metrics.render()[0].decode()
+    assert [total(text, "tollway_replica_up", replica=f"{name}-0") for name in ("here", "elsewhere")] == [1, 0]
 
 
 async def test_a_replica_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from engine.openai import CHAT, Endpoint
 from engine.pool import Pool
 from engine.replica import Replica
@@ -28,6 +26,7 @@ from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
 from proxy.store.ends import Ends
 from proxy.store.replay import Replay
+from tests.exposition import total
 from tests.unit.proxy.memory_journal import MemoryJournal
 from tests.unit.proxy.memory_reservations import NOW_US, MemoryReservations
 from tests.unit.proxy.played_client import PlayedClient
@@ -136,12 +135,7 @@ class Gateway:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.metrics.render()[0].decode())
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return total(self.metrics.render()[0].decode(), name, **labels)
 
     def assert_nothing_is_held(self) -> None:
         """Assert that whatever was acquired was let go."""

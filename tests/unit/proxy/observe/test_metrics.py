@@ -14,16 +14,13 @@ from proxy.billing.record import ExchangeRecord, Source
 from proxy.observe.definitions import CATALOGUE, Kind
 from proxy.observe.metrics import Metrics
 from proxy.store.journal.failure import Failure
+from tests import exposition
+from tests.exposition import samples
 from tests.records import RECORD
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = metrics.render()[0].decode()
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return {(name, frozenset(labels.items())): value for name, labels, value in samples(metrics.render()[0].decode())}
 
 
 def read(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -31,8 +28,7 @@ def read(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def total(metrics: Metrics, name: str, **labels: str) -> float:
-    wanted = set(labels.items())
-    return sum(value for (sample, has), value in scrape(metrics).items() if sample == name and wanted <= has)
+    return exposition.total(metrics.render()[0].decode(), name, **labels)
 
 
 def test_a_served_exchange_counts_its_request_tokens_and_charge() -> None:
@@ -169,16 +165,6 @@ def test_inflight_returns_to_zero_when_the_exchange_fails() -> None:
         assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 1
         raise RuntimeError
     assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 0
-
-
-def test_a_replica_that_left_the_config_is_forgotten_also_with_requests_in_flight() -> None:
-    metrics = Metrics()
-    metrics.replica_up("demo", "demo-0", up=False)
-    with metrics.inflight("demo", "demo-0"):
-        metrics.replica_gone("demo", "demo-0")
-    assert read(metrics, "tollway_replica_up", model="demo", replica="demo-0") is None
-    assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") is None
-    metrics.replica_gone("demo", "never-there")
 
 
 def test_gauges_and_plain_counters_tell_the_last_word() -> None:
