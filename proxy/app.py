@@ -16,6 +16,7 @@ from proxy.api.site import admin_site, public_site
 from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
+from proxy.descriptors import room_for_clients
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
 from proxy.errors import LedgerEmptied, LedgerUnavailable
@@ -122,11 +123,12 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
                     meter=meter,
                 )
                 listen, limits = settings.listen, settings.limits
-                edge = _edge(listen, listen.connections_max, listen.connections_per_address_max)
+                connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
+                edge = _edge(listen, connections_max, listen.connections_per_address_max, metrics)
                 vitals = Vitals(connection, incarnation.epoch)
                 site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
                 drain = Drain(limits.drain_s_max, limits.drain_notice_s, hurried)
-                operators = _edge(listen, _OPERATORS_MAX, _OPERATORS_MAX)
+                operators = _edge(listen, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
                 async with (
                     served(admin_site(pools, metrics), private, operators, drain=Drain(s_max=1)),
                     served(site, public, edge, keep_alive_s=listen.keep_alive_s, drain=drain),
@@ -176,8 +178,13 @@ def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
     return charged(record, catalog.price(model) if model else None)
 
 
-def _edge(listen: Listen, connections_max: int, per_address_max: int) -> Edge:
-    return Edge(connections=Connections(connections_max, per_address_max), head_s_max=listen.head_s_max)
+def _edge(listen: Listen, connections_max: int, per_address_max: int, metrics: Metrics) -> Edge:
+    connections = Connections(connections_max, per_address_max)
+    return Edge(connections=connections, head_s_max=listen.head_s_max, refused=metrics.refused)
+
+
+def _sequences(settings: Settings) -> int:
+    return sum(replica.sequences for model in settings.models for replica in model.replicas)
 
 
 @contextmanager

@@ -42,6 +42,9 @@ _LAST_CALL_S = 0.5
 _LINGERING_MAX = 256
 """Connections refused at the door that may linger; more are dropped without a word."""
 
+DROPPED, SILENT = "dropped", "silent"
+"""Reasons of a refusal that nobody is told: too many at the door; a connection on which nothing came."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Edge:
@@ -49,6 +52,8 @@ class Edge:
 
     connections: Connections
     head_s_max: float
+    refused: Callable[[str], None] = lambda reason: None
+    """Told the code of each refusal, or one of ours where nobody is told."""
     draining: bool = False
     """Whether every answer from now on is its connection's last."""
     lingering: int = 0
@@ -120,9 +125,11 @@ class GuardedHttp(HttpToolsProtocol):
             self._counted = True
             self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
         elif self._edge.lingering < _LINGERING_MAX:
+            self._edge.refused(refused.code)
             transport.write(told(refused))
             self._linger()
         else:
+            self._edge.refused(DROPPED)
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -313,10 +320,12 @@ class GuardedHttp(HttpToolsProtocol):
                 ApiError(Code.REQUEST_TIMEOUT, f"The request's headers did not arrive within {seconds} seconds.")
             )
         else:
+            self._edge.refused(SILENT)
             self._hang_up()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer what cannot be read, after the answers to what could."""
+        self._edge.refused(error.code)
         self._deaf = True
         self._stop_timer()
         broken = self._arriving

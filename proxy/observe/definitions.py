@@ -190,6 +190,12 @@ KEY_FETCHES = Definition(
     "Tries to fetch the keys that an issuer publishes: ok or failed.",
     ("issuer", "result"),
 )
+EDGE_REFUSALS = Definition(
+    "tollway_edge_refusals_total",
+    Kind.COUNTER,
+    "Connections and requests refused before they were read, by the error's code; dropped and silent are told nothing.",
+    ("reason",),
+)
 STRIPPED_FIELDS = Definition(
     "tollway_stripped_fields_total",
     Kind.COUNTER,
@@ -229,6 +235,7 @@ CATALOGUE = (
     REPLICA_UP,
     REDIS_SECONDS,
     KEY_FETCHES,
+    EDGE_REFUSALS,
     STRIPPED_FIELDS,
     BUILD,
 )

@@ -77,6 +77,7 @@ class Metrics:
         self._credited_micros = Children(self._counter(definitions.CREDITED_MICROS).labels)
         self._stripped = Children(self._counter(definitions.STRIPPED_FIELDS).labels)
         self._key_fetches = Children(self._counter(definitions.KEY_FETCHES).labels)
+        self._edge_refusals = Children(self._counter(definitions.EDGE_REFUSALS).labels)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
         self._journal_failures = Children(self._counter(definitions.JOURNAL_FAILURES).labels)
         for kind in Failure:
@@ -186,6 +187,10 @@ class Metrics:
     def keys_fetched(self, issuer: str, ok: bool) -> None:  # noqa: FBT001
         """Count a try to fetch an issuer's published keys."""
         self._key_fetches[issuer, "ok" if ok else "failed"].inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a connection or a request that the edge refused."""
+        self._edge_refusals[(reason,)].inc()
 
     def journal_wrote(self, seconds: float) -> None:
         """Note one write to the write-ahead log; safe in another thread."""

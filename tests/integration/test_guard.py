@@ -77,6 +77,7 @@ class Listening:
     port: int
     app: Echo
     edge: Edge
+    refusals: list[str]
 
     def connected(self) -> AbstractAsyncContextManager[RawClient]:
         return connected("127.0.0.1", self.port)
@@ -92,12 +93,13 @@ class Listening:
 async def listening(
     total_max: int = 100, per_address_max: int = 100, head_s_max: float = 10.0, keep_alive_s: float = 75.0
 ) -> AsyncIterator[Listening]:
-    edge = Edge(connections=Connections(total_max, per_address_max), head_s_max=head_s_max)
-    app = Echo()
+    app, refusals = Echo(), list[str]()
+    connections = Connections(total_max, per_address_max)
+    edge = Edge(connections=connections, head_s_max=head_s_max, refused=refusals.append)
     with bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         async with served(app, sock, edge, drain=Drain(s_max=1), keep_alive_s=keep_alive_s):
-            yield Listening(port, app, edge)
+            yield Listening(port, app, edge, refusals)
 
 
 HOSTILE: dict[str, tuple[bytes, int]] = {
@@ -527,3 +529,20 @@ def test_the_parser_hands_over_what_a_callback_raised() -> None:
 
 def test_bounds_stand_in_proportion() -> None:
     assert guard._PIECE_BYTES <= head.BYTES_MAX
+
+
+async def test_each_refusal_is_told_once_to_whoever_counts_them() -> None:
+    async with listening(total_max=1, head_s_max=0.2) as here:
+        async with here.connected() as client:
+            await client.send(b"GET / HTTP/1.1\r\nX : y\r\n\r\n")
+            assert (await client.answer()).code == "invalid_request"
+            async with here.connected() as second:
+                assert (await second.answer()).code == "overloaded"
+        await here.emptied()
+        async with here.connected() as silent:
+            assert await silent.closed() == b""
+        await here.emptied()
+        async with here.connected() as slow:
+            await slow.send(b"GET / HT")
+            assert (await slow.answer()).code == "request_timeout"
+        assert here.refusals == ["invalid_request", "overloaded", "silent", "request_timeout"]

@@ -70,6 +70,7 @@ async def test_options_tells_the_methods_without_a_token(public: httpx.AsyncClie
     answer = await public.options(path)
     assert answer.is_success
     assert "OPTIONS" in answer.headers["allow"]
+    assert len(answer.headers["x-request-id"]) == 26
 
 
 async def test_head_answers_as_get_does(public: httpx.AsyncClient, bearer: dict[str, str]) -> None:
