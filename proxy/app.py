@@ -64,12 +64,14 @@ class Addresses:
 
 async def run(settings: Settings, ready: Callable[[Addresses], None]) -> None:
     """
-    Serve until SIGINT or SIGTERM; `ready` is called once when everything answers. A second signal cuts the drain short.
+    Serve until SIGINT or SIGTERM; `ready` is called once when everything answers. A second signal cuts the drain short;
+    one before `ready` gives up the start.
 
     Raises: `proxy.fatal.Fatal` for what only the operator can change.
     """
     with _stopping() as (stop, hurried):
-        async with running(settings, hurried) as addresses:
+        async with _given_up(stop) as started, running(settings, hurried) as addresses:
+            started()
             ready(addresses)
             await stop.wait()
 
@@ -185,6 +187,29 @@ def _edge(listen: Listen, connections_max: int, per_address_max: int, metrics: M
 
 def _sequences(settings: Settings) -> int:
     return sum(replica.sequences for model in settings.models for replica in model.replicas)
+
+
+@asynccontextmanager
+async def _given_up(stop: asyncio.Event) -> AsyncIterator[Callable[[], object]]:
+    """Leave the block as soon as `stop` is set, unless what is yielded was called before."""
+    task = asyncio.current_task()
+    assert task is not None
+    cut = False
+
+    async def watch() -> None:
+        nonlocal cut
+        await stop.wait()
+        cut = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield watcher.cancel
+    except asyncio.CancelledError:
+        if not cut or task.uncancel():
+            raise
+    finally:
+        watcher.cancel()
 
 
 @contextmanager

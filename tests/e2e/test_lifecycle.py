@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.gateway import Running, gateway
+from tests.e2e.gateway import CONFIG, READY_S_MAX, TOLLWAY, Running, gateway
 
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "Tell me about toll roads."}], "max_tokens": 5}
 GONE_S_MAX = 15.0
@@ -18,7 +18,10 @@ GONE_S_MAX = 15.0
 
 def descendants(pid: int) -> set[int]:
     """Return the processes that a process started, and those that they did."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
     return {int(child) for child in children} | {below for child in children for below in descendants(int(child))}
 
 
@@ -28,6 +31,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def command_line(pid: int) -> str:
+    """Return the arguments of a process, or nothing of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def wait_until_gone(pids: set[int]) -> None:
@@ -53,6 +64,30 @@ def test_a_signal_stops_everything_it_started(folder: Path, number: signal.Signa
         running.process.send_signal(number)
         assert running.process.wait(GONE_S_MAX) == 0
         wait_until_gone(started)
+
+
+def test_a_signal_gives_up_a_start_that_takes_long(folder: Path) -> None:
+    environment = {**os.environ, "TOLLWAY__REDIS__DATA_DIR": str(folder / "data")}
+    command = [str(TOLLWAY), "up", "--config", str(CONFIG)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        deadline = time.monotonic() + READY_S_MAX
+        while not (replicas := {pid for pid in descendants(process.pid) if " sim " in command_line(pid)}):
+            assert time.monotonic() < deadline
+        started = descendants(process.pid)
+        slow = replicas.pop()
+        os.kill(slow, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        wait_until_gone(replicas)
+        os.kill(slow, signal.SIGCONT)
+        printed, _ = process.communicate(timeout=GONE_S_MAX)
+        assert process.returncode == 0
+        assert "Ctrl-C" not in printed
+        wait_until_gone(started)
+        assert "exception" not in (folder / "log").read_text()
+    finally:
+        process.kill()
 
 
 def test_a_second_gateway_on_the_same_data_is_refused_by_name(folder: Path) -> None:
