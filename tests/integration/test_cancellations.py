@@ -26,7 +26,7 @@ from proxy.store.connection import Connection
 from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
-from proxy.store.ledger import Entry, read
+from proxy.store.ledger import read
 from proxy.store.redis_reservations import RedisReservations
 from tests.unit.proxy.gateway import CHAT_BODY, STREAM_BODY, Gateway, gateway
 from tests.unit.proxy.played_client import PlayedClient
@@ -98,8 +98,8 @@ async def cut_at(gw: Gateway, chosen: int, how: str, body: dict[str, Any]) -> tu
     return waits, client
 
 
-async def assert_sound(connection: Connection, gw: Gateway, client: PlayedClient) -> list[Entry]:
-    """Assert what holds after any end; return the rows of the ledger."""
+async def assert_sound(connection: Connection, gw: Gateway, client: PlayedClient) -> None:
+    """Assert what holds after any end."""
     rows = [entry async for entry in read(connection, ["acme"], 0, 2**52)]
     assert len(rows) <= 1
     assert await connection.call("ZCARD", keys.open_index("acme")) == 0
@@ -126,7 +126,6 @@ async def assert_sound(connection: Connection, gw: Gateway, client: PlayedClient
     replicas = [replica.snapshot() for pool in gw.pools.values() for replica in pool]
     assert {(replica.inflight_sequences, replica.inflight_tokens) for replica in replicas} == {(0, 0)}
     assert gw.upstream.open == 0
-    return rows
 
 
 CASES: dict[str, tuple[dict[str, Any], Replicas]] = {
@@ -147,7 +146,6 @@ async def test_an_exchange_cut_at_any_wait_is_billed_once_and_holds_nothing(
     connection: Connection, tmp_path: Path, case: str, how: str
 ) -> None:
     body, replicas = CASES[case]
-    outcomes = set()
     for chosen in count(1):
         assert chosen < WAITS_MAX
         await connection.call("FLUSHALL")
@@ -155,9 +153,7 @@ async def test_an_exchange_cut_at_any_wait_is_billed_once_and_holds_nothing(
         folder.mkdir()
         async with real(connection, folder, replicas()) as gw:
             waits, client = await cut_at(gw, chosen, how, body)
-            rows = await assert_sound(connection, gw, client)
-        outcomes |= {row.record.outcome for row in rows}
+            await assert_sound(connection, gw, client)
         if waits.seen < chosen:
             break
     assert chosen > 10
-    assert how in outcomes or case == "refused"
