@@ -27,7 +27,7 @@ from proxy.errors import JournalUnavailable, LedgerUnavailable
 from proxy.store.end import End, Release, Settle, written
 from proxy.store.journal.group import Append
 from proxy.store.journal.journal import Journal
-from proxy.store.replay import LAST_TRY_S_MAX, RETRY_S, send_again
+from proxy.store.replay import LAST_TRY_S_MAX, RETRY_S, send
 from proxy.store.reservations import Reservations, Settlement
 
 __all__ = ["End", "Ends", "Release", "Settle"]
@@ -108,7 +108,7 @@ class Ends(Background):
         """
         append = self._journal.append(written(end))
         try:
-            settlement = await self._store.settle(end.record, end.limits, unobserved=end.unobserved)
+            settlement = await send(self._store, end)
         except Exception as fault:
             _log.exception("settle_failed", extra={"request_id": end.record.request_id})
             self._failed()
@@ -189,7 +189,7 @@ class Ends(Background):
         """Bring it to Redis or, at the least, to the disk."""
         append = self._journal.append(written(end))
         try:
-            settlement = await send_again(self._store, end)
+            settlement = await send(self._store, end)
         except LedgerUnavailable:
             self._journal.owe(await append)
             return

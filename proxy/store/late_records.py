@@ -5,7 +5,8 @@ Rules:
 - One gateway at a time looks for a record and appends it: the right to do so is a key that expires, and the script
   that appends looks whether the right still stands. Who loses it begins anew.
 - No limit moves: the windows that such a record belongs to are closed, or their counters are lost.
-- A FINAL that a sweeper wrote gets a CORRECTION, once; any other FINAL of the request is the record's own.
+- A FINAL that a sweeper wrote gets a CORRECTION, once; any other FINAL of the request is the record's own, written by
+  an earlier send that was not answered.
 
 Must not know why a record is late.
 """
@@ -35,7 +36,7 @@ async def append(connection: Connection, record: ExchangeRecord, who: str) -> Se
     if final is None:
         return Settlement(await _append(connection, guard, who, Entry("*", "FINAL", record)), ours=True)
     if corrected or final.record.source is not Source.RECOVERED or record.source is Source.RECOVERED:
-        return Settlement(final.id, ours=False)
+        return Settlement(final.id, ours=final.record == record and record.incarnation == who)
     difference = correction(record, final.record)
     await _append(connection, guard, who, Entry("*", _CORRECTION, difference))
     return Settlement(final.id, ours=False, correction=difference)

@@ -3,7 +3,7 @@ Sends again what is in the write-ahead log and not in Redis: what is owed, what 
 
 Rules:
 - Sending again changes nothing where Redis has it: the settle script remembers its ends for longer than `LATE_US`. What
-  is older goes to the ledger alone, which is searched for it first.
+  began before that, and is not known, goes to the ledger alone, which is searched for it first.
 - A Redis that was restarted may have lost its last second. So a settled entry stays in the log for another `KEEP_S`,
   and all that is there is sent again when Redis turns out to be another process than before.
 - A record is told to `billed` once, when it is known to be the exchange's own FINAL, and to `corrected` once, when it
@@ -149,16 +149,16 @@ class Replay(Background):
         first = self._rounds % len(segments) if segments else 0
         return (*segments[first:], *segments[:first])
 
-    async def _send_each(self, segment: Segment, starts: "array[int]", send: _Send) -> None:
+    async def _send_each(self, segment: Segment, starts: "array[int]", each: _Send) -> None:
         left = len(starts)
         while left > 0:
             places = starts[: min(left, BATCH)]
             left -= len(places)
-            await self._send_batch(segment, places, send)
+            await self._send_batch(segment, places, each)
 
-    async def _send_batch(self, segment: Segment, places: Iterable[int], send: _Send) -> None:
+    async def _send_batch(self, segment: Segment, places: Iterable[int], each: _Send) -> None:
         ends = list(await self._ends(segment, places))
-        sent = (send(Place(segment, start), end) for start, end in ends)
+        sent = (each(Place(segment, start), end) for start, end in ends)
         faults = [fault for fault in await asyncio.gather(*sent, return_exceptions=True) if fault is not None]
         if faults and len(faults) == len(ends):
             raise faults[0]
@@ -185,7 +185,7 @@ class Replay(Background):
     async def _send(self, place: Place, end: Settle) -> None:
         segment, start = place
         try:
-            settlement = await send_again(self._store, end)
+            settlement = await send(self._store, end)
         except Exception:
             _to_the_back(segment.owed, start)
             raise
@@ -200,7 +200,7 @@ class Replay(Background):
     async def _send_lost(self, place: Place, end: Settle) -> None:
         segment, start = place
         try:
-            await send_again(self._store, end)
+            await send(self._store, end)
         except Exception:
             _to_the_back(segment.doubted, start)
             raise
@@ -228,13 +228,16 @@ class Replay(Background):
                     _log.warning("replay_failed", exc_info=True)
 
 
-async def send_again(store: Reservations, end: Settle) -> Settlement:
+async def send(store: Reservations, end: Settle) -> Settlement:
     """
-    Settle what may have been settled before.
+    Settle, whether for the first time or again.
+
+    An exchange that began long ago may have ended before, and that be forgotten: it was sent then, or its gateway stood
+    still (a machine that was suspended) and it was swept.
 
     Raises: LedgerUnavailable.
     """
-    if time.time_ns() // 1_000 - end.record.finished_at > LATE_US:
+    if time.time_ns() // 1_000 - end.record.started_at > LATE_US:
         return await store.append_late(end.record, end.limits, unobserved=end.unobserved)
     return await store.settle(end.record, end.limits, unobserved=end.unobserved)
 

@@ -1,17 +1,21 @@
 """A record that comes after everything about its reservation is forgotten is billed once, by the ledger alone."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
-from proxy.billing.record import Source, correction
+from proxy.billing.record import ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, late_records, ledger
 from proxy.store.connection import Connection
+from proxy.store.ends import Ends, Settle
 from proxy.store.incarnation import Incarnation
+from proxy.store.journal.journal import Journal
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 
@@ -76,6 +80,38 @@ async def test_a_reservation_that_is_still_known_is_settled(
     assert settlement.ours is not swept
     assert await used(reservations) == 131
     assert [kind for kind, _ in await rows(connection)] == (["FINAL", "CORRECTION"] if swept else ["FINAL"])
+
+
+async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_the_difference_only(
+    connection: Connection, reservations: RedisReservations, tmp_path: Path
+) -> None:
+    now_us = time.time_ns() // 1_000
+    record = replace(RECORD, started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
+    swept = replace(record, completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    await reservations.reserve(record, LIMITS, ASK)
+    await reservations.expire(swept, LIMITS, unobserved=False)
+    await forget(connection)
+    told: list[ExchangeRecord] = []
+    async with Journal(tmp_path / "journal", "one") as journal:
+        ends = Ends(reservations, journal, billed=told.append, corrected=told.append, failed=lambda: None)
+        assert not await ends.settle(Settle(record, LIMITS, unobserved=False))
+        assert journal.unsettled == 0
+    difference = correction(record, swept)
+    assert (await rows(connection))[1:] == [("CORRECTION", difference)]
+    assert told == [difference]
+    assert await used(reservations) == 124
+
+
+async def test_an_earlier_send_that_was_not_answered_is_ours(
+    connection: Connection, reservations: RedisReservations
+) -> None:
+    mine = replace(RECORD, incarnation=reservations.incarnation)
+    for record in (mine, RECORD):
+        await reservations.append_late(record, LIMITS)
+        await forget(connection)
+        assert (await reservations.append_late(record, LIMITS)).ours is (record is mine)
+        await connection.call("DEL", keys.ledger(RECORD.tenant))
+        await forget(connection)
 
 
 async def test_its_row_is_found_among_many(

@@ -62,7 +62,7 @@ def log_of(folder: Path) -> Path:
 async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_once(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as name:
         folder = Path(name)
-        records = [replace(RECORD, request_id=f"R{number}", finished_at=time.time_ns() // 1_000) for number in range(5)]
+        records = [replace(RECORD, request_id=f"R{number}", started_at=time.time_ns() // 1_000) for number in range(5)]
         billed: list[str] = []
         with redis_in(folder) as url:
             connection = Connection(url, deadline_s=10)

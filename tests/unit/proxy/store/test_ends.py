@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -51,7 +52,7 @@ def ends(
 
 
 def settle(name: str) -> Settle:
-    return Settle(replace(RECORD, request_id=name), (), unobserved=False)
+    return Settle(replace(RECORD, request_id=name, started_at=time.time_ns() // 1_000), (), unobserved=False)
 
 
 def release(name: str) -> Release:

@@ -14,7 +14,7 @@ from proxy.errors import LedgerUnavailable
 from proxy.store import replay as module
 from proxy.store.end import Settle, written
 from proxy.store.journal.journal import Journal
-from proxy.store.replay import LATE_US, Replay, send_again
+from proxy.store.replay import LATE_US, Replay, send
 from tests.records import RECORD
 from tests.unit.proxy.memory_reservations import MemoryReservations
 
@@ -52,8 +52,9 @@ class Played:
 
 
 def end(name: str, *, age_us: int = 0) -> Settle:
-    finished_at = time.time_ns() // 1_000 - age_us
-    return Settle(replace(RECORD, request_id=name, finished_at=finished_at), (), unobserved=False)
+    started_at = time.time_ns() // 1_000 - age_us
+    record = replace(RECORD, request_id=name, started_at=started_at, finished_at=started_at + 2_000_000)
+    return Settle(record, (), unobserved=False)
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ async def until_settled(played: Played) -> None:
 
 
 async def test_an_old_one_goes_to_the_ledger_alone(played: Played) -> None:
-    await send_again(played.store, end("young", age_us=LATE_US - 60_000_000))
-    await send_again(played.store, end("old", age_us=LATE_US + 60_000_000))
+    await send(played.store, end("young", age_us=LATE_US - 60_000_000))
+    await send(played.store, end("old", age_us=LATE_US + 60_000_000))
     assert played.store.steps == ["settle", "append_late"]
 
 
