@@ -7,7 +7,6 @@ from pathlib import Path
 
 from engine.openai import CHAT
 from policies.quota import Ask, Granted, Limit, Refused, Repeated
-from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
 from proxy.downstream import Downstream
@@ -25,12 +24,10 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import Holds, TakeTurn
-from proxy.store.ends import Ends
+from proxy.storage import settling
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.redis_reservations import RedisReservations
-from proxy.store.replay import Replay
-from proxy.store.sweeper import Sweeper
 from tests.simulation.client import SimClient
 from tests.simulation.disk import unlocked
 from tests.simulation.fleet import SimUpstream
@@ -150,16 +147,11 @@ class SimGateway:
             store = WitnessedReservations(connection, incarnation, self._asked)
             journal = Journal(self._disk, incarnation.id)
             self._journal = await stack.enter_async_context(journal)
-            replay = Replay(store, journal, incarnation.beat, billed=metrics.billed, corrected=meter.corrected)
-            incarnation.when_restarted(replay.restarted)
-            await stack.enter_async_context(replay)
-            await stack.enter_async_context(
-                Sweeper(connection, store, lambda record: _priced(record, catalog), ended=meter.recovered)
-            )
             ends = await stack.enter_async_context(
-                Ends(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
+                settling(
+                    connection, store, journal, incarnation=incarnation, catalog=catalog, meter=meter, metrics=metrics
+                )
             )
-            incarnation.when_restarted(ends.restarted)
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
             self.owes = lambda: len(progress) + len(ends) + journal.owed
             self._exchange = Exchange(
@@ -186,8 +178,3 @@ class SimGateway:
             task.cancel()
         if serving:
             await asyncio.wait(serving)
-
-
-def _priced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
-    model = catalog.model(record.model)
-    return charged(record, catalog.price(model) if model else None)

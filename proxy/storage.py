@@ -1,0 +1,113 @@
+"""
+The store as the config says it: which Redis, the log on this gateway's disk, and who brings every settlement home.
+
+Each is a block; `app.py` puts them in their order.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from engine.process import ChildFailed
+from proxy.billing.charging import charged
+from proxy.billing.record import ExchangeRecord
+from proxy.catalog import Catalog
+from proxy.errors import LedgerEmptied, LedgerUnavailable
+from proxy.fatal import Fatal
+from proxy.identity.secret_files import redis_url
+from proxy.observe.metrics import Metrics
+from proxy.settings import Settings
+from proxy.stages.meter import Meter
+from proxy.store.connection import Connection, UnsafeRedis
+from proxy.store.embedded import EmbeddedRedis, EmbeddedRedisUnusable
+from proxy.store.ends import Ends
+from proxy.store.epoch import file_of
+from proxy.store.incarnation import Incarnation
+from proxy.store.journal.journal import Journal
+from proxy.store.lock import DataDirInUse
+from proxy.store.redis_reservations import RedisReservations
+from proxy.store.replay import Replay
+from proxy.store.sweeper import Sweeper
+
+
+@asynccontextmanager
+async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
+    """
+    Connect to the config's Redis, or to one of our own that lives as long as the block.
+
+    Raises: Fatal.
+    """
+    section = settings.redis
+    async with AsyncExitStack() as stack:
+        try:
+            url = redis_url(settings) or (await stack.enter_async_context(EmbeddedRedis(section.data_dir))).address
+            connection = await stack.enter_async_context(
+                Connection(url, deadline_s=section.timeout_s, observe=metrics.redis)
+            )
+            await connection.check(allow_unsafe=section.allow_unsafe)
+        except (EmbeddedRedisUnusable, DataDirInUse, ChildFailed, UnsafeRedis, LedgerUnavailable) as error:
+            raise Fatal(str(error)) from error
+        yield connection
+
+
+@asynccontextmanager
+async def incarnated(settings: Settings, connection: Connection, metrics: Metrics) -> AsyncIterator[Incarnation]:
+    """
+    Live in Redis for the block, with every tenant of the config in its registry.
+
+    Raises: LedgerUnavailable.
+    """
+    async with Incarnation(connection, memory=file_of(settings.redis.data_dir)) as incarnation:
+        metrics.ledger_emptied(lambda: incarnation.epoch.lost)
+        with suppress(LedgerEmptied):
+            for tenant in settings.tenants:
+                await incarnation.serve(tenant)
+        yield incarnation
+
+
+@asynccontextmanager
+async def journalled(root: Path, incarnation: Incarnation, metrics: Metrics) -> AsyncIterator[Journal]:
+    """
+    Keep the write-ahead log of this start for the block.
+
+    Raises: Fatal.
+    """
+    journal = Journal(root, incarnation.id, observe=metrics.journal_wrote, failed=metrics.journal_failed)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(journal)
+        except OSError as error:
+            raise Fatal(f"the write-ahead log cannot be kept in {root}: {error}") from error
+        metrics.journal_holds(lambda: journal.unsettled, lambda: journal.size)
+        yield journal
+
+
+@asynccontextmanager
+async def settling(
+    connection: Connection,
+    store: RedisReservations,
+    journal: Journal,
+    *,
+    incarnation: Incarnation,
+    catalog: Catalog,
+    meter: Meter,
+    metrics: Metrics,
+) -> AsyncIterator[Ends]:
+    """Bring every settlement home for the block: this gateway's, and those of gateways that died."""
+    replay = Replay(store, journal, incarnation.beat, billed=meter.billed, corrected=meter.corrected)
+    ends = Ends(store, journal, billed=meter.billed, corrected=meter.corrected, failed=metrics.settle_failed)
+    incarnation.when_restarted(replay.restarted)
+    incarnation.when_restarted(ends.restarted)
+    async with (
+        replay,
+        # After the replay: what a dead gateway wrote down is more than its last progress.
+        Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
+        ends,
+    ):
+        yield ends
+
+
+def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
+    """Return a recovered record with its charge; a price that is gone since is replaced by its model's present one."""
+    model = catalog.model(record.model)
+    return charged(record, catalog.price(model) if model else None)
