@@ -5,7 +5,6 @@ from typing import Any, cast
 from litestar import Request, asgi, get
 from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
-from ulid import ULID
 
 from engine.openai import ENDPOINTS, Endpoint
 from proxy.api.callers import Callers
@@ -31,7 +30,7 @@ def _forward(endpoint: Endpoint, exchange: Exchange, bodies: Bodies, write_s_max
         with bodies.share() as share:
             downstream = Downstream(cast("HTTPScope", scope), receive, send, share, write_s_max=write_s_max)
             if downstream.method == "OPTIONS":
-                await downstream.answer(200, [("allow", _ALLOWED), ("x-request-id", str(ULID()))], b"")
+                await downstream.answer(200, [("allow", _ALLOWED)], b"")
             elif downstream.method == "POST":
                 await exchange(endpoint, downstream)
             else:

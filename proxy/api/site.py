@@ -8,7 +8,7 @@ from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Message, Send
 from ulid import ULID
 
 from engine.pool import Pool
@@ -26,6 +26,7 @@ from proxy.store.reservations import Reservations
 
 _log = logging.getLogger(__name__)
 
+_ID = b"x-request-id"
 _EXPOSED = (
     "x-request-id",
     "retry-after",
@@ -66,12 +67,27 @@ def admin_site(pools: Mapping[str, Pool], metrics: Metrics) -> Litestar:
 
 
 class _Site(Litestar):
-    """Answers HEAD wherever it answers GET: the server leaves out the body."""
+    """
+    Answers HEAD wherever it answers GET: the server leaves out the body.
+
+    Gives answers to OPTIONS an id too, of which some are nobody's handler's.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
             scope = {**scope, "method": HttpMethod.GET}
+        elif scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.OPTIONS:
+            send = _identifying(send)
         await super().__call__(scope, receive, send)
+
+
+def _identifying(send: Send) -> Send:
+    async def identified(message: Message) -> None:
+        if message["type"] == "http.response.start" and not any(name == _ID for name, _ in message["headers"]):
+            message["headers"] = [*message["headers"], (_ID, str(ULID()).encode())]
+        await send(message)
+
+    return identified
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

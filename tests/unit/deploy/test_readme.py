@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from proxy.errors import TABLE, Code
 from proxy.settings.loading import parse
 
 README = Path(__file__).parents[3] / "deploy" / "README.md"
@@ -20,3 +21,13 @@ def test_the_examples_of_identity_providers_are_sound_configs() -> None:
     assert len(issuers) == 3
     settings = parse(f"{REST}\n{block}", {})
     assert all(issuer.publishes for issuer in settings.auth.issuers)
+
+
+def test_every_code_of_an_error_is_told_with_its_status() -> None:
+    section = README.read_text().partition("\n## Errors\n")[2].partition("\n## ")[0]
+    told: dict[str, str] = {}
+    for codes, statuses in re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", section, re.MULTILINE):
+        names, numbers = re.findall(r"`(\w+)`", codes), statuses.split(", ")
+        told |= dict(zip(names, numbers if len(numbers) > 1 else numbers * len(names), strict=True))
+    in_band = {Code.STREAM_TRUNCATED: "in-band"}
+    assert told == {code: in_band.get(code, str(row.status)) for code, row in TABLE.items()}

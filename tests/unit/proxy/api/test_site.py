@@ -104,6 +104,7 @@ async def test_a_listed_page_may_ask_and_read_what_its_limits_are(
     asked = await browsable.options("/v1/chat/completions", headers=preflight(PAGE))
     assert asked.is_success
     assert asked.headers["access-control-allow-origin"] == PAGE
+    assert len(asked.headers["x-request-id"]) == 26
     assert {"authorization", "content-type", "x-stainless-os"} <= set(
         asked.headers["access-control-allow-headers"].lower().replace(" ", "").split(",")
     )
