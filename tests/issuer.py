@@ -75,6 +75,8 @@ class Provider:
         self.url = url
         self.answers: dict[str, Answer] = {}
         self.asked: Counter[str] = Counter()
+        self.cookies: list[str] = []
+        """What askers sent back of the cookies they were given."""
 
     def publish(self, *keys: dict[str, Any], **headers: str) -> None:
         """Publish these keys, and where they are."""
@@ -107,6 +109,7 @@ def provider() -> Iterator[Provider]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             running.asked[path] += 1
+            running.cookies += self.headers.get_all("cookie", [])
             answer = running.answers.get(path, Answer(status=404))
             if answer.before:
                 answer.before.wait(30)

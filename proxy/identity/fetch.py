@@ -5,13 +5,14 @@ Decision: httpx with its client layer, here and nowhere else in `proxy`, because
 few times an hour, where proxies and certificates of the environment count; `engine.client` is made for replicas, speaks
 to them without that layer, and may be replaced for speed.
 
-Rules: no redirect is followed, nothing is decompressed, and a body is bounded while it is read. A fault tells what
-happened and nothing of what was received.
+Rules: no redirect is followed, nothing is decompressed, no cookie is kept, and a body is bounded while it is read. A
+fault tells what happened and nothing of what was received.
 """
 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +53,8 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         """Read the certificates that are trusted, once."""
-        self._client = httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX)
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX, cookies=cookies)
         return self
 
     async def __aexit__(

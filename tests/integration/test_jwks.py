@@ -167,6 +167,13 @@ async def test_an_answer_out_of_bounds_is_a_fault(idp: Provider, fetch: Fetcher,
     assert idp.asked["/elsewhere"] == 0
 
 
+async def test_cookies_are_neither_kept_nor_sent(idp: Provider, fetch: Fetcher) -> None:
+    idp.answers[JWKS] = Answer(BODY, headers={"set-cookie": "session=1; path=/"})
+    for _ in range(2):
+        await fetch(idp.url + JWKS)
+    assert idp.cookies == []
+
+
 async def test_the_largest_answer_is_read(idp: Provider, fetch: Fetcher) -> None:
     idp.answers[JWKS] = Answer(b" " * (BODY_BYTES_MAX - 2) + b"{}")
     assert (await fetch(idp.url + JWKS)).content == {}
