@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tests.e2e.gateway import Running
@@ -247,3 +248,49 @@ async def test_a_text_that_is_costly_to_normalize_stops_nobody(running: Running,
         answer = await client.ask(chat(messages=[SAID | {"content": marks}]).replace(TOKEN, token))
         assert answer.status in (200, 400)
         assert (await client.ask(ORDINARY.replace(TOKEN, token))).status == 200
+
+
+CANARY = "CANARY7Q"
+SECRET: dict[str, Any] = {"type": "function", "function": {"name": CANARY, "parameters": {CANARY: CANARY}}}
+TOLD_TO_STRANGERS: dict[str, bytes] = {
+    "prompt": chat(messages=[SAID | {"content": CANARY}]),
+    "a broken prompt": raw(b'{"model": "demo", "messages": "' + CANARY.encode() + b'\xff"}'),
+    "a prompt of a wrong type": chat(messages=CANARY),
+    "a role": chat(messages=[SAID | {"role": CANARY}]),
+    "an image's host": part(type="image_url", image_url={"url": f"http://{CANARY}/x"}),
+    "a tool": chat(tools=[SECRET]),
+    "a broken tool": chat(tools=CANARY),
+    "a stop": chat(stop=[CANARY] * 50),
+    "a field": chat(**{CANARY: 1}),
+    "a parameter": chat(temperature=CANARY),
+    "a schema": chat(response_format={"type": "json_schema", "json_schema": {"name": CANARY, "schema": CANARY}}),
+    "a header": http(b"X-Note: " + CANARY.encode(), b"X-Request-Id: " + CANARY.encode(), body=b"{"),
+    "a path": http(path=b"/" + CANARY.encode() + b"?" + CANARY.encode(), method=b"GET"),
+    "a token": http(bearer=CANARY.encode()),
+    "a token's signature": http(bearer=TOKEN + CANARY.encode()),
+    "a broken head": b"GET /v1/models HTTP/1.1\r\nHost: here\r\n" + CANARY.encode() + b" : x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", TOLD_TO_STRANGERS)
+async def test_what_a_tenant_sends_stands_in_no_log_and_no_metric_nor_in_an_error_of_ours(
+    running: Running, name: str
+) -> None:
+    address = urlsplit(running.url)
+    log = running.folder / "log"
+    begun = log.stat().st_size
+    async with connected(str(address.hostname), address.port or 0) as client:
+        answer = await client.ask(TOLD_TO_STRANGERS[name].replace(TOKEN, running.token(user="canary").encode()))
+        told = answer.body.decode() if answer.status in (401, 404) else ""  # a 400 may quote its own sender
+        assert CANARY not in told + str(answer.headers)
+        assert await ordinary_status(running) == 200
+    async with httpx.AsyncClient(timeout=10) as operator:
+        metrics = (await operator.get(f"{running.admin_url}/metrics")).text
+    assert CANARY not in metrics + logged_since(log, begun)
+
+
+async def ordinary_status(running: Running) -> int:
+    """Make an ordinary request, so that whatever the one before left behind is written by now."""
+    address = urlsplit(running.url)
+    async with connected(str(address.hostname), address.port or 0) as client:
+        return (await client.ask(ORDINARY.replace(TOKEN, running.token(user="canary").encode()))).status
