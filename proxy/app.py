@@ -87,9 +87,7 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
         ):
             store = RedisReservations(connection, incarnation)
             async with (
-                settling(
-                    connection, store, journal, incarnation=incarnation, catalog=catalog, meter=meter, metrics=metrics
-                ) as ends,
+                settling(connection, store, journal, incarnation=incarnation, meter=meter, metrics=metrics) as ends,
                 Progress(store, settings.ledger.progress_s) as progress,
             ):
                 metrics.reservations_open(lambda: len(progress) + len(ends))

@@ -9,9 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from engine.process import ChildFailed
-from proxy.billing.charging import charged
-from proxy.billing.record import ExchangeRecord
-from proxy.catalog import Catalog
 from proxy.errors import LedgerEmptied, LedgerUnavailable
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_url
@@ -89,7 +86,6 @@ async def settling(
     journal: Journal,
     *,
     incarnation: Incarnation,
-    catalog: Catalog,
     meter: Meter,
     metrics: Metrics,
 ) -> AsyncIterator[Ends]:
@@ -101,13 +97,7 @@ async def settling(
     async with (
         replay,
         # After the replay: what a dead gateway wrote down is more than its last progress.
-        Sweeper(connection, store, lambda record: _repriced(record, catalog), ended=meter.recovered),
+        Sweeper(connection, store, ended=meter.recovered),
         ends,
     ):
         yield ends
-
-
-def _repriced(record: ExchangeRecord, catalog: Catalog) -> ExchangeRecord:
-    """Return a recovered record with its charge; a price that is gone since is replaced by its model's present one."""
-    model = catalog.model(record.model)
-    return charged(record, catalog.price(model) if model else None)

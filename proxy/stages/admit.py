@@ -51,7 +51,7 @@ class Admit:
             async with Reservation(self._ends, call, tally) as reservation:
                 try:
                     decision = await self._store.reserve(
-                        tally.record(), call.plan.limits, ask, once=tally.idempotency_key
+                        tally.record(), call.plan.limits, ask, price=call.price, once=tally.idempotency_key
                     )
                 except LedgerUnavailable:
                     reservation.unanswered()

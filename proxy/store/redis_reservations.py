@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import orjson
 
+from policies.pricing import Price
 from policies.quota import (
     PERIOD_US,
     Ask,
@@ -55,10 +56,16 @@ class RedisReservations:
         return self._incarnation.id
 
     async def reserve(
-        self, draft: ExchangeRecord, limits: _Limits, ask: Ask, *, once: str | None = None
+        self,
+        draft: ExchangeRecord,
+        limits: _Limits,
+        ask: Ask,
+        *,
+        price: Price | None = None,
+        once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
-        args: list[Value] = [_draft(draft, limits), ask.min_completion, ask.max_completion, ask.hold_us]
+        args: list[Value] = [_draft(draft, limits, price), ask.min_completion, ask.max_completion, ask.hold_us]
         args.append(ONCE_MS if once is not None else 0)
         for limit in limits:
             args += _row(limit, *ask.cost(limit.unit))
@@ -142,19 +149,24 @@ class RedisReservations:
         raise LedgerEmptied
 
 
-def read_draft(text: str, noted: str | None) -> tuple[ExchangeRecord, _Limits]:
-    """Return what `reserve` kept of a request and `progress` noted since: its record without tokens, and its limits."""
+def read_draft(text: str, noted: str | None) -> tuple[ExchangeRecord, _Limits, Price | None]:
+    """
+    Return what `reserve` kept of a request and `progress` noted since.
+
+    Shapes: its record without tokens, its limits, its price.
+    """
     draft = orjson.loads(text)
     limits = tuple(
         Limit(Scope(scope), Unit(unit), amount, Per(per) if per else None)
         for scope, unit, amount, per in draft["limits"]
     )
-    return replace(ledger.record_of(draft["record"]), **orjson.loads(noted or "{}")), limits
+    price = Price(**draft["price"]) if draft["price"] else None
+    return replace(ledger.record_of(draft["record"]), **orjson.loads(noted or "{}")), limits, price
 
 
-def _draft(record: ExchangeRecord, limits: _Limits) -> str:
+def _draft(record: ExchangeRecord, limits: _Limits, price: Price | None) -> str:
     lines = [(limit.scope, limit.unit, limit.amount, limit.per) for limit in limits]
-    return orjson.dumps({"record": ledger.flat(record), "limits": lines}).decode()
+    return orjson.dumps({"record": ledger.flat(record), "limits": lines, "price": price}).decode()
 
 
 def _names(record: ExchangeRecord) -> list[Value]:

@@ -14,6 +14,7 @@ Redis has lost still charges them.
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord
 
@@ -40,7 +41,13 @@ class Reservations(Protocol):
     """The store of reservations; every call has a deadline and raises `proxy.errors.LedgerUnavailable` past it."""
 
     async def reserve(
-        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+        self,
+        draft: ExchangeRecord,
+        limits: tuple[Limit, ...],
+        ask: Ask,
+        *,
+        price: Price | None = None,
+        once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """
         Take what `ask` needs on every limit, or nothing.
@@ -49,7 +56,8 @@ class Reservations(Protocol):
         the first one's id and takes nothing. A refusal does not remember it, a release forgets it.
 
         `draft` is the record as it is known so far (tokens 0): its ids name the reservation and the limits' subjects,
-        and it is kept on the reservation, so that a sweep can bill what a dead gateway left.
+        and it is kept on the reservation with its `price`, so that a sweep can bill what a dead gateway left, whatever
+        prices are by then.
 
         Raises: AlreadyEnded, LedgerUnavailable. After the latter, or a cancellation, the caller releases: the
         reserve may have been made, or may yet arrive.

@@ -11,7 +11,8 @@ Rules:
 - Where no usage was noted the bill takes nothing, and the quota keeps the whole reservation.
 
 Decision: the sweeper builds the FINAL record here, from the draft on the reservation, and passes it to the settle
-script. Because the price must be stamped and prices are Python's; instead of a second settle in Lua.
+script. Because its charge must be stamped, by the price that the reservation keeps, and Python does so; instead of a
+second settle in Lua.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from engine.background import Background
+from proxy.billing.charging import charged
 from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
@@ -37,19 +39,17 @@ _log = logging.getLogger(__name__)
 
 class Sweeper(Background):
     """
-    Sweep every `sweep_s` seconds, first after that time: `async with Sweeper(connection, reservations, price)`.
+    Sweep every `sweep_s` seconds, first after that time: `async with Sweeper(connection, reservations)`.
 
     Enter it after whatever knows more of a dead gateway's exchanges than its last progress has been settled.
 
-    `price` returns a record with its charge stamped, by the price version that it already names; `ended` is told each
-    record that this gateway appended.
+    `ended` is told each record that this gateway appended.
     """
 
     def __init__(
         self,
         connection: Connection,
         reservations: RedisReservations,
-        price: Callable[[ExchangeRecord], ExchangeRecord],
         *,
         ended: Callable[[ExchangeRecord], None] = lambda record: None,
         sweep_s: float = SWEEP_S,
@@ -57,7 +57,6 @@ class Sweeper(Background):
         super().__init__(self._sweep_on, "tollway-sweeper")
         self._connection = connection
         self._reservations = reservations
-        self._price = price
         self._ended = ended
         self._sweep_s = sweep_s
         self._unanswered: Settle | None = None
@@ -102,7 +101,7 @@ class Sweeper(Background):
             await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
             return False
         try:
-            record, limits = read_draft(draft, noted)
+            record, limits, price = read_draft(draft, noted)
         except (ValueError, KeyError, TypeError):
             _log.exception("draft_unreadable", extra={"request_id": request_id})
             return False
@@ -114,7 +113,7 @@ class Sweeper(Background):
             outcome=GATEWAY_LOST,
             finished_at=now_us,
         )
-        return await self._end(Settle(self._price(lost), limits, unobserved=prompt is None))
+        return await self._end(Settle(charged(lost, price), limits, unobserved=prompt is None))
 
     async def _end(self, end: Settle) -> bool:
         self._unanswered = end

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from policies.pricing import Price
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import COUNTED, GATEWAY_LOST, ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
@@ -28,9 +29,8 @@ SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
 ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
 
 
-def priced(record: ExchangeRecord) -> ExchangeRecord:
-    """Charge one micro a token."""
-    return replace(record, charge_micros=record.prompt_tokens + record.completion_tokens)
+PRICE = Price(version="2026-11", currency="USD", prompt=1_000_000, cached=1_000_000, completion=1_000_000)
+"""One micro a token."""
 
 
 def noted(prompt: int, completion: int, **fields: Any) -> ExchangeRecord:
@@ -51,7 +51,7 @@ def reservations(connection: Connection, incarnation: Incarnation) -> RedisReser
 
 @pytest.fixture
 def sweeper(connection: Connection, reservations: RedisReservations) -> Sweeper:
-    return Sweeper(connection, reservations, priced)
+    return Sweeper(connection, reservations)
 
 
 async def made_long_ago(connection: Connection, record: ExchangeRecord) -> None:
@@ -71,7 +71,7 @@ async def used(reservations: RedisReservations) -> list[int]:
 async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(90, 40))
     await reservations.progress(noted(90, 30))
     await made_long_ago(connection, RECORD)
@@ -86,7 +86,7 @@ async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
 async def test_what_was_never_observed_is_not_billed_but_stays_used(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
     assert await sweeper.sweep() == 1
     [entry] = await ledger(connection)
@@ -105,7 +105,7 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
     sweeper: Sweeper,
     progress: tuple[int, int] | None,
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     if progress is not None:
         await reservations.progress(noted(*progress))
     await made_long_ago(connection, RECORD)
@@ -125,7 +125,7 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
 async def test_what_a_paused_gateway_releases_is_given_back_after_all(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
     await sweeper.sweep()
     assert await used(reservations) == [1000, 1, 0]
@@ -137,7 +137,7 @@ async def test_what_a_paused_gateway_releases_is_given_back_after_all(
 
 
 async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, reservations: RedisReservations) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
     correction = (await reservations.settle(RECORD, LIMITS)).correction
     assert correction is not None
@@ -150,7 +150,7 @@ async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, rese
 async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
     connection: Connection, reservations: RedisReservations
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
     await connection.call("HINCRBY", keys.counter(LIMITS[0], SUBJECT), "start", 86_400_000_000)
     assert (await reservations.settle(RECORD, LIMITS)).correction is not None
@@ -158,7 +158,7 @@ async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
 
 
 async def test_a_marker_outlives_the_replay_horizon(connection: Connection, reservations: RedisReservations) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     for end in (reservations.expire(RECORD, LIMITS, unobserved=False), reservations.settle(RECORD, LIMITS)):
         await end
         assert await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) > 7_190_000
@@ -170,7 +170,7 @@ async def test_the_living_and_the_young_are_left_alone(
     mine = replace(RECORD, request_id="mine", incarnation=incarnation.id)
     young = replace(RECORD, request_id="young")
     for record in (mine, young):
-        await reservations.reserve(record, LIMITS, ASK)
+        await reservations.reserve(record, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, mine)
     assert await sweeper.sweep() == 0
     assert await used(reservations) == [2000, 2, 2]
@@ -181,7 +181,7 @@ async def test_who_has_not_beaten_for_ten_seconds_is_dead(
 ) -> None:
     async with Incarnation(connection) as other:
         silent = replace(RECORD, incarnation=other.id)
-        await reservations.reserve(silent, LIMITS, ASK)
+        await reservations.reserve(silent, LIMITS, ASK, price=PRICE)
         await made_long_ago(connection, silent)
         assert await sweeper.sweep() == 0
         await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, other.id)
@@ -191,7 +191,7 @@ async def test_who_has_not_beaten_for_ten_seconds_is_dead(
 async def test_who_is_itself_taken_for_dead_judges_nobody(
     connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
     await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, incarnation.id)
     assert await sweeper.sweep() == 0
@@ -204,7 +204,7 @@ async def test_a_recovered_record_tells_the_turn_that_was_noted(
 ) -> None:
     draft = replace(RECORD, replica="", attempts=0, ttft_ms=None, queue_ms=0)
     turned = {"replica": "demo-1", "group": "canary", "attempts": 2, "queue_ms": 7, "ttft_ms": 90, "wasted_tokens": 5}
-    await reservations.reserve(draft, LIMITS, ASK)
+    await reservations.reserve(draft, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(0, 0, **turned))
     await made_long_ago(connection, RECORD)
     await sweeper.sweep()
@@ -216,7 +216,7 @@ async def test_a_recovered_record_tells_the_turn_that_was_noted(
 async def test_what_an_earlier_attempt_used_is_not_billed(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(90, 40, attempts=1))
     await reservations.progress(noted(0, 0, attempts=2))
     await reservations.progress(noted(90, 41, attempts=1))
@@ -224,6 +224,19 @@ async def test_what_an_earlier_attempt_used_is_not_billed(
     await sweeper.sweep()
     [entry] = await ledger(connection)
     assert (entry.record.prompt_tokens, entry.record.completion_tokens) == (0, 0)
+
+
+async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
+    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+) -> None:
+    free = replace(RECORD, request_id="free", price_version="", currency="", charge_micros=0)
+    for record, price in ((RECORD, PRICE), (free, None)):
+        await reservations.reserve(record, LIMITS, ASK, price=price)
+        await reservations.progress(noted(90, 40, request_id=record.request_id))
+        await made_long_ago(connection, record)
+    await sweeper.sweep()
+    charges = {entry.record.request_id: entry.record.charge_micros for entry in await ledger(connection)}
+    assert charges == {RECORD.request_id: 130, "free": 0}
 
 
 async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
@@ -235,16 +248,12 @@ async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
         await made_long_ago(connection, record)
     under_way = asyncio.Event()
 
-    def priced_and_told(record: ExchangeRecord) -> ExchangeRecord:
-        under_way.set()
-        return priced(record)
-
     async with asyncio.timeout(20):
-        async with Sweeper(connection, reservations, priced_and_told, sweep_s=0.05):
+        async with Sweeper(connection, reservations, ended=lambda record: under_way.set(), sweep_s=0.05):
             await under_way.wait()
         assert await connection.call("ZCARD", keys.open_index(RECORD.tenant)) > 0
         await connection.call("DEL", keys.SWEEP)
-        async with Sweeper(connection, reservations, priced, sweep_s=0.05):
+        async with Sweeper(connection, reservations, sweep_s=0.05):
             while await connection.call("ZCARD", keys.open_index(RECORD.tenant)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     billed = [entry.record.request_id for entry in await ledger(connection)]
@@ -254,7 +263,7 @@ async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
 async def test_an_index_entry_without_a_reservation_is_dropped(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
     await connection.call("DEL", keys.reservation(RECORD.tenant, RECORD.request_id))
     assert await sweeper.sweep() == 0
@@ -265,7 +274,7 @@ async def test_an_index_entry_without_a_reservation_is_dropped(
 async def test_an_end_of_another_sweeper_is_not_told_again(
     connection: Connection, reservations: RedisReservations
 ) -> None:
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours
     assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours, "its own, repeated"
     async with Incarnation(connection) as other:
@@ -279,9 +288,9 @@ async def test_an_end_without_an_answer_is_told_by_the_next_sweep(
     connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[ExchangeRecord] = []
-    await reservations.reserve(RECORD, LIMITS, ASK)
+    await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
-    sweeper, expire = Sweeper(connection, reservations, priced, ended=told.append), reservations.expire
+    sweeper, expire = Sweeper(connection, reservations, ended=told.append), reservations.expire
 
     async def unanswered(*args: Any, **options: Any) -> Settlement:
         await expire(*args, **options)
@@ -301,7 +310,7 @@ async def test_after_a_start_and_an_outage_the_living_beat_before_anybody_is_swe
     connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    sweeper = Sweeper(connection, reservations, priced, sweep_s=0.001)
+    sweeper = Sweeper(connection, reservations, sweep_s=0.001)
 
     async def turn() -> bool:
         steps.append("turn")
@@ -326,10 +335,10 @@ async def test_each_record_that_a_sweep_appended_is_told_once(
 ) -> None:
     told: list[ExchangeRecord] = []
     dead = replace(RECORD, incarnation="01JB0000000000000000000000")
-    await reservations.reserve(dead, LIMITS, ASK)
+    await reservations.reserve(dead, LIMITS, ASK, price=PRICE)
     await reservations.progress(replace(dead, prompt_tokens=90, completion_tokens=40))
     await made_long_ago(connection, dead)
-    sweeper = Sweeper(connection, reservations, priced, ended=told.append)
+    sweeper = Sweeper(connection, reservations, ended=told.append)
     await sweeper.sweep()
     await sweeper.sweep()
     assert told == [entry.record for entry in await ledger(connection)]

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from engine.openai import CHAT
+from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
@@ -61,11 +62,17 @@ class WitnessedReservations(RedisReservations):
         self._asked = asked
 
     async def reserve(
-        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+        self,
+        draft: ExchangeRecord,
+        limits: tuple[Limit, ...],
+        ask: Ask,
+        *,
+        price: Price | None = None,
+        once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """Reserve, and note for what."""
         self._asked[draft.request_id] = ask
-        return await super().reserve(draft, limits, ask, once=once)
+        return await super().reserve(draft, limits, ask, price=price, once=once)
 
 
 class SimGateway:
@@ -148,9 +155,7 @@ class SimGateway:
             journal = Journal(self._disk, incarnation.id)
             self._journal = await stack.enter_async_context(journal)
             ends = await stack.enter_async_context(
-                settling(
-                    connection, store, journal, incarnation=incarnation, catalog=catalog, meter=meter, metrics=metrics
-                )
+                settling(connection, store, journal, incarnation=incarnation, meter=meter, metrics=metrics)
             )
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
             self.owes = lambda: len(progress) + len(ends) + journal.owed

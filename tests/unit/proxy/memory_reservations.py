@@ -7,6 +7,7 @@ A test may take the store away (`away`) or have a step wait (`held`); the ledger
 import asyncio
 
 from policies.book import Book, Request, Row, State
+from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
@@ -38,7 +39,13 @@ class MemoryReservations:
         self.steps: list[str] = []
 
     async def reserve(
-        self, draft: ExchangeRecord, limits: tuple[Limit, ...], ask: Ask, *, once: str | None = None
+        self,
+        draft: ExchangeRecord,
+        limits: tuple[Limit, ...],
+        ask: Ask,
+        *,
+        price: Price | None = None,
+        once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
         await self._reach("reserve")
