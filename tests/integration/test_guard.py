@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -546,3 +546,15 @@ async def test_each_refusal_is_told_once_to_whoever_counts_them() -> None:
             await slow.send(b"GET / HT")
             assert (await slow.answer()).code == "request_timeout"
         assert here.refusals == ["invalid_request", "overloaded", "silent", "request_timeout"]
+
+
+async def test_a_stop_lets_the_running_answer_end_and_begins_none_behind_it() -> None:
+    async with AsyncExitStack() as stack:
+        async with listening() as here:
+            client = await stack.enter_async_context(here.connected())
+            await client.send(GET.replace(b"/echo", b"/waits") * 3)
+            await here.app.begun.wait()
+            asyncio.get_running_loop().call_later(0.3, here.app.may_answer.set)
+        assert (await client.answer()).status == 200
+        assert await client.closed() == b""
+        assert [asked["path"] for asked in here.app.asked] == ["/waits"]
