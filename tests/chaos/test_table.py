@@ -32,7 +32,6 @@ import pytest
 
 from tests.chaos.system import LEASE_S, System, system
 from tests.e2e.gateway import Running
-from tests.e2e.test_outages import redis_of
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Tell me about toll roads."}]
@@ -185,13 +184,13 @@ async def replica_declines(scene: Scene) -> None:
 
 async def redis_stopped(scene: Scene) -> None:
     """Stop Redis for a while."""
-    await _for_a_while(redis_of(scene.running))
+    await _for_a_while(scene.running.redis_pid)
 
 
 async def redis_killed(scene: Scene) -> None:
     """Kill Redis; the gateway starts it again."""
     await asyncio.sleep(1.2)  # the append-only file is synced each second
-    os.kill(redis_of(scene.running), signal.SIGKILL)
+    os.kill(scene.running.redis_pid, signal.SIGKILL)
     await asyncio.sleep(FAULT_S)
 
 

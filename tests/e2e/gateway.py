@@ -17,8 +17,14 @@ from typing import Any
 import httpx
 
 from proxy.identity.development import mint
+from proxy.identity.secret_files import redis_url
 from proxy.settings import Settings, load
+from proxy.store.connection import Connection
+from proxy.store.embedded import address
+from proxy.store.incarnation import tenants
+from proxy.store.ledger import NEVER_US, Entry, read
 from tests.exposition import total
+from tests.processes import descendants
 
 TOLLWAY = Path(sys.executable).with_name("tollway")
 CONFIG = Path(__file__).with_name("tollway.toml")
@@ -82,6 +88,20 @@ class Running:
         while (seen := self.metrics(name)) != value:
             assert time.monotonic() < deadline, f"{name} is {seen}, not {value}, after {within_s} s"
             await asyncio.sleep(0.05)
+
+    @property
+    def redis_pid(self) -> int:
+        """Return the process id of the gateway's own Redis."""
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(self.process.pid)}
+        [pid] = [pid for pid, name in names.items() if name in {"redis-server", "valkey-server"}]
+        return pid
+
+    async def ledger(self) -> list[Entry]:
+        """Return every row of the ledger."""
+        async with Connection(
+            redis_url(self.settings) or address(self.settings.redis.data_dir), deadline_s=20
+        ) as connection:
+            return [entry async for entry in read(connection, await tenants(connection), 0, NEVER_US)]
 
     def _printed(self, pattern: str) -> str:
         found = re.search(pattern, self.banner)

@@ -15,7 +15,7 @@ import pytest
 from proxy.store.connection import Connection
 from proxy.store.ledger import Entry, read
 from tests.e2e.gateway import Running, gateway
-from tests.e2e.test_outages import body, redis_of, served_again
+from tests.e2e.test_outages import body, served_again
 
 CHAT = "/v1/chat/completions"
 STREAMS = 12
@@ -91,7 +91,7 @@ async def test_killed_right_after_done_while_redis_was_silent_each_is_billed_to_
     with gateway(tmp_path) as first:
         async with client_of(first) as client:
             streams = await under_way(client, STREAMS, 300)
-            redis = redis_of(first)
+            redis = first.redis_pid
             os.kill(redis, signal.SIGSTOP)
             shown = await asyncio.gather(*streams)
             killed(first)
@@ -111,7 +111,7 @@ async def test_redis_silent_for_ten_seconds_under_load_costs_no_stream_its_end_a
     with gateway(tmp_path) as running:
         async with client_of(running, "hooli") as client:
             streams = await under_way(client, STREAMS, 400, model="faulty")
-            redis = redis_of(running)
+            redis = running.redis_pid
             os.kill(redis, signal.SIGSTOP)
             try:
                 silence = asyncio.create_task(asyncio.sleep(SILENT_S))
@@ -184,7 +184,7 @@ async def test_with_a_full_disk_and_a_silent_redis_no_answer_ends_well_and_each_
         async with client_of(running) as client:
             streams = await under_way(client, 3, 2000)
             answered = await until_refused(client, filler)
-            redis = redis_of(running)
+            redis = running.redis_pid
             os.kill(redis, signal.SIGSTOP)
             try:
                 shown = await asyncio.gather(*streams)

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from tests.e2e.gateway import Running, gateway
-from tests.e2e.test_lifecycle import descendants
 
 CHAT = "/v1/chat/completions"
 PLACES = 2
@@ -35,13 +34,6 @@ async def client(alone: Running) -> AsyncIterator[httpx.AsyncClient]:
     headers = alone.bearer("globex", "ada", "tight")
     async with httpx.AsyncClient(base_url=alone.url, headers=headers, timeout=30) as opened:
         yield opened
-
-
-def redis_of(running: Running) -> int:
-    """Return the process id of the gateway's own Redis."""
-    names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(running.process.pid)}
-    [pid] = [pid for pid, name in names.items() if name in {"redis-server", "valkey-server"}]
-    return pid
 
 
 def body(max_tokens: int) -> dict[str, object]:
@@ -85,7 +77,7 @@ async def test_streams_that_end_while_redis_is_silent_are_billed_and_give_their_
     begun = [asyncio.Event() for _ in range(PLACES)]
     streams = [asyncio.create_task(stream(client, event)) for event in begun]
     await asyncio.gather(*(event.wait() for event in begun))
-    redis = redis_of(alone)
+    redis = alone.redis_pid
     os.kill(redis, signal.SIGSTOP)
     try:
         silent_until = time.monotonic() + SILENT_S
@@ -107,7 +99,7 @@ async def test_while_redis_is_silent_a_request_is_refused_in_one_timeout(
     alone: Running, client: httpx.AsyncClient
 ) -> None:
     await stream(client)
-    redis = redis_of(alone)
+    redis = alone.redis_pid
     os.kill(redis, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -124,7 +116,7 @@ async def test_while_redis_is_silent_a_request_is_refused_in_one_timeout(
 async def test_a_killed_redis_is_started_again_with_its_ledger(alone: Running, client: httpx.AsyncClient) -> None:
     await stream(client)
     await asyncio.sleep(1.2)  # the append-only file is synced each second
-    os.kill(redis_of(alone), signal.SIGKILL)
+    os.kill(alone.redis_pid, signal.SIGKILL)
     assert (await client.post(CHAT, json=body(5))).status_code == 503
     await served_again(client)
     await alone.eventually("tollway_reservations_open", 0, within_s=BACK_S_MAX)
@@ -135,7 +127,7 @@ async def test_a_stream_over_the_death_of_redis_is_billed(alone: Running, client
     begun = asyncio.Event()
     streaming = asyncio.create_task(stream(client, begun))
     await begun.wait()
-    os.kill(redis_of(alone), signal.SIGKILL)
+    os.kill(alone.redis_pid, signal.SIGKILL)
     assert "[DONE]" in await streaming
     await served_again(client)
     await alone.eventually("tollway_reservations_open", 0, within_s=BACK_S_MAX)

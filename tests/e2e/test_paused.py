@@ -3,10 +3,7 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,9 +14,11 @@ import httpx
 import pytest
 
 from proxy.billing.record import COUNTED
-from proxy.store import keys, ledger
+from proxy.store import keys
 from proxy.store.connection import Connection
+from proxy.store.ledger import Entry
 from tests.e2e.gateway import Running, gateway
+from tests.redis_server import redis_in
 
 SWEPT_S_MAX = 30.0
 CORRECTED_S_MAX = 15.0
@@ -28,17 +27,10 @@ CORRECTED_S_MAX = 15.0
 @pytest.fixture
 def redis_address(tmp_path: Path) -> Iterator[str]:
     """Run a Redis that two gateways share."""
-    server = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or shutil.which("redis-server")
-    assert server is not None
     folder = tmp_path / "redis"
     folder.mkdir()
-    command = [server, "--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder), "--appendonly", "yes"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield f"unix://{folder / 's'}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with redis_in(folder, "--appendonly", "yes") as url:
+        yield url
 
 
 @pytest.fixture
@@ -52,16 +44,10 @@ def pair(tmp_path: Path, redis_address: str) -> Iterator[tuple[Running, Running]
         yield one, two
 
 
-async def rows(address: str) -> list[ledger.Entry]:
-    """Return the ledger of globex."""
-    async with Connection(address, deadline_s=20) as connection:
-        return [entry async for entry in ledger.read(connection, ["globex"], 0, ledger.NEVER_US)]
-
-
-async def until_rows(address: str, count: int, within_s: float) -> list[ledger.Entry]:
+async def until_rows(running: Running, count: int, within_s: float) -> list[Entry]:
     """Wait until the ledger has so many rows."""
     deadline = time.monotonic() + within_s
-    while len(found := await rows(address)) < count:
+    while len(found := await running.ledger()) < count:
         assert time.monotonic() < deadline, f"{len(found)} rows after {within_s} s"
         await asyncio.sleep(0.2)
     return found
@@ -108,11 +94,11 @@ async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
         await begun.wait()
         os.kill(paused.process.pid, signal.SIGSTOP)
         try:
-            [final] = await until_rows(redis_address, 1, SWEPT_S_MAX)
+            [final] = await until_rows(other, 1, SWEPT_S_MAX)
         finally:
             os.kill(paused.process.pid, signal.SIGCONT)
         usage = await streaming
-    _, correction = found = await until_rows(redis_address, 2, CORRECTED_S_MAX)
+    _, correction = found = await until_rows(other, 2, CORRECTED_S_MAX)
     assert (final.kind, final.record.source, final.record.outcome) == ("FINAL", "recovered", "gateway_lost")
     assert final.record.replica in {"demo-0", "demo-1"}
     assert 0 < final.record.completion_tokens < usage["completion_tokens"] == 2_000

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.process import Child, ChildFailed
+from tests.processes import alive
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
 DEAF = (
@@ -42,14 +43,6 @@ async def never() -> bool:
 
 def says_up(log: Path) -> bool:
     return "up" in log.read_text()
-
-
-def alive(pid: int) -> bool:
-    """A zombie is not alive: where nobody reaps orphans, it stays in the table."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def gone_within(pid: int, seconds: float) -> bool:

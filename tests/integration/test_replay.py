@@ -1,17 +1,12 @@
 """A real redis-server that is killed and comes back without what it was told last: the write-ahead log has it."""
 
 import os
-import subprocess
+import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
-from redis import Redis
-from redis.exceptions import RedisError
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
@@ -22,8 +17,8 @@ from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.replay import Replay
-from tests.conftest import SERVERS
 from tests.records import RECORD
+from tests.redis_server import redis_in
 
 LIMITS = (Limit(Scope.USER, Unit.TOKENS, 100_000, Per.DAY),)
 SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
@@ -31,26 +26,9 @@ ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, 
 TOKENS = RECORD.prompt_tokens + RECORD.completion_tokens
 
 
-@contextmanager
-def redis_in(folder: Path) -> Iterator[str]:
+def killed_redis(folder: Path) -> AbstractContextManager[str]:
     """Run a redis-server on the data in `folder`, and kill it as `kill -9` does."""
-    socket = folder / "redis.sock"
-    command = [str(SERVERS[0]), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
-    process = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
-    try:
-        with Redis(unix_socket_path=str(socket)) as client:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    client.ping()
-                    break
-                except RedisError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.01)
-        yield f"unix://{socket}"
-    finally:
-        process.kill()
-        process.wait()
+    return redis_in(folder, "--appendonly", "yes", ends_by=signal.SIGKILL)
 
 
 def log_of(folder: Path) -> Path:
@@ -58,13 +36,12 @@ def log_of(folder: Path) -> Path:
     return max((path for path in folder.rglob("*.aof*") if "manifest" not in path.name), key=os.path.getmtime)
 
 
-@pytest.mark.skipif(SERVERS == [None], reason="no redis-server at hand")
 async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_once(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as name:
         folder = Path(name)
         records = [replace(RECORD, request_id=f"R{number}", started_at=time.time_ns() // 1_000) for number in range(5)]
         billed: list[str] = []
-        with redis_in(folder) as url:
+        with killed_redis(folder) as url:
             connection = Connection(url, deadline_s=10)
             incarnation = Incarnation(connection)
             await incarnation.beat()
@@ -88,7 +65,7 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
             for record in records:
                 assert await ends.settle(Settle(record, LIMITS, unobserved=False))
         os.truncate(log_of(folder), synced)
-        with redis_in(folder):
+        with killed_redis(folder):
             assert [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)] == []
             await replay.trim()
             await incarnation.beat()

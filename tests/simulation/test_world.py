@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 import pytest
 
 from proxy.store.scripts import Script
-from tests.conftest import SERVERS
+from tests.redis_server import SERVERS
 from tests.simulation.invariants import Invariants
 from tests.simulation.shared_redis import Rewrite, unchanged
 from tests.simulation.world import World

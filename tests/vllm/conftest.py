@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gateway import Running, gateway_of
-from tests.e2e.test_lifecycle import descendants, wait_until_gone
+from tests.processes import descendants, wait_until_gone
 from tests.vllm.fleet import Fleet
 
 ROOT = Path(__file__).parents[2]

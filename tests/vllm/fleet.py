@@ -8,19 +8,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from engine.launch import healthy
 from proxy.billing.record import ExchangeRecord
-from proxy.store import ledger
-from proxy.store.connection import Connection
-from proxy.store.embedded import address
-from proxy.store.incarnation import tenants
 from tests.e2e.gateway import Running
-from tests.e2e.test_lifecycle import descendants
+from tests.processes import command_line, descendants
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 REPLICAS = ("demo-0", "demo-1")
@@ -130,17 +125,14 @@ class Fleet:
     def processes(self, replica: str) -> dict[str, int]:
         """Return a replica's processes by what they are: `api` and `engine`."""
         port = self.gateway.replica_url(replica).rpartition(":")[2]
-        [api] = [pid for pid in descendants(self.gateway.process.pid) if f"--port {port} " in _command(pid)]
-        [engine] = [pid for pid in descendants(api) if "EngineCore" in _command(pid)]
+        [api] = [pid for pid in descendants(self.gateway.process.pid) if f"--port {port} " in command_line(pid)]
+        [engine] = [pid for pid in descendants(api) if "EngineCore" in command_line(pid)]
         return {"api": api, "engine": engine}
 
 
 async def records(running: Running) -> list[ExchangeRecord]:
     """Read the whole ledger."""
-    async with Connection(address(running.settings.redis.data_dir), deadline_s=20) as connection:
-        known = await tenants(connection)
-        now_us = time.time_ns() // 1_000 + 1_000_000
-        entries = [entry async for entry in ledger.read(connection, known, 0, now_us)]
+    entries = await running.ledger()
     assert all(entry.kind == "FINAL" for entry in entries)
     assert len({entry.record.request_id for entry in entries}) == len(entries), "billed exactly once"
     return [entry.record for entry in entries]
@@ -162,10 +154,3 @@ def long_stream() -> dict[str, Any]:
     """Return a chat that streams for seconds: alternatives to each token are slow to write."""
     options = {"include_usage": True, "continuous_usage_stats": True}
     return chat(stream=True, stream_options=options, logprobs=True, top_logprobs=20)
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.billing.record import Source
 from proxy.errors import Code
-from tests.e2e.test_lifecycle import alive
+from tests.processes import alive
 from tests.vllm.fleet import CHAT, REPLICAS, Fleet, chat, long_stream, record_of
 
 LAST_STEP_TOKENS = 100
