@@ -37,3 +37,12 @@ def test_there_is_a_production_example_without_a_development_issuer() -> None:
     settings = load(DEPLOY / "examples" / "production.toml", {})
     assert not any(issuer.development for issuer in settings.auth.issuers)
     assert settings.redis.url is not None
+
+
+def test_the_production_example_is_ready_for_load_balancers_hang_ups_and_rotated_keys() -> None:
+    settings = load(DEPLOY / "examples" / "production.toml", {})
+    assert settings.limits.drain_notice_s > 0
+    assert settings.listen.connections_per_address_max == settings.listen.connections_max
+    generating = [model for model in settings.models if "embeddings" not in model.endpoints]
+    assert all(replica.abort_path for model in generating for replica in model.replicas)
+    assert any(issuer.publishes for issuer in settings.auth.issuers)
