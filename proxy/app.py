@@ -30,7 +30,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import Holds, TakeTurn
+from proxy.stages.turn import HoldTimes, TakeTurn
 from proxy.storage import incarnated, journalled, redis, settling
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.revocations import Revocations
@@ -68,7 +68,7 @@ async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[A
     """Run the whole gateway for the block; its drain waits no longer than until `hurried`."""
     listen, limits = settings.listen, settings.limits
     catalog, metrics = Catalog.of(settings), Metrics(user_series_max=limits.user_series_max)
-    meter, holds, revoked = Meter(metrics), Holds(), Revoked()
+    meter, holds, revoked = Meter(metrics), HoldTimes(), Revoked()
     with (
         bound(listen.host, listen.port) as public,
         bound(settings.admin.host, settings.admin.port) as private,

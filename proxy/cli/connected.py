@@ -1,10 +1,34 @@
 """What the commands share that read or write a running gateway's Redis."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_url
 from proxy.settings import Settings
 from proxy.store.connection import Connection
 from proxy.store.embedded import EmbeddedRedisNotRunning, address
+
+_Answer = TypeVar("_Answer")
+
+
+def on_redis(settings: Settings, work: Callable[[Connection], Awaitable[_Answer]], *, unanswered: str) -> _Answer:
+    """
+    Do `work` on the config's Redis; `unanswered` says what that means where it does not answer.
+
+    Raises: Fatal.
+    """
+
+    async def run() -> _Answer:
+        async with connected(settings) as connection:
+            return await work(connection)
+
+    try:
+        return asyncio.run(run())
+    except LedgerUnavailable:
+        raise Fatal(f"Redis does not answer{unanswered}") from None
 
 
 def connected(settings: Settings) -> Connection:

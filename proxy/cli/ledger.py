@@ -1,15 +1,11 @@
 """`tollway ledger`: what only an operator may decide about the data in Redis."""
 
-import asyncio
 from pathlib import Path
 
 import click
 
 from proxy.cli.config import config_option, settings_of
-from proxy.cli.connected import connected
-from proxy.errors import LedgerUnavailable
-from proxy.fatal import Fatal
-from proxy.settings import Settings
+from proxy.cli.connected import on_redis
 from proxy.store import epoch
 
 _LOSS = (
@@ -45,7 +41,12 @@ def accept_empty(*, yes: bool, config: Path | None) -> None:
     """
     if not yes:
         click.confirm(f"{_LOSS} Go on?", abort=True)
-    lost = asyncio.run(_accept(settings_of(config)))
+    settings = settings_of(config)
+    lost = on_redis(
+        settings,
+        lambda connection: epoch.accept(connection, epoch.remembered(settings.redis.data_dir)),
+        unanswered=", so nothing was decided; look at [redis] in the config",
+    )
     for what, names in (("epoch", lost.epochs), ("tenant", lost.tenants)):
         for name in names:
             click.echo(f"Accepted: the data of {what} {name!r} is lost.")
@@ -53,11 +54,3 @@ def accept_empty(*, yes: bool, config: Path | None) -> None:
         click.echo("Gateways go on within 2 seconds.")
     else:
         click.echo("No gateway misses any data; nothing was given up.")
-
-
-async def _accept(settings: Settings) -> epoch.Loss:
-    try:
-        async with connected(settings) as connection:
-            return await epoch.accept(connection, epoch.remembered(settings.redis.data_dir))
-    except LedgerUnavailable:
-        raise Fatal("Redis does not answer, so nothing was decided; look at [redis] in the config") from None

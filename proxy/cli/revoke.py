@@ -1,28 +1,26 @@
 """`tollway revoke`: take tokens back before they expire."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import orjson
 
 from proxy.cli.config import config_option, format_option, settings_of
-from proxy.cli.connected import connected
+from proxy.cli.connected import on_redis
 from proxy.cli.period import Instant
-from proxy.errors import InvalidToken, LedgerUnavailable
+from proxy.errors import InvalidToken
 from proxy.fatal import Fatal
 from proxy.identity import claims
 from proxy.identity.jose import JTI_LENGTH_MAX
 from proxy.identity.revocation import Kind, Revocation, Subject
 from proxy.settings import Settings
-from proxy.store.connection import Connection
 from proxy.store.revocations import TooManyRevocations, lift, revocations
 from proxy.store.revocations import revoke as write
 
-_Answer = TypeVar("_Answer")
+_on_redis = partial(on_redis, unanswered="; look at [redis] in the config, and at `tollway revoke list` once it does")
 
 _until_option = click.option(
     "--until",
@@ -38,7 +36,7 @@ def revoke() -> None:
     """
     Take tokens back before they expire: one by its jti, or all of a user or tenant.
 
-    Running gateways refuse them within two seconds; an answer that streams already goes on to its end. Revoking a user
+    Running gateways refuse them within a second; an answer that streams already goes on to its end. Revoking a user
     or a tenant refuses what was issued up to now: a token issued later works. At most 10,000 revocations hold at once.
 
     \b
@@ -171,19 +169,6 @@ def _revoke(settings: Settings, subject: Subject, until_us: int | None, output: 
     except TooManyRevocations as error:
         raise Fatal(str(error)) from None
     click.echo(orjson.dumps(_as_dict(done)) if output == "json" else _line(done))
-
-
-def _on_redis(settings: Settings, work: Callable[[Connection], Awaitable[_Answer]]) -> _Answer:
-    async def run() -> _Answer:
-        async with connected(settings) as connection:
-            return await work(connection)
-
-    try:
-        return asyncio.run(run())
-    except LedgerUnavailable:
-        raise Fatal(
-            "Redis does not answer; look at [redis] in the config, and at `tollway revoke list` once it does"
-        ) from None
 
 
 def _as_dict(revocation: Revocation) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`tollway usage`: the finance report."""
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -11,12 +10,10 @@ from rich.console import Console
 from proxy.billing import formats
 from proxy.billing.reports import GROUPS, Report
 from proxy.cli.config import config_option, settings_of
-from proxy.cli.connected import connected
+from proxy.cli.connected import on_redis
 from proxy.cli.period import from_option, period, to_option
-from proxy.errors import LedgerUnavailable
-from proxy.fatal import Fatal
-from proxy.settings import Settings
 from proxy.store import ledger
+from proxy.store.connection import Connection
 from proxy.store.incarnation import tenants
 
 _QUIET_S = 2.0
@@ -75,7 +72,11 @@ def usage(
     """
     begin, end = period(from_us, to_us, datetime.now(UTC))
     settings = settings_of(config)
-    report = asyncio.run(_report(settings, group_by, begin, end))
+    report = on_redis(
+        settings,
+        lambda connection: _report(connection, group_by, begin, end),
+        unanswered=", so there is no report; look at [redis] in the config",
+    )
     match output:
         case "csv":
             click.echo(formats.as_csv(report), nl=False)
@@ -85,17 +86,13 @@ def usage(
             formats.as_table(report, begin, end, Console())
 
 
-async def _report(settings: Settings, group_by: tuple[str, ...], begin: int, end: int) -> Report:
+async def _report(connection: Connection, group_by: tuple[str, ...], begin: int, end: int) -> Report:
     report = Report(group_by)
     progress = _Progress()
     try:
-        async with connected(settings) as connection:
-            known = await tenants(connection)
-            async for entry in ledger.read(connection, known, begin, end):
-                report.add(entry)
-                progress.step()
-    except LedgerUnavailable:
-        raise Fatal("Redis does not answer, so there is no report; look at [redis] in the config") from None
+        async for entry in ledger.read(connection, await tenants(connection), begin, end):
+            report.add(entry)
+            progress.step()
     finally:
         progress.end()
     return report

@@ -10,7 +10,7 @@ from proxy.downstream import Downstream
 from proxy.errors import IdempotencyKeyReused, InvalidRequest, LedgerUnavailable, refusal
 from proxy.stages.progress import Progress
 from proxy.stages.settle import Reservation
-from proxy.stages.turn import Holds
+from proxy.stages.turn import HoldTimes
 from proxy.store.ends import Ends
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
@@ -29,7 +29,7 @@ def idempotency_key(downstream: Downstream) -> str | None:
 class Admit:
     """The stage that reserves."""
 
-    def __init__(self, store: Reservations, ends: Ends, holds: Holds, progress: Progress) -> None:
+    def __init__(self, store: Reservations, ends: Ends, holds: HoldTimes, progress: Progress) -> None:
         self._store = store
         self._ends = ends
         self._holds = holds

@@ -25,7 +25,7 @@ LEAST_TOKENS = "least_tokens"
 RETRY = "retry"
 
 
-class Holds:
+class HoldTimes:
     """How long requests to each model are in flight, as a moving average in microseconds."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Holds:
 class TakeTurn:
     """The stage that picks a replica and holds a place on it."""
 
-    def __init__(self, pools: Mapping[str, Pool], holds: Holds, metrics: Metrics) -> None:
+    def __init__(self, pools: Mapping[str, Pool], holds: HoldTimes, metrics: Metrics) -> None:
         self._pools = pools
         self._holds = holds
         self._metrics = metrics

@@ -20,7 +20,7 @@ from policies.quota import Subject
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
 from proxy.stages.admit import Admit
 from proxy.stages.progress import Progress
-from proxy.stages.turn import Holds
+from proxy.stages.turn import HoldTimes
 from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.ends import Ends
@@ -71,7 +71,7 @@ async def real(connection: Connection, folder: Path, replicas: Mapping[str, list
     """Put a gateway with played replicas on a real Redis and a real disk."""
     played = gateway(folder, **replicas)  # type: ignore[arg-type]
     async with Incarnation(connection) as incarnation, Journal(folder / "journal", incarnation.id) as journal:
-        store, holds = RedisReservations(connection, incarnation), Holds()
+        store, holds = RedisReservations(connection, incarnation), HoldTimes()
         async with (
             _ends(store, journal, played) as ends,
             Progress(store, 3600) as progress,

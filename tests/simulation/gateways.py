@@ -24,7 +24,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import Holds, TakeTurn
+from proxy.stages.turn import HoldTimes, TakeTurn
 from proxy.storage import settling
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
@@ -150,7 +150,7 @@ class SimGateway:
             pools = await stack.enter_async_context(pooled(settings, urls, self.upstream, metrics))
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
-            meter, holds = Meter(metrics), Holds()
+            meter, holds = Meter(metrics), HoldTimes()
             store = WitnessedReservations(connection, incarnation, self._asked)
             journal = Journal(self._disk, incarnation.id)
             self._journal = await stack.enter_async_context(journal)

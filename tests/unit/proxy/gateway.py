@@ -23,7 +23,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import Holds, TakeTurn
+from proxy.stages.turn import HoldTimes, TakeTurn
 from proxy.store.ends import Ends
 from proxy.store.replay import Replay
 from tests.exposition import total
@@ -167,7 +167,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
     """Put a gateway together whose replicas give these answers."""
     settings = parse(config, {}, folder=folder)
     catalog, store, metrics = Catalog.of(settings), MemoryReservations(), Metrics()
-    upstream, holds = PlayedUpstream(**answers), Holds()
+    upstream, holds = PlayedUpstream(**answers), HoldTimes()
     pools = {
         model.name: Pool(
             model.name,

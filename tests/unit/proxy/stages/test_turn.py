@@ -5,7 +5,7 @@ from policies.estimate import HOLD_US_START
 from policies.retry import FREE_PER_S, WINDOW_S
 from proxy.call import Call
 from proxy.errors import ApiError, Code
-from proxy.stages.turn import Holds
+from proxy.stages.turn import HoldTimes
 from proxy.tally import Tally
 from tests.unit.proxy.gateway import Gateway
 
@@ -56,7 +56,7 @@ async def test_only_a_replica_that_takes_no_connection_is_down(
 
 
 def test_how_long_requests_take_is_learned_for_each_model() -> None:
-    holds = Holds()
+    holds = HoldTimes()
     for _ in range(200):
         holds.ended("demo", 1_000_000)
     assert holds.expected_us("demo") == pytest.approx(1_000_000, rel=0.01)
