@@ -30,8 +30,6 @@ from proxy.store.journal.journal import Journal
 from proxy.store.replay import LAST_TRY_S_MAX, RETRY_S, send
 from proxy.store.reservations import Reservations, Settlement
 
-__all__ = ["End", "Ends", "Release", "Settle"]
-
 OWED_MAX = 100_000
 RELEASED_MAX = 4096
 """Releases that are remembered once taken: far more than a gateway makes in the second that Redis may lose, and in the

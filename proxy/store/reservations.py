@@ -18,8 +18,6 @@ from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord
 
-__all__ = ["AlreadyEnded", "Reservations", "Settlement", "Subject"]
-
 
 class AlreadyEnded(Exception):
     """A reserve came after its own release or settle; nothing was taken. Only a caller that has given up meets it."""

@@ -27,7 +27,7 @@ from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys
 from proxy.store.connection import Connection
-from proxy.store.ends import Settle
+from proxy.store.end import Settle
 from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
 from proxy.store.redis_reservations import RedisReservations, read_draft
 

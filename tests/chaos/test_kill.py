@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from proxy.billing.record import Source
+from tests.asks import CHAT, chat
 from tests.chaos.system import LEASE_S, System, system
 from tests.e2e.gateway import Running
 
@@ -46,16 +47,10 @@ class Stream:
 
     async def read(self, client: httpx.AsyncClient) -> None:
         """Read until the gateway is gone."""
-        body = {
-            "model": "demo",
-            "messages": [{"role": "user", "content": "Tell me about toll roads."}],
-            "max_tokens": 4_000,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        }
+        options = {"include_usage": True, "continuous_usage_stats": True}
+        body = chat(4_000, stream=True, stream_options=options)
         try:
-            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            async with client.stream("POST", CHAT, json=body) as answer:
                 assert answer.status_code == 200
                 self.request_id = answer.headers["x-request-id"]
                 async for data in answer.aiter_raw():

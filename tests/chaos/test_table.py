@@ -30,11 +30,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.asks import CHAT, chat
 from tests.chaos.system import LEASE_S, System, system
 from tests.e2e.gateway import Running
 
-CHAT = "/v1/chat/completions"
-MESSAGES = [{"role": "user", "content": "Tell me about toll roads."}]
 FAULT_S = 3.0
 END_S_MAX = 15.0
 """Every deadline of an exchange, one after the other."""
@@ -82,8 +81,8 @@ class Asker:
         return {"content-type": "application/json"}
 
     async def _body(self) -> AsyncIterator[bytes]:
-        asked = {"model": "demo", "messages": MESSAGES, "max_tokens": self.max_tokens, "ignore_eos": True}
-        asked |= {"stream": self.stream} | ({"stream_options": {"include_usage": True}} if self.stream else {})
+        options = {"stream_options": {"include_usage": True}} if self.stream else {}
+        asked = chat(self.max_tokens, stream=self.stream, **options)
         encoded = json.dumps(asked).encode()
         yield encoded[:20]
         if self.slow_body:
@@ -300,7 +299,7 @@ async def _all_is_well(chaos: System, running: Running, askers: dict[str, Asker]
 
 async def _served(running: Running) -> None:
     """Wait until a request is answered."""
-    body = {"model": "demo", "messages": MESSAGES, "max_tokens": 2}
+    body = chat(2)
     headers = running.bearer("acme", "next")
     deadline = time.monotonic() + BACK_S_MAX
     async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as client:

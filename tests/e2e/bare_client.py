@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running
 
-MESSAGES = [{"role": "user", "content": "Tell me about toll roads."}]
 TOKEN = b'"delta":{"content"'
 
 
@@ -57,13 +57,7 @@ async def ask(
     **fields: Any,
 ) -> Client:
     """Send a request."""
-    body = {
-        "model": model,
-        "messages": MESSAGES,
-        "stream": stream,
-        "max_tokens": max_tokens,
-        "ignore_eos": True,
-    } | fields
+    body = chat(max_tokens, model=model, stream=stream, **fields)
     encoded = json.dumps(body).encode()
     host, port = running.url.removeprefix("http://").split(":")
     sock = socket.socket()
@@ -73,6 +67,6 @@ async def ask(
     await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
     # Without a small limit the client's own library would read what the client does not.
     reader, writer = await asyncio.open_connection(sock=sock, limit=1_024)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(encoded)}\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(encoded)}\r\n"
     writer.write(f"{head}authorization: {running.bearer('acme', user)['authorization']}\r\n\r\n".encode() + encoded)
     return Client(reader, writer)

@@ -9,16 +9,10 @@ import httpx
 from proxy.store import epoch, keys
 from proxy.store.connection import Connection
 from proxy.store.embedded import address
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 
-CHAT = "/v1/chat/completions"
 TAKEN_S_MAX = 10.0
-
-
-def body(max_tokens: int) -> dict[str, object]:
-    """Return a request that runs for 2 ms a token."""
-    messages = [{"role": "user", "content": "Tell me about toll roads."}]
-    return {"model": "demo", "messages": messages, "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
 
 
 async def flush(running: Running) -> None:
@@ -30,7 +24,7 @@ async def flush(running: Running) -> None:
 async def ask(running: Running) -> httpx.Response:
     """Make one request and read its answer."""
     async with httpx.AsyncClient(base_url=running.url, headers=running.bearer(), timeout=60) as client:
-        return await client.post(CHAT, json=body(5))
+        return await client.post(CHAT, json=chat(5, stream=True))
 
 
 async def stream(running: Running, begun: asyncio.Event) -> str:
@@ -38,7 +32,7 @@ async def stream(running: Running, begun: asyncio.Event) -> str:
     read = ""
     async with (
         httpx.AsyncClient(base_url=running.url, headers=running.bearer(), timeout=60) as client,
-        client.stream("POST", CHAT, json=body(1_500)) as answer,
+        client.stream("POST", CHAT, json=chat(1_500, stream=True)) as answer,
     ):
         assert answer.status_code == 200
         async for text in answer.aiter_text():

@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running
 
-CHAT = "/v1/chat/completions"
 REPLICAS = ("faulty-0", "faulty-1")
 
 
-def chat(*, stream: bool, max_tokens: int = 40) -> dict[str, object]:
+def faulty(*, stream: bool, max_tokens: int = 40) -> dict[str, object]:
     """Return a request to the model whose replicas fail."""
-    messages = [{"role": "user", "content": "Tell me about toll roads."}]
-    return {
-        "model": "faulty", "messages": messages, "max_tokens": max_tokens, "stream": stream, "ignore_eos": True
-    }  # fmt: skip
+    return chat(max_tokens, model="faulty", stream=stream)
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ async def test_another_replica_takes_over_before_the_first_token(
     running: Running, client: httpx.AsyncClient, kind: str, *, stream: bool
 ) -> None:
     await break_replicas(running, "faulty-0", kind=kind)
-    answers = [await client.post(CHAT, json=chat(stream=stream, max_tokens=4)) for _ in range(4)]
+    answers = [await client.post(CHAT, json=faulty(stream=stream, max_tokens=4)) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200] * 4
     assert {answer.headers["x-tollway-replica"] for answer in answers} == {"faulty-1"}
 
@@ -67,7 +64,7 @@ async def test_when_no_replica_can_the_client_reads_502(
     running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest, *, stream: bool
 ) -> None:
     await break_replicas(running, *REPLICAS, kind="http_500")
-    answer = await client.post(CHAT, json=chat(stream=stream))
+    answer = await client.post(CHAT, json=faulty(stream=stream))
     assert answer.status_code == 502
     assert answer.json()["error"]["code"] == "upstream_error"
     assert (await settled(running, request.node.name))["completion_tokens"] == 0
@@ -78,7 +75,7 @@ async def test_a_failure_mid_stream_is_told_in_band_and_billed_as_received(
     running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest, kind: str
 ) -> None:
     await break_replicas(running, *REPLICAS, kind=kind, after_tokens=5)
-    answer = await client.post(CHAT, json=chat(stream=True))
+    answer = await client.post(CHAT, json=faulty(stream=True))
     frames = [frame for frame in answer.text.split("\n\n") if frame]
     assert answer.status_code == 200
     assert json.loads(frames[-1].removeprefix("data: "))["error"]["code"] == "stream_truncated"
@@ -92,7 +89,7 @@ async def test_a_failure_mid_stream_is_told_in_band_and_billed_as_received(
 async def test_a_client_that_leaves_stops_the_replica_and_pays_for_what_was_generated(
     running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest
 ) -> None:
-    async with client.stream("POST", CHAT, json=chat(stream=True, max_tokens=2_000)) as answer:
+    async with client.stream("POST", CHAT, json=faulty(stream=True, max_tokens=2_000)) as answer:
         async for line in answer.aiter_lines():
             if '"content":"' in line and '"role"' not in line:
                 break
@@ -109,7 +106,7 @@ async def test_a_client_that_leaves_before_the_first_token_pays_nothing(
     await break_replicas(running, *REPLICAS, kind="hang")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await client.post(CHAT, json=chat(stream=False))
+            await client.post(CHAT, json=faulty(stream=False))
     billed = await settled(running, request.node.name)
     assert (billed["requests"], billed["prompt_tokens"], billed["completion_tokens"]) == (1, 0, 0)
     [tokens] = (await client.get("/v1/quota")).json()["limits"]
@@ -119,7 +116,7 @@ async def test_a_client_that_leaves_before_the_first_token_pays_nothing(
 async def test_a_client_that_leaves_while_it_is_admitted_costs_nothing(
     running: Running, client: httpx.AsyncClient, request: pytest.FixtureRequest
 ) -> None:
-    body = json.dumps(chat(stream=True)).encode()
+    body = json.dumps(faulty(stream=True)).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
     token = client.headers["authorization"]
     host, port = running.url.removeprefix("http://").split(":")

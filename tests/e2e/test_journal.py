@@ -14,10 +14,10 @@ import pytest
 
 from proxy.store.connection import Connection
 from proxy.store.ledger import Entry, read
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
-from tests.e2e.test_outages import body, served_again
+from tests.e2e.test_outages import served_again
 
-CHAT = "/v1/chat/completions"
 STREAMS = 12
 SILENT_S = 10.0
 SOON_S_MAX = 20.0
@@ -37,7 +37,7 @@ async def stream(
     client: httpx.AsyncClient, tokens: int, begun: asyncio.Event | None = None, *, model: str = "demo"
 ) -> tuple[str, int, bool]:
     """Read one stream; return its request id, how many tokens its client was shown, and whether it ended well."""
-    asked = body(tokens) | {"model": model, "stream_options": {"include_usage": True}}
+    asked = chat(tokens, stream=True) | {"model": model, "stream_options": {"include_usage": True}}
     completion, done = 0, False
     async with client.stream("POST", CHAT, json=asked) as answer:
         assert answer.status_code == 200
@@ -115,7 +115,9 @@ async def test_redis_silent_for_ten_seconds_under_load_costs_no_stream_its_end_a
             os.kill(redis, signal.SIGSTOP)
             try:
                 silence = asyncio.create_task(asyncio.sleep(SILENT_S))
-                refused = await asyncio.gather(*(client.post(CHAT, json=body(5) | FAULTY) for _ in range(5)))
+                refused = await asyncio.gather(
+                    *(client.post(CHAT, json=chat(5, stream=True) | FAULTY) for _ in range(5))
+                )
                 shown = await asyncio.gather(*streams)
                 await silence
             finally:
@@ -157,7 +159,7 @@ async def until_refused(client: httpx.AsyncClient, filler: Path) -> int:
     """Fill the disk and ask until its last page is full too; return how many were answered before."""
     fill(filler)
     answered = 0
-    while (answer := await client.post(CHAT, json=body(5))).status_code == 200:
+    while (answer := await client.post(CHAT, json=chat(5, stream=True))).status_code == 200:
         answered += 1
         assert answered < 20
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable")

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 
-CHAT = "/v1/chat/completions"
 PLACES = 2
 """What the plan `tight` has in flight for each user."""
 SILENT_S = 5.0
@@ -36,16 +36,10 @@ async def client(alone: Running) -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-def body(max_tokens: int) -> dict[str, object]:
-    """Return a request that runs for 2 ms a token."""
-    messages = [{"role": "user", "content": "Tell me about toll roads."}]
-    return {"model": "demo", "messages": messages, "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
-
-
 async def stream(client: httpx.AsyncClient, begun: asyncio.Event | None = None) -> str:
     """Read one stream to its end, telling when it has begun."""
     read = ""
-    async with client.stream("POST", CHAT, json=body(400)) as answer:
+    async with client.stream("POST", CHAT, json=chat(400, stream=True)) as answer:
         assert answer.status_code == 200
         async for text in answer.aiter_text():
             read += text
@@ -57,7 +51,7 @@ async def stream(client: httpx.AsyncClient, begun: asyncio.Event | None = None) 
 async def served_again(client: httpx.AsyncClient) -> None:
     """Wait until a request is answered 200."""
     deadline = time.monotonic() + BACK_S_MAX
-    while (status := (await client.post(CHAT, json=body(5))).status_code) != 200:
+    while (status := (await client.post(CHAT, json=chat(5, stream=True))).status_code) != 200:
         assert time.monotonic() < deadline, f"still {status} after {BACK_S_MAX} s"
         await asyncio.sleep(0.2)
 
@@ -103,7 +97,7 @@ async def test_while_redis_is_silent_a_request_is_refused_in_one_timeout(
     os.kill(redis, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        refused = await client.post(CHAT, json=body(5))
+        refused = await client.post(CHAT, json=chat(5, stream=True))
         took_s = time.monotonic() - began
     finally:
         os.kill(redis, signal.SIGCONT)
@@ -117,7 +111,7 @@ async def test_a_killed_redis_is_started_again_with_its_ledger(alone: Running, c
     await stream(client)
     await asyncio.sleep(1.2)  # the append-only file is synced each second
     os.kill(alone.redis_pid, signal.SIGKILL)
-    assert (await client.post(CHAT, json=body(5))).status_code == 503
+    assert (await client.post(CHAT, json=chat(5, stream=True))).status_code == 503
     await served_again(client)
     await alone.eventually("tollway_reservations_open", 0, within_s=BACK_S_MAX)
     assert_ledger_is_metrics(alone, 2)

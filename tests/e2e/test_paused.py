@@ -17,6 +17,7 @@ from proxy.billing.record import COUNTED
 from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.ledger import Entry
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 from tests.redis_server import redis_in
 
@@ -55,17 +56,10 @@ async def until_rows(running: Running, count: int, within_s: float) -> list[Entr
 
 async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> dict[str, Any]:
     """Read one stream to its end and return the usage that the client was told."""
-    body = {
-        "model": "demo",
-        "messages": [{"role": "user", "content": "Tell me about toll roads."}],
-        "max_tokens": 2_000,
-        "ignore_eos": True,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    body = chat(2_000, stream=True, stream_options={"include_usage": True})
     usage: dict[str, Any] = {}
     seen = 0
-    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+    async with client.stream("POST", CHAT, json=body) as answer:
         assert answer.status_code == 200
         async for line in answer.aiter_lines():
             if line.startswith("data: {"):

@@ -6,10 +6,8 @@ from contextlib import AsyncExitStack
 
 import httpx
 
+from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running
-
-CHAT = "/v1/chat/completions"
-MESSAGES = [{"role": "user", "content": "Tell me about toll roads."}]
 
 
 def http(running: Running, user: str, *, tenant: str = "acme", plan: str | None = None) -> httpx.AsyncClient:
@@ -21,7 +19,7 @@ def http(running: Running, user: str, *, tenant: str = "acme", plan: str | None 
 
 async def test_a_thousand_at_once_never_pass_the_limit(running: Running) -> None:
     """100,000 tokens a minute admit what they hold and what refills meanwhile, and the rest may come back."""
-    body = {"model": "demo", "messages": MESSAGES, "max_tokens": 900, "ignore_eos": True}
+    body = chat(900)
     began = time.time()
     async with AsyncExitStack() as stack:
         # Each client of httpx slows down with the number of its connections: twenty share the thousand.
@@ -46,7 +44,7 @@ async def test_a_thousand_at_once_never_pass_the_limit(running: Running) -> None
 
 async def test_a_refused_request_is_admitted_after_its_retry_after(running: Running) -> None:
     async with http(running, "patient", tenant="globex") as client:
-        body = {"model": "demo", "messages": MESSAGES, "max_tokens": 2}
+        body = chat(2)
         while (answer := await client.post(CHAT, json=body)).status_code == 200:
             pass
         assert answer.status_code == 429
@@ -57,7 +55,7 @@ async def test_a_refused_request_is_admitted_after_its_retry_after(running: Runn
 
 async def test_answers_say_how_the_limits_stand(running: Running) -> None:
     async with http(running, "headers", tenant="globex") as client:
-        answer = await client.post(CHAT, json={"model": "demo", "messages": MESSAGES, "max_tokens": 2})
+        answer = await client.post(CHAT, json=chat(2))
     headers = answer.headers
     assert headers["x-ratelimit-limit-requests"] == "3"
     assert headers["x-ratelimit-remaining-requests"] == "2"
@@ -71,7 +69,7 @@ async def test_answers_say_how_the_limits_stand(running: Running) -> None:
 
 async def test_a_completion_is_clamped_to_what_is_left_and_told(running: Running) -> None:
     async with http(running, "clamped", tenant="globex") as client:
-        body = {"model": "demo", "messages": MESSAGES, "max_tokens": 5_000, "ignore_eos": True}
+        body = chat(5_000)
         answer = await client.post(CHAT, json=body)
         assert answer.status_code == 200
         granted = int(answer.headers["x-tollway-max-completion"])
@@ -91,7 +89,7 @@ async def test_what_can_never_fit_is_told_at_once(running: Running) -> None:
 
 
 async def test_too_many_in_flight_are_refused_until_one_ends(running: Running) -> None:
-    slow = {"model": "demo", "messages": MESSAGES, "max_tokens": 300, "ignore_eos": True}
+    slow = chat(300)
     async with http(running, "concurrent", tenant="globex") as client:
         answers = await asyncio.gather(*(client.post(CHAT, json=slow) for _ in range(3)))
         codes = sorted(answer.status_code for answer in answers)
@@ -102,7 +100,7 @@ async def test_too_many_in_flight_are_refused_until_one_ends(running: Running) -
 
 
 async def test_a_full_pool_turns_away_with_a_wait(running: Running) -> None:
-    body = {"model": "narrow", "messages": MESSAGES, "max_tokens": 40, "ignore_eos": True}
+    body = chat(40, model="narrow")
     async with http(running, "full", tenant="initech") as client:
         answers = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(6)))
     refused = [answer for answer in answers if answer.status_code != 200]
@@ -113,7 +111,7 @@ async def test_a_full_pool_turns_away_with_a_wait(running: Running) -> None:
 
 async def test_quota_shows_use_and_price(running: Running) -> None:
     async with http(running, "shown", tenant="globex") as client:
-        await client.post(CHAT, json={"model": "demo", "messages": MESSAGES, "max_tokens": 4, "ignore_eos": True})
+        await client.post(CHAT, json=chat(4))
         quota = (await client.get("/v1/quota", params={"model": "demo"})).json()
     assert (quota["tenant"], quota["user"], quota["plan"]) == ("globex", "shown", "tight")
     by_name = {limit["name"]: limit for limit in quota["limits"]}
@@ -137,7 +135,7 @@ async def test_a_long_prompt_is_held_by_its_tokens_once_they_are_counted(running
 
 
 async def test_fifty_at_once_with_one_key_are_one_request(running: Running) -> None:
-    body = {"model": "demo", "messages": MESSAGES, "max_tokens": 2}
+    body = chat(2)
     async with http(running, "insistent") as client:
         headers = {"idempotency-key": "order-7"}
         answers = await asyncio.gather(*(client.post(CHAT, json=body, headers=headers) for _ in range(50)))

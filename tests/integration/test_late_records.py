@@ -13,7 +13,8 @@ from proxy.billing.record import ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, late_records, ledger
 from proxy.store.connection import Connection
-from proxy.store.ends import Ends, Settle
+from proxy.store.end import Settle
+from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.redis_reservations import RedisReservations

@@ -11,7 +11,8 @@ from pathlib import Path
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
 from proxy.store.connection import Connection
-from proxy.store.ends import Ends, Settle
+from proxy.store.end import Settle
+from proxy.store.ends import Ends
 from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read

@@ -14,6 +14,7 @@ import httpx
 
 from engine.launch import healthy
 from proxy.billing.record import ExchangeRecord
+from tests import asks
 from tests.e2e.gateway import Running
 from tests.processes import command_line, descendants
 
@@ -144,10 +145,9 @@ async def record_of(running: Running, user: str) -> ExchangeRecord:
     return record
 
 
-def chat(**more: Any) -> dict[str, Any]:
-    """Return a chat that goes on for as long as it may."""
-    messages = [{"role": "user", "content": "Tell me about toll roads."}]
-    return {"model": "demo", "messages": messages, "max_tokens": 1900, "ignore_eos": True, "temperature": 0} | more
+def chat(max_tokens: int = 1900, **fields: Any) -> dict[str, Any]:
+    """Return a chat that goes on for as long as it may, and always the same way."""
+    return asks.chat(max_tokens, **({"temperature": 0} | fields))
 
 
 def long_stream() -> dict[str, Any]:

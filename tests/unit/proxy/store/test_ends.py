@@ -11,7 +11,8 @@ from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import JournalUnavailable
 from proxy.store import ends as module
-from proxy.store.ends import Ends, Release, Settle
+from proxy.store.end import Release, Settle
+from proxy.store.ends import Ends
 from tests.records import RECORD
 from tests.unit.proxy.gateway import until
 from tests.unit.proxy.memory_journal import MemoryJournal
