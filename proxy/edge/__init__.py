@@ -8,8 +8,8 @@ Decision: the gateway guards uvicorn's httptools protocol by a subclass of it.
 Because its parser (llhttp) refuses most hostile framing already and is as fast as any server measured, and what it
 lacks can be said in its own callbacks: a bound on the head, deadlines, one way to read a request that others could read
 in two, and an answer in the API's words.
-Instead of a proxy in front, which would be needed to be safe at all, and which cannot tell a client's hang-up apart
-from its own; or a server of our own, which would have to be trusted with every byte.
+Instead of a proxy in front, without which nobody would be safe then, and behind which a client's hang-up cannot be told
+from the proxy's own; or a server of our own, which would have to be trusted with every byte.
 `tests/integration/test_guard.py` holds the subclass against the pinned version: every name of uvicorn's that it relies
 on, and every shape over a real socket.
 """

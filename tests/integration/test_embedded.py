@@ -25,7 +25,7 @@ from proxy.store.embedded import (
     address,
     candidates,
 )
-from proxy.store.local_socket import ForeignShortcut, listens
+from proxy.store.local_socket import ForeignShortcut
 from proxy.store.lock import DataDirInUse
 
 OWNER = """
@@ -285,13 +285,3 @@ async def test_killed_it_is_started_again_at_the_same_address_with_its_data(
             assert connection.get("toll") == "paid"
     with pytest.raises(EmbeddedRedisNotRunning):
         address(data_dir)
-
-
-async def test_left_in_the_pause_before_its_next_start_it_stays_down(data_dir: Path) -> None:
-    async with EmbeddedRedis(data_dir) as redis:
-        os.kill(process_of(redis.address), signal.SIGKILL)
-        async with asyncio.timeout(5):
-            while listens(data_dir / "redis.sock"):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-    await asyncio.sleep(1.5)
-    assert not listens(data_dir / "redis.sock")

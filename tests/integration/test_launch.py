@@ -131,16 +131,6 @@ async def test_one_that_dies_is_reported_and_comes_back_at_its_address(tmp_path:
         assert await healthy(port_of(one))
 
 
-async def test_leaving_while_one_waits_to_start_again_starts_nothing(tmp_path: Path) -> None:
-    reports = Reports()
-    async with launch([spec("one")], logs=tmp_path, report=reports) as (one,):
-        os.kill(pid(one), signal.SIGKILL)
-        await reports.until("one", "starts again", times=1)
-    await asyncio.sleep(1.5)
-    with pytest.raises(ConnectionRefusedError):
-        await healthy(port_of(one))
-
-
 async def test_a_cancelled_launch_leaves_nothing_running(tmp_path: Path) -> None:
     pids: list[int] = []
     up = asyncio.Event()

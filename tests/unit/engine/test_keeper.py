@@ -64,6 +64,15 @@ async def test_one_that_was_up_for_long_begins_anew_with_the_shortest_pause(monk
     assert lives.told == ["a; it starts again in 0.001 s", "b; it starts again in 0.001 s"]
 
 
+async def test_left_in_the_pause_it_starts_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_S_MIN", 3_600)
+    died, lives = asyncio.Event(), Lives("a")
+    async with asyncio.timeout(20), kept([Keeper(lives, lambda became: died.set())]):
+        await died.wait()
+    assert not lives.last.is_set()
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
 @pytest.mark.parametrize("fault", [ChildFailed("no"), OSError("no")])
 async def test_a_first_start_that_fails_ends_the_others_too(fault: Exception) -> None:
     good, bad = Lives(), Lives(fault)
