@@ -115,11 +115,6 @@ WASTE_TOKENS = Definition(
     "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as much as was reserved.",
     ("model", "reason"),
 )
-LEDGER_EMPTIED = Definition(
-    "tollway_ledger_emptied",
-    Kind.GAUGE,
-    "1 while Redis answers without the data that this gateway remembers: nothing is admitted.",
-)
 CORRECTIONS = Definition(
     "tollway_corrections_total",
     Kind.COUNTER,
@@ -147,6 +142,11 @@ SETTLE_FAILURES = Definition(
     "tollway_settle_failures_total",
     Kind.COUNTER,
     "Settlements and releases that Redis did not take.",
+)
+LEDGER_EMPTIED = Definition(
+    "tollway_ledger_emptied",
+    Kind.GAUGE,
+    "1 while Redis answers without the data that this gateway remembers: nothing is admitted.",
 )
 LEDGER_LAG = Definition(
     "tollway_ledger_lag_records",
@@ -222,12 +222,12 @@ CATALOGUE = (
     INFLIGHT,
     ROUTES,
     WASTE_TOKENS,
-    LEDGER_EMPTIED,
     CORRECTIONS,
     CREDITED_TOKENS,
     CREDITED_MICROS,
     RESERVATIONS_OPEN,
     SETTLE_FAILURES,
+    LEDGER_EMPTIED,
     LEDGER_LAG,
     JOURNAL_BYTES,
     JOURNAL_SECONDS,

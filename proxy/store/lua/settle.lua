@@ -6,9 +6,10 @@
 --       it, 6 "keep" lets the quota keep the whole reservation, 7 "charge" or "leave" a request without a reservation,
 --       8 how many arguments of limits follow, then five for each limit (lib/limits.lua; the fixed cost is what was
 --       used), then the record's names and values
--- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-" where it was
---       released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same incarnation
---       sent it before; corrected likewise of the CORRECTION, with its five differences in the order of COUNTED.
+-- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-"
+--       where it was released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same
+--       incarnation sent it before; corrected likewise of the CORRECTION, with its five differences in the order of
+--       COUNTED.
 
 local COUNTED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'charge_micros', 'wasted_tokens'}
 
