@@ -1,9 +1,9 @@
 """
 The question: which replica takes this request?
 
-Today's rule: of the healthy replicas with room for all of its sequences, the one with the least tokens in flight; ties
-go to the fewest sequences, then to the earlier in the config. Prefix affinity and batch-aware scores replace the score,
-not the shape: snapshots in, one name or a rejection out.
+The rule: of the healthy replicas with room for all of its sequences, the one with the least tokens in flight; ties go
+to the fewest sequences, then to the earlier in the config. The shape stays whatever the score: snapshots in, one name or
+a rejection out.
 """
 
 from collections.abc import Collection, Sequence

@@ -17,11 +17,11 @@ class Authenticate:
         self._verifier = verifier
 
     async def __call__(self, downstream: Downstream) -> Principal:
-        """Return who is asking; raise `InvalidToken`."""
+        """Return who is asking; raise as `Verifier.verify` does."""
         return await self.bearer(downstream.headers("authorization"), downstream.address)
 
     async def bearer(self, values: Sequence[str], address: str) -> Principal:
-        """Return whom the `Authorization` headers from an address speak for; raise as `Verifier.verify` does."""
+        """Return whom the `Authorization` headers from an address speak for; raise likewise."""
         if not values:
             raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
         if len(values) > 1:
