@@ -2,8 +2,8 @@
 The question: which replica takes this request?
 
 The rule: of the healthy replicas with room for all of its sequences, the one with the least tokens in flight; ties go
-to the fewest sequences, then to the earlier in the config. The shape stays whatever the score: snapshots in, one name or
-a rejection out.
+to the fewest sequences, then to the earlier in the config. Whatever the score, the shape stays: snapshots in, one name
+or a rejection out.
 """
 
 from collections.abc import Collection, Sequence
