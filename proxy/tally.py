@@ -79,7 +79,7 @@ class Tally:
     """Whether a replica may have worked for it: then it is settled, never released."""
     usage: Usage = field(default_factory=Usage)
     known: bool = False
-    """Whether a replica has told what the present attempt used."""
+    """Whether a replica has proven that the present attempt used anything."""
     wasted_tokens: int = 0
     """What replicas spent, or may have spent unobserved, and nobody is billed for."""
     source: Source = Source.CUT
@@ -114,11 +114,16 @@ class Tally:
         ):
             raise UpstreamBroken("the engine says that it used more than it was given")
         self.usage = usage
-        self.known = True
+        self.known = usage != Usage()
 
     @property
     def unobserved(self) -> bool:
-        """Whether the client hung up on a replica before anyone knew what it used."""
+        """
+        Whether the client hung up on a replica before anything was proven to be used.
+
+        A replica that is aborted before the first token proves nothing either: what it had computed of the prompt it
+        does not tell, and a prefill must not be free for those who hang up.
+        """
         return self.reached and self.outcome == CLIENT_CLOSED and not self.known
 
     @property

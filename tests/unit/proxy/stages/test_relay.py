@@ -146,14 +146,15 @@ async def test_an_answer_in_one_piece_too(tmp_path: Path) -> None:
     [(STREAM_BODY, "425-by-id-held-stream"), (CHAT_BODY, "426-by-id-held")],
     ids=["stream", "json"],
 )
-async def test_what_waited_for_its_turn_in_the_engine_costs_nothing(
+async def test_what_is_aborted_before_its_first_token_is_billed_nothing_and_keeps_its_quota(
     tmp_path: Path, body: dict[str, object], recorded: str
 ) -> None:
     gw = gateway(tmp_path, config=ABORTS, a=[])
     gw.upstream.answers["a"] = [told_on_abort(gw, *transcript(recorded).chunks)]
     record = await hung_up_on(gw, body)
-    assert (record.prompt_tokens, record.completion_tokens, record.wasted_tokens) == (0, 0, 0)
-    assert (gw.store.unobserved, gw.used()["tokens"]) == ([False], 0)
+    assert (record.prompt_tokens, record.completion_tokens, record.charge_micros) == (0, 0, 0)
+    assert gw.store.unobserved == [True]
+    assert gw.used()["tokens"] == record.wasted_tokens > 0
 
 
 async def test_an_abort_has_a_quarter_of_a_second_and_is_sent_twice(tmp_path: Path) -> None:
