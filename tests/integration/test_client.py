@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from engine import client
-from engine.client import HttpxUpstream
+from engine.client import KEEPALIVE_S, HttpxUpstream
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.transport import Transport
+from tests.stock_transport import StockTransport
 
 DEADLINE_S = 10.0
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -76,9 +77,15 @@ async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
         server.close()
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[HttpxUpstream]:
-    async with HttpxUpstream(connect_s_max=2.0) as opened:
+def upstream_over(kind: str, keepalive_s: float = KEEPALIVE_S) -> HttpxUpstream:
+    """Return an upstream over our transport, or over httpx's own: both are held to the same."""
+    ours = Transport(keepalive_s=keepalive_s, connections_max=100)
+    return HttpxUpstream(2.0, ours if kind == "ours" else StockTransport(keepalive_s))
+
+
+@pytest.fixture(params=["ours", "stock"])
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[HttpxUpstream]:
+    async with upstream_over(request.param) as opened:
         yield opened
 
 
@@ -247,19 +254,20 @@ async def answers_forever(peer: Peer) -> None:
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
 
-async def test_a_connection_that_was_read_to_its_end_is_used_again() -> None:
+@pytest.mark.parametrize("kind", ["ours", "stock"])
+async def test_a_connection_that_was_read_to_its_end_is_used_again(kind: str) -> None:
     async with served(answers_forever) as met:
-        async with HttpxUpstream(connect_s_max=2.0) as upstream:
+        async with upstream_over(kind) as upstream:
             for _ in range(3):
                 assert (await whole(upstream, met.url))[1] == b"ok"
         assert len(met.peers) == 1
 
 
-async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert client.KEEPALIVE_S < 5.0
-    monkeypatch.setattr(client, "KEEPALIVE_S", 0.0)
+@pytest.mark.parametrize("kind", ["ours", "stock"])
+async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(kind: str) -> None:
+    assert KEEPALIVE_S < 5.0
     async with served(answers_forever) as met:
-        async with HttpxUpstream(connect_s_max=2.0) as upstream:
+        async with upstream_over(kind, keepalive_s=0.0) as upstream:
             for _ in range(2):
                 await whole(upstream, met.url)
         assert len(met.peers) == 2
@@ -348,22 +356,27 @@ EXPECTED: dict[type[httpx.TransportError], type[UpstreamFault]] = {
 """Every other one is a broken upstream."""
 
 
+class Failing(httpx.AsyncBaseTransport):
+    """Raises what it is told to, instead of an answer or in its body."""
+
+    def __init__(self, kind: type[httpx.TransportError], where: str) -> None:
+        self._kind = kind
+        self._where = where
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._where == "head":
+            raise self._kind("secret")
+        return httpx.Response(200, content=self._body())
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        raise self._kind("secret")
+
+
 @pytest.mark.parametrize("kind", list(subclasses(httpx.TransportError)), ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("where", ["head", "body"])
-async def test_every_error_of_the_transport_is_one_of_ours(
-    kind: type[httpx.TransportError], where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield b"data: 1\n\n"
-        raise kind("secret")
-
-    async def fail(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if where == "head":
-            raise kind("secret")
-        return httpx.Response(200, content=body())
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
-    async with HttpxUpstream(connect_s_max=1.0) as upstream:
+async def test_every_error_of_the_transport_is_one_of_ours(kind: type[httpx.TransportError], where: str) -> None:
+    async with HttpxUpstream(1.0, Failing(kind, where)) as upstream:
         with pytest.raises(UpstreamFault) as caught:
             await whole(upstream, "http://replica")
     assert type(caught.value) is EXPECTED.get(kind, UpstreamBroken)

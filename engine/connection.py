@@ -1,0 +1,163 @@
+"""
+One HTTP/1.1 connection to a replica: a request goes out; the head of its answer and the parts of its body come in.
+
+Rules:
+- One request at a time. After a whole answer the next may follow, if neither side said otherwise.
+- What nobody has read yet is bounded: beyond `_UNREAD_BYTES_MAX` the socket is not read, and the replica has to wait.
+- An answer without a length ends with the connection; any other that ends there is broken.
+- Bytes that nobody asked for close the connection.
+
+Must not know pools, deadlines, or whose request it is.
+"""
+
+import asyncio
+from typing import cast
+
+import httptools
+import httpx
+
+_HEAD_BYTES_MAX = 64 * 1024
+_UNREAD_BYTES_MAX = 256 * 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one socket; `httptools.HttpResponseParser` calls its `on_...` methods."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._fault: httpx.TransportError | None = None
+        self._parts: list[bytes] = []
+        self._unread = 0
+        self._head_bytes = 0
+        self._paused = False
+        self._has_head = False
+        self._ends_with_connection = False
+        self._keeps = False
+        self.status = 0
+        self.headers: Headers = []
+        self.asked = False
+        """Whether a request was written whose answer has not been read to its end."""
+        self.heard = False
+        """Whether anything has come since that request was written."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be written."""
+        return not self.asked and self._fault is None
+
+    # What the pool and the response do
+
+    def write(self, request: bytes) -> None:
+        """Send a request; its answer is the next one."""
+        assert self._transport is not None
+        self.asked = True
+        self.heard = self._has_head = self._keeps = self._ends_with_connection = False
+        self.status, self.headers, self._head_bytes = 0, [], 0
+        self._transport.write(request)
+
+    async def head(self) -> None:
+        """Wait until `status` and `headers` are known; raise `httpx.TransportError`."""
+        while not self._has_head:
+            await self._more()
+
+    async def body(self) -> bytes:
+        """Return what has come of the body since the last call, at least a byte; nothing at its end."""
+        while not self._parts:
+            if not self.asked:
+                return b""
+            await self._more()
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._unread = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def close(self) -> None:
+        """End the connection now, whatever is under way."""
+        self._fail(httpx.ReadError("the connection was closed"))
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _more(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, fault: httpx.TransportError) -> None:
+        self._fault = self._fault or fault
+        self._wake()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.asked:
+            self.close()
+            return
+        self.heard = True
+        if not self._has_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(httpx.RemoteProtocolError(f"no HTTP: {type(error).__name__}"))
+            self.close()
+            return
+        if not self._has_head and self._head_bytes > _HEAD_BYTES_MAX:
+            self._fail(httpx.RemoteProtocolError("the head of the answer does not end"))
+            self.close()
+        elif self._unread > _UNREAD_BYTES_MAX and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.asked and self._ends_with_connection and exc is None and self._fault is None:
+            self.asked = False
+        ended = "the connection ended" if self.heard else "the connection ended without an answer"
+        self._fail(httpx.ReadError(ended) if exc else httpx.RemoteProtocolError(ended))
+
+    # httptools.HttpResponseParser
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers = []
+            return
+        self.status, self._has_head = status, True
+        names = {name.lower() for name, _ in self.headers}
+        self._ends_with_connection = (
+            status not in (204, 304) and b"content-length" not in names and b"transfer-encoding" not in names
+        )
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        self._unread += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._keeps = self._parser.should_keep_alive()
+            self.asked = False
+            if not self._keeps:
+                self._fault = self._fault or httpx.RemoteProtocolError("the connection is not kept")
