@@ -22,7 +22,7 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 	$(if $(ADMIN_PORT),TOLLWAY__ADMIN__PORT='$(ADMIN_PORT)') \
 	$(if $(filter-out sim,$(ENGINE)),TOLLWAY__MODELS__0__LAUNCH__ENGINE='$(ENGINE)')
 
-.PHONY: help run test test-vllm lint types imports check docs lock clean
+.PHONY: help run test test-vllm bench lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ test-vllm: $(READY)  ## Run the tests that need real vLLM (its CPU build, instal
 	@deploy/vllm/install.sh .venv-vllm
 	@$(BIN)/python -m pytest tests/vllm -rP --show-capture=stdout $(ARGS)
 
+bench: $(READY)  ## Measure beside routers that only route (tests/bench/README.md). ARGS="--profile" tells where time goes.
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
 lint: $(READY)  ## Check layout and style.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,5 +76,6 @@ lock:  ## Pin every dependency anew (needs uv).
 		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o deploy/requirements/dev.txt
 
 clean:  ## Remove what was installed and built; data/ stays.
-	rm -rf .venv .venv-vllm dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-bench tests/bench/tools/build bench-results/run-* dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
