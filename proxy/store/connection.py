@@ -23,10 +23,11 @@ from typing import Any, Self, cast
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from proxy.errors import LedgerUnavailable
 from proxy.store.scripts import Script
+from proxy.store.wire import Lost, Refused, Silent, Wire
 
 DEADLINE_S = 1.0
 CONNECTIONS_MAX = 64
@@ -69,6 +70,7 @@ class Connection:
             decode_responses=True,
         )
         self._redis: Any = Redis.from_pool(pool)
+        self._wire = Wire(url, deadline_s=deadline_s)
 
     async def __aenter__(self) -> Self:
         """Return itself; sockets open with the first call."""
@@ -78,6 +80,7 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every socket."""
+        await self._wire.__aexit__(kind, error, trace)
         await self._redis.aclose()
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Value]) -> str:
@@ -86,11 +89,18 @@ class Connection:
 
         Raises: LedgerUnavailable.
         """
-        async with self._bounded(script.name):
+        began = perf_counter()
+        try:
             try:
-                answer = await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                answer = await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *args)
+                answer = await self._wire.ask("EVALSHA", script.sha, len(keys), *keys, *args)
+            except Refused as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                answer = await self._wire.ask("EVAL", script.text, len(keys), *keys, *args)
+        except (Silent, Lost, Refused) as error:
+            raise LedgerUnavailable from error
+        finally:
+            self._observe(script.name, perf_counter() - began)
         return cast("str", answer)
 
     async def call(self, command: str, *args: Value) -> Any:
