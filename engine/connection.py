@@ -37,7 +37,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._has_head = False
         self._ends_with_connection = False
-        self._keeps = False
         self.status = 0
         self.headers: Headers = []
         self.asked = False
@@ -56,7 +55,7 @@ class Connection(asyncio.Protocol):
         """Send a request; its answer is the next one."""
         assert self._transport is not None
         self.asked = True
-        self.heard = self._has_head = self._keeps = self._ends_with_connection = False
+        self.heard = self._has_head = self._ends_with_connection = False
         self.status, self.headers, self._head_bytes = 0, [], 0
         self._transport.write(request)
 
@@ -136,12 +135,18 @@ class Connection(asyncio.Protocol):
 
     # httptools.HttpResponseParser
 
+    def on_message_begin(self) -> None:
+        if not self.asked:
+            self._fault = self._fault or httpx.RemoteProtocolError("more came than an answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head:
+        if self.asked and not self._has_head:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if not self.asked:
+            return
         if status < 200:
             self.headers = []
             return
@@ -152,12 +157,12 @@ class Connection(asyncio.Protocol):
         )
 
     def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
-        self._unread += len(body)
+        if self.asked:
+            self._parts.append(body)
+            self._unread += len(body)
 
     def on_message_complete(self) -> None:
-        if self._has_head:
-            self._keeps = self._parser.should_keep_alive()
+        if self.asked and self._has_head:
             self.asked = False
-            if not self._keeps:
+            if not self._parser.should_keep_alive():
                 self._fault = self._fault or httpx.RemoteProtocolError("the connection is not kept")

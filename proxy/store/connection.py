@@ -1,14 +1,15 @@
 """
-The connection to Redis: a bounded pool, a deadline on every call, one fault.
+The connection to Redis: scripts over one shared socket, other commands over a bounded pool, a deadline on every call,
+one fault.
 
 Rules:
-- Every call is answered within `deadline_s`, after at most `WAIT_S_MAX` for its turn on a socket: a burst waits in
-  line, and only a Redis that does not answer is unavailable.
-- Whatever redis-py raises becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
+- A script, which is what requests wait for, shares its round trip with the others of its moment (`wire.py`). Commands,
+  which are what the background asks, go through redis-py, and wait at most `WAIT_S_MAX` for one of its sockets.
+- Whatever goes wrong becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
 - A cancelled call raises CancelledError. redis-py may answer all the same and keep the cancellation to itself (seen
-  with 8.1), so it is looked for after each call.
-- A call may be sent again once when a pooled connection turns out to be dead, so every command sent through here is
-  one that changes nothing the second time.
+  with 8.1), so it is looked for after each of its calls.
+- A call may be sent again once when its socket turns out to be dead, so every one sent through here changes nothing the
+  second time.
 
 Must not know what is stored.
 """
@@ -46,7 +47,7 @@ class Connection:
     """
     Calls to one Redis: `async with Connection("unix:///run/redis.sock") as connection`.
 
-    Units: `deadline_s` in seconds for one call; `connections_max` sockets, over which calls wait for one another.
+    Units: `deadline_s` in seconds for one call; `connections_max` sockets for commands, beside the one for scripts.
     """
 
     def __init__(

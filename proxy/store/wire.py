@@ -3,8 +3,8 @@ Calls to Redis that share their round trips: all that are made in one turn of th
 one socket, and their answers come back in order.
 
 Rules:
-- A call is answered within `deadline_s` or fails. One that Redis is silent to for so long ends the socket, with all that
-  wait on it: behind it nothing can be answered.
+- A call is answered within `deadline_s` or fails. One that Redis is silent to for so long ends the socket, with all
+  that wait on it: behind it nothing can be answered.
 - A call whose socket ended is sent once more on a new one, within its own deadline: every command sent through here
   changes nothing the second time.
 - At most `WAITING_MAX` calls wait; one more fails at once.
@@ -46,10 +46,11 @@ class Wire:
     """One Redis: `async with Wire(url, deadline_s=1.0) as wire`. The socket opens with the first call."""
 
     def __init__(self, url: str, *, deadline_s: float) -> None:
-        self._target: dict[str, Any] = dict(parse_url(url))
+        self._target: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
         self._deadline_s = deadline_s
         self._line: _Line | None = None
         self._connecting: asyncio.Task[_Line] | None = None
+        self._left = False
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -59,6 +60,7 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the socket; what still waits fails."""
+        self._left = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
@@ -79,6 +81,8 @@ class Wire:
 
     async def _connected(self) -> "_Line":
         """Open the socket once for all who wait for it."""
+        if self._left:
+            raise Lost("nobody calls any more")
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._has_connected)
@@ -151,7 +155,7 @@ class _Line(asyncio.Protocol):
             raise Silent(f"{WAITING_MAX} calls wait already")
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(hiredis.pack_command(command))
+        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means one word
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((due, answer))
         if self._timer is None:

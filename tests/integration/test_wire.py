@@ -1,0 +1,241 @@
+"""The shared socket to a real Redis: order, deadlines, ends, and what it costs others when one call goes wrong."""
+
+import asyncio
+import datetime
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis import Redis
+from redis.exceptions import RedisError
+
+from proxy.store import wire
+from proxy.store.wire import Lost, Refused, Silent, Wire
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+async def line(redis_url: str) -> AsyncIterator[Wire]:
+    async with Wire(redis_url, deadline_s=DEADLINE_S) as opened:
+        yield opened
+
+
+async def test_each_caller_gets_its_own_answer(line: Wire) -> None:
+    answers = await asyncio.gather(*(line.ask("ECHO", f"{number} é\r\n$3") for number in range(5_000)))
+    assert answers == [f"{number} é\r\n$3" for number in range(5_000)]
+
+
+async def test_calls_of_one_moment_share_one_socket(redis_url: str, line: Wire) -> None:
+    await asyncio.gather(*(line.ask("INCR", "n") for _ in range(100)))
+    with Redis.from_url(redis_url) as client:
+        others = [each for each in client.client_list() if each["id"] != str(client.client_id())]
+    assert len(others) == 1
+
+
+async def test_answers_of_every_kind(line: Wire) -> None:
+    await line.ask("SET", "number", 7)
+    assert await line.ask("GET", "number") == "7"
+    assert await line.ask("GET", "none") is None
+    assert await line.ask("STRLEN", "number") == 1
+    assert await line.ask("MGET", "number", "none") == ["7", None]
+    assert await line.ask("SET", "long", "x" * 3_000_000) == "OK"
+    assert len(await line.ask("GET", "long")) == 3_000_000
+
+
+async def test_what_redis_refuses_is_that_calls_alone(line: Wire) -> None:
+    calls = (line.ask("ECHO", "a"), line.ask("NO-SUCH"), line.ask("ECHO", "b"))
+    answers = list(await asyncio.gather(*calls, return_exceptions=True))
+    assert answers[::2] == ["a", "b"]
+    assert isinstance(answers[1], Refused)
+
+
+async def test_a_cancelled_call_shifts_nobodys_answer(line: Wire) -> None:
+    await line.ask("PING")
+    tasks = [asyncio.create_task(line.ask("ECHO", str(number))) for number in range(100)]
+    await asyncio.sleep(0)
+    for task in tasks[::3]:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert [task.result() for task in tasks if not task.cancelled()] == [str(n) for n in range(100) if n % 3]
+
+
+@contextmanager
+def paused(redis_url: str, ms: int) -> Iterator[None]:
+    """Let Redis answer nobody for a while."""
+    with Redis.from_url(redis_url) as client:
+        client.execute_command("CLIENT", "PAUSE", ms, "ALL")
+        try:
+            yield
+        finally:
+            client.execute_command("CLIENT", "UNPAUSE")
+
+
+async def test_a_silent_redis_is_given_up_at_the_deadline_and_found_again(redis_url: str) -> None:
+    async with Wire(redis_url, deadline_s=0.2) as line:
+        await line.ask("PING")
+        with paused(redis_url, 1_500):
+            faults = await asyncio.gather(*(line.ask("INCR", "n") for _ in range(9)), return_exceptions=True)
+            assert all(isinstance(fault, Silent) for fault in faults)
+            await asyncio.sleep(0)
+            with pytest.raises((Silent, Lost)):
+                await line.ask("INCR", "n")
+        async with asyncio.timeout(DEADLINE_S):
+            await until(lambda: _answered(line))
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    while not await holds():  # noqa: ASYNC110 (what is waited for happens in another process)
+        await asyncio.sleep(0.01)
+
+
+async def _answered(line: Wire) -> bool:
+    try:
+        return bool(await line.ask("PING") == "PONG")
+    except (Silent, Lost):
+        return False
+
+
+async def test_a_call_whose_socket_ended_is_sent_once_more(redis_url: str, line: Wire) -> None:
+    number = await line.ask("CLIENT", "ID")
+    with Redis.from_url(redis_url) as client:
+
+        async def waits() -> bool:
+            return any(each["cmd"] == "blpop" and each["id"] not in killed for each in client.client_list())
+
+        killed: set[str] = set()
+        waiting = asyncio.create_task(line.ask("BLPOP", "later", 0))
+        await until(waits)
+        killed.add(str(number))
+        client.execute_command("CLIENT", "KILL", "ID", number)
+        await until(waits)
+        client.rpush("later", "here")
+    assert await waiting == ["later", "here"]
+
+
+async def test_nobody_listening_is_told_to_all_who_wait(tmp_path: Path) -> None:
+    async with Wire(f"unix://{tmp_path}/none.sock", deadline_s=DEADLINE_S) as line:
+        for fault in await asyncio.gather(*(line.ask("PING") for _ in range(5)), return_exceptions=True):
+            assert isinstance(fault, Lost)
+
+
+async def test_who_does_not_speak_redis_is_left(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        while await reader.read(100):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        met.release()
+
+    met = asyncio.Semaphore(0)
+    async with (
+        await asyncio.start_unix_server(talk, tmp_path / "http.sock"),
+        Wire(f"unix://{tmp_path}/http.sock", deadline_s=DEADLINE_S) as line,
+    ):
+        with pytest.raises(Lost):
+            await line.ask("PING")
+        for _ in range(2):
+            await met.acquire()
+
+
+async def test_only_so_many_calls_wait(line: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    await line.ask("PING")
+    monkeypatch.setattr(wire, "WAITING_MAX", 10)
+    results = await asyncio.gather(*(line.ask("PING") for _ in range(12)), return_exceptions=True)
+    assert results[:10] == ["PONG"] * 10
+    assert all(isinstance(fault, Silent) for fault in results[10:])
+
+
+async def test_leaving_ends_what_still_waits(redis_url: str) -> None:
+    async with Wire(redis_url, deadline_s=DEADLINE_S) as line:
+        await line.ask("PING")
+        waiting = asyncio.create_task(line.ask("BLPOP", "never", 0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(Lost):
+        await waiting
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[None]:
+    """Run a redis-server of our own for the block."""
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.skip("needs a redis-server on the PATH")
+    socket = folder / "s"
+    process = subprocess.Popen(
+        [server, "--save", "", "--unixsocket", socket, *options], cwd=folder, stdout=subprocess.DEVNULL
+    )
+    try:
+        while process.poll() is None:
+            try:
+                with Redis(unix_socket_path=str(socket)) as client:
+                    client.ping()
+            except RedisError as error:
+                if "AUTH" in str(error) or "NOAUTH" in str(error):
+                    break
+            else:
+                break
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_a_password_a_name_and_a_database_are_told(tmp_path: Path) -> None:
+    with served(tmp_path, "--port", "0", "--requirepass", "s3cret"):
+        address = f"{tmp_path}/s"
+        async with Wire(f"unix://:s3cret@{address}?db=3", deadline_s=DEADLINE_S) as line:
+            assert "db=3" in await line.ask("CLIENT", "INFO")
+        async with Wire(f"unix://default:s3cret@{address}", deadline_s=DEADLINE_S) as line:
+            assert await line.ask("PING") == "PONG"
+        async with Wire(f"unix://:wrong@{address}", deadline_s=DEADLINE_S) as line:
+            with pytest.raises(Refused):
+                await line.ask("PING")
+
+
+async def test_tls_is_spoken_and_the_server_must_be_who_it_says(tmp_path: Path, unused_tcp_port: int) -> None:
+    certificate, key = _certificate(tmp_path)
+    tls = ("--tls-port", str(unused_tcp_port), "--port", "0", "--tls-auth-clients", "no")
+    with served(
+        tmp_path, *tls, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate
+    ):
+        url = f"rediss://localhost:{unused_tcp_port}"
+        async with Wire(f"{url}?ssl_ca_certs={certificate}", deadline_s=DEADLINE_S) as line:
+            assert await line.ask("ECHO", "hidden") == "hidden"
+        async with Wire(url, deadline_s=DEADLINE_S) as line:
+            with pytest.raises(Lost) as caught:
+                await line.ask("PING")
+        assert isinstance(caught.value.__cause__, ssl.SSLError)
+
+
+def _certificate(folder: Path) -> tuple[str, str]:
+    """Write a certificate for `localhost` that vouches for itself; return its path and its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")

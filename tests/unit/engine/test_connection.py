@@ -1,0 +1,170 @@
+"""A connection is fed bytes as a socket would, cut anywhere."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, cast
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import connection
+from engine.connection import Connection
+
+PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nx-late: 1\r\n\r\n"
+
+
+class Socket:
+    """What asyncio would give the protocol: remembers what is done with it."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.reading = True
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def asked() -> tuple[Connection, Socket]:
+    """Return a connection on which a request was written."""
+    opened, socket = Connection(), Socket()
+    opened.connection_made(cast("Any", socket))
+    opened.write(b"GET / HTTP/1.1\r\n\r\n")
+    return opened, socket
+
+
+async def whole(opened: Connection) -> tuple[int, bytes]:
+    await opened.head()
+    body = b""
+    while part := await opened.body():
+        body += part
+    return opened.status, body
+
+
+@pytest.mark.parametrize(("answer", "body"), [(PLAIN, b"hello"), (CHUNKED, b"hello world")])
+async def test_an_answer_is_the_same_wherever_it_is_cut(answer: bytes, body: bytes) -> None:
+    for size in range(1, len(answer) + 1):
+        opened, socket = asked()
+        for at in range(0, len(answer), size):
+            opened.data_received(answer[at : at + size])
+        assert await whole(opened) == (200, body)
+        assert opened.usable
+        assert socket.written == b"GET / HTTP/1.1\r\n\r\n"
+        assert (b"x-late", b"1") not in opened.headers, "a trailer is no header"
+
+
+async def test_one_answer_after_the_other_comes_over_the_same_connection() -> None:
+    opened, _ = asked()
+    for answer, body in [(PLAIN, b"hello"), (CHUNKED, b"hello world"), (PLAIN, b"hello")]:
+        opened.data_received(answer)
+        assert await whole(opened) == (200, body)
+        assert opened.usable
+        opened.write(b"GET / HTTP/1.1\r\n\r\n")
+
+
+async def test_a_preliminary_answer_is_passed_over() -> None:
+    opened, _ = asked()
+    opened.data_received(b"HTTP/1.1 100 Continue\r\nx-a: 1\r\n\r\n")
+    assert not opened.headers
+    opened.data_received(PLAIN)
+    assert await whole(opened) == (200, b"hello")
+
+
+async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    opened, _ = asked()
+    opened.data_received(b"HTTP/1.1 200 OK\r\n\r\nhel")
+    opened.data_received(b"lo")
+    opened.connection_lost(None)
+    assert await whole(opened) == (200, b"hello")
+    assert not opened.usable
+
+
+@pytest.mark.parametrize("cut", range(len(CHUNKED)))
+async def test_an_answer_that_breaks_off_is_a_fault(cut: int) -> None:
+    opened, _ = asked()
+    if cut:
+        opened.data_received(CHUNKED[:cut])
+    opened.connection_lost(None)
+    with pytest.raises(httpx.TransportError):
+        await whole(opened)
+    assert opened.heard is (cut > 0)
+    assert not opened.usable
+
+
+async def test_one_that_the_replica_closes_is_not_kept() -> None:
+    opened, _ = asked()
+    opened.data_received(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
+    assert await whole(opened) == (200, b"hello")
+    assert not opened.usable
+
+
+async def test_bytes_that_nobody_asked_for_close_it() -> None:
+    opened, socket = asked()
+    opened.data_received(PLAIN)
+    await whole(opened)
+    opened.data_received(b"HTTP/1.1 200 OK\r\n")
+    assert socket.aborted
+    assert not opened.usable
+
+
+async def test_more_than_an_answer_changes_nothing_of_it_and_ends_the_connection() -> None:
+    opened, _ = asked()
+    opened.data_received(PLAIN + b"HTTP/1.1 500 No\r\nx-b: 1\r\ncontent-length: 2\r\n\r\nno")
+    assert await whole(opened) == (200, b"hello")
+    assert len(opened.headers) == 2
+    assert not opened.usable
+
+
+async def test_a_head_that_never_ends_is_given_up() -> None:
+    opened, socket = asked()
+    opened.data_received(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(connection._HEAD_BYTES_MAX // 1000 + 1):
+        opened.data_received(b"x-a: " + b"a" * 993 + b"\r\n")
+    assert socket.aborted
+    with pytest.raises(httpx.RemoteProtocolError):
+        await opened.head()
+
+
+async def test_what_nobody_reads_stops_the_replica() -> None:
+    opened, socket = asked()
+    size = connection._UNREAD_BYTES_MAX + 1
+    opened.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * size) + b"a" * size)
+    assert not socket.reading
+    assert len(await opened.body()) == size
+    assert socket.reading
+
+
+async def test_closing_wakes_whoever_waits() -> None:
+    opened, socket = asked()
+    waiting = asyncio.create_task(whole(opened))
+    await asyncio.sleep(0)
+    opened.close()
+    with pytest.raises(httpx.ReadError):
+        await waiting
+    assert socket.aborted
+
+
+@settings(max_examples=200)
+@given(st.lists(st.binary(max_size=200), max_size=8))
+def test_no_bytes_raise_anything_but_a_fault(reads: list[bytes]) -> None:
+    async def feed() -> None:
+        opened, _ = asked()
+        for data in reads:
+            opened.data_received(data)
+        opened.connection_lost(None)
+        with suppress(httpx.TransportError):
+            await whole(opened)
+
+    asyncio.run(feed())
