@@ -10,6 +10,7 @@ Leaving a response's block before its end closes the connection, which is how vL
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -105,8 +106,14 @@ class HttpxUpstream:
         self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
     ) -> AsyncIterator[UpstreamResponse]:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
+        target = _target(url)
+        lines = [
+            (b"host", target.netloc),
+            *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+            (b"content-length", b"%d" % len(body)),
+        ]
         extensions = {"timeout": self._timeout, "sent": sent}
-        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
+        request = httpx.Request(method, target, headers=lines, stream=httpx.ByteStream(body), extensions=extensions)
         try:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
@@ -115,6 +122,12 @@ class HttpxUpstream:
             yield _Response(response)
         finally:
             await response.aclose()
+
+
+@lru_cache(maxsize=4096)
+def _target(url: str) -> httpx.URL:
+    """Return a URL as httpx takes it, read once: there are few of them, the replicas' paths."""
+    return httpx.URL(url)
 
 
 def _mapped(error: httpx.TransportError) -> UpstreamFault:

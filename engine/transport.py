@@ -95,7 +95,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             if sent := request.extensions.get("sent"):
                 sent()
-            connection.write(_head(request) + request.content)
+            connection.write(_head(request) + await request.aread())
             await connection.head()
         except BaseException:
             self.leave(connection, origin)

@@ -96,6 +96,7 @@ async def served(
         ws="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]

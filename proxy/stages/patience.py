@@ -9,26 +9,40 @@ class Patience:
     """
     One deadline that moves with every step of a relay, under one that never moves.
 
-    Raises `TimeoutError` out of its block when a step took too long; `blames_client` tells whose step it was.
+    Raises `TimeoutError` out of its block when a step took too long; `blames_client` tells whose step it was. A step
+    moves a number and no timer: the one timer looks at the number when it fires, and waits on if it has moved.
 
     Units: seconds. The first step is the replica's and lasts `first_s`; the whole block lasts at most `whole_s`.
     """
 
     def __init__(self, first_s: float, whole_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + whole_s
-        self._replica_due = self._loop.time() + first_s
-        self._timeout = asyncio.timeout_at(min(self._replica_due, self._end))
+        now = self._loop.time()
+        self._end = now + whole_s
+        self._replica_due = now + first_s
+        self._due = min(self._replica_due, self._end)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._over = False
         self.blames_client = False
 
     async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self._timer = self._loop.call_at(self._due, self._look)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._timeout.__aexit__(kind, error, traceback)
+        assert self._task is not None
+        assert self._timer is not None
+        self._timer.cancel()
+        # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
+        if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def with_replica(self, s: float) -> None:
         """Give the replica `s` seconds for the next step."""
@@ -46,4 +60,15 @@ class Patience:
         self.blames_client = True
 
     def _until(self, due: float) -> None:
-        self._timeout.reschedule(min(due, self._end))
+        self._due = min(due, self._end)
+        if self._timer is not None and self._due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        assert self._task is not None
+        if self._due <= self._loop.time():
+            self._over = True
+            self._task.cancel()
+        else:
+            self._timer = self._loop.call_at(self._due, self._look)

@@ -56,6 +56,18 @@ async def test_no_step_outlasts_the_whole() -> None:
         await outwait(patience, lambda: patience.with_replica(LONG))
 
 
+async def test_a_step_may_be_given_less_time_than_the_one_before() -> None:
+    patience = Patience(first_s=LONG, whole_s=LONG)
+    with pytest.raises(TimeoutError):
+        await outwait(patience, lambda: patience.with_replica(SHORT))
+
+
+async def test_a_block_that_was_left_in_time_is_never_cut() -> None:
+    async with Patience(first_s=SHORT, whole_s=SHORT):
+        pass
+    await asyncio.sleep(2 * SHORT)
+
+
 async def test_somebody_elses_cancellation_is_no_timeout() -> None:
     task = asyncio.create_task(outwait(Patience(first_s=LONG, whole_s=LONG)))
     await asyncio.sleep(0)
