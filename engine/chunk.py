@@ -10,14 +10,18 @@ Source: vllm entrypoints/openai/chat_completion/serving.py and completion/servin
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from engine.usage import Usage, usage_of
 
 _VLLMS_OWN = b'data: {"id":"'
+_COUNTS = re.compile(
+    rb',"usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})'
+    rb'(?:,"completion_tokens_details":null)?\}'
+)
+"""The usage that stands in every frame of a choice, read without parsing it."""
 _USAGE_KEY = b'"usage"'
 _USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
 """A quote inside a JSON string is escaped, so these bytes stand only where the key stands."""
@@ -26,8 +30,7 @@ _CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)[,}]')
 _ABORT = b'"finish_reason":"abort"'
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What one data frame says."""
 
     stripped: bytes
@@ -52,12 +55,15 @@ def _by_bytes(frame: bytes) -> Chunk | None:
     if not frame.startswith(_VLLMS_OWN):
         return None
     aborted = _ABORT in frame
-    found = _USAGE.search(frame)
-    if found is None:
+    found = _COUNTS.search(frame)
+    if found is not None:
+        usage: Usage | None = Usage(int(found[1]), 0, int(found[2]))
+    elif (found := _USAGE.search(frame)) is not None:
+        told = orjson.loads(found[1])
+        usage = usage_of(told) if told else None
+    else:
         # The key may be written otherwise, or be a text: a token that is the word `usage`.
         return None if _USAGE_KEY in frame else Chunk(frame, None, None, _NO_CHOICES not in frame, aborted)
-    told = orjson.loads(found[1])
-    usage = usage_of(told) if told else None
     stripped = frame[: found.start()] + frame[found.end() :]
     if _NO_CHOICES in frame:
         return Chunk(stripped, usage, None, has_choices=False)

@@ -11,9 +11,8 @@ Rules:
   client reads.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.chunk import read_chunk
 from engine.faults import MalformedStream
@@ -34,8 +33,7 @@ class Kind(Enum):
     DONE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame and the bytes of it that the client gets (none where it did not ask for them)."""
 
     kind: Kind

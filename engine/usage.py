@@ -7,12 +7,10 @@ is that of a request which was aborted before vLLM began to compute it.
 Source: vllm entrypoints/openai/chat_completion/serving.py; the transcripts in tests/data.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one exchange; `cached_tokens` are a part of `prompt_tokens`."""
 
     prompt_tokens: int = 0
@@ -52,6 +50,8 @@ class RunningUsage:
         self._n = n
         self._completions: dict[int, int] = {}
         self._prompts: dict[int, int] = {}
+        self._completed = 0
+        self._prompted = 0
         self._final: Usage | None = None
 
     def see(self, choice: int | None, usage: Usage) -> None:
@@ -59,8 +59,13 @@ class RunningUsage:
         if choice is None:
             self._final = usage
             return
-        self._completions[choice] = max(usage.completion_tokens, self._completions.get(choice, 0))
-        self._prompts[choice // self._n] = usage.prompt_tokens
+        before = self._completions.get(choice, 0)
+        latest = max(usage.completion_tokens, before)
+        self._completions[choice] = latest
+        self._completed += latest - before
+        prompt = choice // self._n
+        self._prompted += usage.prompt_tokens - self._prompts.get(prompt, 0)
+        self._prompts[prompt] = usage.prompt_tokens
 
     @property
     def final(self) -> Usage | None:
@@ -74,7 +79,7 @@ class RunningUsage:
             return self._final if self._final.completion_tokens else Usage()
         if not self._prompts:
             return None
-        return Usage(sum(self._prompts.values()), 0, sum(self._completions.values()))
+        return Usage(self._prompted, 0, self._completed)
 
     @property
     def proven(self) -> Usage | None:
