@@ -17,7 +17,8 @@ import httptools
 import httpx
 
 _HEAD_BYTES_MAX = 64 * 1024
-_UNREAD_BYTES_MAX = 256 * 1024
+_UNREAD_BYTES_MAX = 64 * 1024
+_TAKEN_BYTES_MAX = 32 * 1024
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -70,12 +71,26 @@ class Connection(asyncio.Protocol):
             if not self.asked:
                 return b""
             await self._more()
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._unread = 0
-        if self._paused and self._transport is not None:
+        if self._unread <= _TAKEN_BYTES_MAX:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+        else:
+            data = self._first_parts()
+        self._unread -= len(data)
+        if self._paused and self._unread <= _UNREAD_BYTES_MAX and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
+        return data
+
+    def _first_parts(self) -> bytes:
+        """Take as much as whoever reads should hold at a time; a part that is larger goes alone."""
+        size = count = 0
+        for part in self._parts:
+            if count and size + len(part) > _TAKEN_BYTES_MAX:
+                break
+            size, count = size + len(part), count + 1
+        data = b"".join(self._parts[:count])
+        del self._parts[:count]
         return data
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ import httpx
 
 from engine.connection import Connection
 
-_RECEIVE_BYTES = 131_072
+_RECEIVE_BYTES = 65_536
 """The kernel's buffer of a connection. The event loop takes all of it at once, so it bounds what a client that does not
 read its stream costs in memory; left to the kernel, it grows to megabytes."""
 

@@ -146,6 +146,16 @@ async def test_what_nobody_reads_stops_the_replica() -> None:
     assert socket.reading
 
 
+async def test_much_that_came_at_once_is_read_bit_by_bit() -> None:
+    opened, _ = asked()
+    chunk = b"3e8\r\n" + b"a" * 1_000 + b"\r\n"
+    opened.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + 60 * chunk + b"0\r\n\r\n")
+    await opened.head()
+    assert len(await opened.body()) == 32_000
+    assert len(await opened.body()) == 28_000
+    assert await opened.body() == b""
+
+
 async def test_closing_wakes_whoever_waits() -> None:
     opened, socket = asked()
     waiting = asyncio.create_task(whole(opened))
