@@ -13,8 +13,8 @@ from ulid import ULID
 from engine.faults import EngineRefused, UpstreamBroken
 from engine.openai import Endpoint
 from engine.usage import Usage
+from policies.pricing import charge_micros
 from policies.quota import Standing
-from proxy.billing.charging import charged
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone
@@ -152,8 +152,9 @@ class Tally:
 
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""
-        principal, call, watch = self.principal, self.call, self.watch
-        record = ExchangeRecord(
+        principal, call, watch, usage = self.principal, self.call, self.watch, self.usage
+        price = call.price if call else None
+        return ExchangeRecord(
             request_id=self.request_id,
             incarnation=self.incarnation,
             tenant=principal.tenant if principal else "",
@@ -167,21 +168,20 @@ class Tally:
             n=call.inquiry.choices if call else 0,
             started_at=self.started_at_us,
             finished_at=self.started_at_us + int(1_000_000 * (time.perf_counter() - watch.started)),
-            prompt_tokens=self.usage.prompt_tokens,
-            cached_tokens=self.usage.cached_tokens,
-            completion_tokens=self.usage.completion_tokens,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
             source=self.source,
             outcome=self.outcome,
             stream=call.inquiry.stream if call else False,
             queue_ms=self.queue_ms,
             ttft_ms=int(1_000 * (watch.first_token - watch.started)) if watch.first_token else None,
-            price_version="",
-            charge_micros=0,
-            currency="",
+            price_version=price.version if price else "",
+            charge_micros=charge_micros(price, *usage) if price else 0,
+            currency=price.currency if price else "",
             attempts=self.attempts,
             wasted_tokens=self.wasted_tokens,
         )
-        return charged(record, call.price if call else None)
 
 
 def _outcome(error: BaseException) -> str:

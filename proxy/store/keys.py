@@ -7,6 +7,7 @@ Rules:
 - A counter's key tells scope, subject, unit and period, never the plan: who switches plans keeps what was used.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
@@ -79,6 +80,11 @@ def _of(tenant: str) -> str:
 
 def _encoded(name: str) -> str:
     """Return `name` so that it has no separator in it; an empty one is `%`, since an empty hash tag is none."""
+    return name if name.isascii() and name.isalnum() else _quoted(name)
+
+
+@lru_cache(maxsize=8_192)
+def _quoted(name: str) -> str:
     return quote(name, safe="") or "%"
 
 
