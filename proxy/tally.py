@@ -13,8 +13,8 @@ from ulid import ULID
 from engine.faults import EngineRefused, UpstreamBroken
 from engine.openai import Endpoint
 from engine.usage import Usage
-from policies.pricing import charge_micros
 from policies.quota import Standing
+from proxy.billing.charging import charge_for
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone
@@ -78,8 +78,6 @@ class Tally:
     reached: bool = False
     """Whether a replica may have worked for it: then it is settled, never released."""
     usage: Usage = field(default_factory=Usage)
-    known: bool = False
-    """Whether a replica has proven that the present attempt used anything."""
     wasted_tokens: int = 0
     """What replicas spent, or may have spent unobserved, and nobody is billed for."""
     source: Source = Source.CUT
@@ -114,7 +112,11 @@ class Tally:
         ):
             raise UpstreamBroken("the engine says that it used more than it was given")
         self.usage = usage
-        self.known = usage != Usage()
+
+    @property
+    def known(self) -> bool:
+        """Whether a replica has proven that the present attempt used anything."""
+        return self.usage != Usage()
 
     @property
     def unobserved(self) -> bool:
@@ -138,7 +140,6 @@ class Tally:
         """Write off what was used so far: the client will not get it."""
         self.wasted_tokens += self.usage.prompt_tokens + self.usage.completion_tokens
         self.usage = Usage()
-        self.known = False
 
     def wasted_unobserved(self) -> None:
         """Write off all that was reserved: the quota keeps it, because nobody knows how much of it was used."""
@@ -153,7 +154,7 @@ class Tally:
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""
         principal, call, watch, usage = self.principal, self.call, self.watch, self.usage
-        price = call.price if call else None
+        charge = charge_for(call.price if call else None, usage)
         return ExchangeRecord(
             request_id=self.request_id,
             incarnation=self.incarnation,
@@ -176,9 +177,9 @@ class Tally:
             stream=call.inquiry.stream if call else False,
             queue_ms=self.queue_ms,
             ttft_ms=int(1_000 * (watch.first_token - watch.started)) if watch.first_token else None,
-            price_version=price.version if price else "",
-            charge_micros=charge_micros(price, *usage) if price else 0,
-            currency=price.currency if price else "",
+            price_version=charge.price_version,
+            charge_micros=charge.charge_micros,
+            currency=charge.currency,
             attempts=self.attempts,
             wasted_tokens=self.wasted_tokens,
         )

@@ -1,14 +1,27 @@
-"""Puts the price on a record."""
+"""Puts the price on what was used."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
+from engine.usage import Usage
 from policies.pricing import Price, charge_micros
 from proxy.billing.record import ExchangeRecord
 
 
+class Charge(NamedTuple):
+    """What a record says of its price; of none, nothing."""
+
+    price_version: str = ""
+    charge_micros: int = 0
+    currency: str = ""
+
+
+def charge_for(price: Price | None, usage: Usage) -> Charge:
+    """Return what `usage` costs by `price`; no price costs nothing."""
+    return Charge(price.version, charge_micros(price, *usage), price.currency) if price else Charge()
+
+
 def charged(record: ExchangeRecord, price: Price | None) -> ExchangeRecord:
-    """Return the record with what its tokens cost by `price`, and the version of it; no price costs nothing."""
-    if price is None:
-        return record
-    charge = charge_micros(price, record.prompt_tokens, record.cached_tokens, record.completion_tokens)
-    return replace(record, price_version=price.version, currency=price.currency, charge_micros=charge)
+    """Return the record with what its tokens cost by `price`, and the version of it."""
+    usage = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+    return replace(record, **charge_for(price, usage)._asdict())

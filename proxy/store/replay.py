@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -157,7 +157,7 @@ class Replay(Background):
             await self._send_batch(segment, places, each)
 
     async def _send_batch(self, segment: Segment, places: Iterable[int], each: _Send) -> None:
-        ends = list(await self._ends(segment, places))
+        ends = await self._ends(segment, places)
         sent = (each(Place(segment, start), end) for start, end in ends)
         faults = [fault for fault in await asyncio.gather(*sent, return_exceptions=True) if fault is not None]
         if faults and len(faults) == len(ends):
@@ -165,7 +165,7 @@ class Replay(Background):
         for fault in faults:
             _log.warning("owed_failed", exc_info=fault)
 
-    async def _ends(self, segment: Segment, places: Iterable[int]) -> Iterator[tuple[int, Settle]]:
+    async def _ends(self, segment: Segment, places: Iterable[int]) -> list[tuple[int, Settle]]:
         """Return the settles at these places. What cannot be read is not tried again, and never counts as settled."""
         starts = list(places)
         found = []
@@ -180,7 +180,7 @@ class Replay(Background):
             for waiting in (segment.owed, segment.doubted):
                 if start in waiting:
                     waiting.remove(start)
-        return iter(found)
+        return found
 
     async def _send(self, place: Place, end: Settle) -> None:
         segment, start = place
