@@ -35,7 +35,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     A request's extensions may hold `timeout` (httpx's own; `connect` counts) and `sent`, which is called as its first
     byte is written.
-    Units: `keepalive_s` in seconds. Bounds: `connections_max` in use and idle together; one more raises `PoolTimeout`.
+    Units: `keepalive_s` in seconds. Bounds: `connections_max` being opened or in use, one more raises `PoolTimeout`;
+    idle ones were in use within `keepalive_s`.
     """
 
     def __init__(self, *, keepalive_s: float, connections_max: int) -> None:
@@ -43,6 +44,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._connections_max = connections_max
         self._idle: dict[_Origin, deque[tuple[float, Connection]]] = {}
         self._used: set[Connection] = set()
+        self._opening = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its answer, whose body is still to be read; raise `httpx.TransportError`."""
@@ -80,8 +82,9 @@ class Transport(httpx.AsyncBaseTransport):
         return None
 
     async def _connect(self, origin: _Origin, request: httpx.Request) -> Connection:
-        if len(self._used) >= self._connections_max:
+        if len(self._used) + self._opening >= self._connections_max:
             raise httpx.PoolTimeout("all connections are in use")
+        self._opening += 1
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
                 return await _opened(*origin)
@@ -89,6 +92,8 @@ class Transport(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout("the replica did not take the connection in time") from None
         except OSError as error:
             raise httpx.ConnectError(str(error)) from error
+        finally:
+            self._opening -= 1
 
     async def _answer(self, connection: Connection, origin: _Origin, request: httpx.Request) -> httpx.Response:
         self._used.add(connection)

@@ -19,6 +19,7 @@ Must not know scripts, nor what is stored.
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -77,7 +78,14 @@ class Wire:
         try:
             return await (self._line or await self._connected()).ask(command, due)
         except Lost:
-            return await (self._line or await self._connected()).ask(command, due)
+            return await self._ask_again(command, due)
+
+    async def _ask_again(self, command: tuple[Word, ...], due: float) -> Any:
+        try:
+            async with asyncio.timeout_at(due):
+                return await (self._line or await self._connected()).ask(command, due)
+        except TimeoutError:
+            raise Silent(f"no answer within {self._deadline_s:g} s") from None
 
     async def _connected(self) -> "_Line":
         """Open the socket once for all who wait for it."""
@@ -136,7 +144,7 @@ class Wire:
 class _Line(asyncio.Protocol):
     """One socket: commands go out in the order in which they were given, and answers come back in it."""
 
-    def __init__(self, deadline_s: float, ended: Any) -> None:
+    def __init__(self, deadline_s: float, ended: Callable[["_Line"], None]) -> None:
         self._deadline_s = deadline_s
         self._ended = ended
         self._loop = asyncio.get_running_loop()

@@ -273,6 +273,26 @@ async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(kind: st
         assert len(met.peers) == 2
 
 
+async def test_no_more_connections_than_the_bound_are_opened_at_once() -> None:
+    answered = asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await answered.wait()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    async with (
+        served(conversation) as met,
+        HttpxUpstream(2.0, Transport(keepalive_s=KEEPALIVE_S, connections_max=3)) as upstream,
+    ):
+        asked = [asyncio.create_task(whole(upstream, met.url)) for _ in range(5)]
+        refused = await asyncio.gather(*asked[3:], return_exceptions=True)
+        assert all(isinstance(fault, ConnectFailed) for fault in refused)
+        answered.set()
+        assert await asyncio.gather(*asked[:3]) == [(200, b"ok")] * 3
+    assert len(met.peers) == 3
+
+
 @pytest.mark.parametrize("ending", ["FIN", "RST"])
 async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_by_a_fresh_one(
     upstream: HttpxUpstream, ending: str

@@ -120,6 +120,28 @@ async def test_a_call_whose_socket_ended_is_sent_once_more(redis_url: str, line:
     assert await waiting == ["later", "here"]
 
 
+async def test_a_redis_that_ends_every_socket_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await reader.read(100)
+        writer.close()
+        await writer.wait_closed()
+        met.release()
+
+    met = asyncio.Semaphore(0)
+    began = asyncio.get_running_loop().time()
+    async with (
+        await asyncio.start_unix_server(hang_up, tmp_path / "s"),
+        Wire(f"unix://:password@{tmp_path}/s", deadline_s=0.3) as line,
+    ):
+        with pytest.raises((Silent, Lost)) as caught:
+            await line.ask("PING")
+        for _ in range(2):
+            await met.acquire()
+        assert isinstance(caught.value, Silent), "the second try had only what was left of the deadline"
+    assert asyncio.get_running_loop().time() - began >= 0.3
+
+
 async def test_nobody_listening_is_told_to_all_who_wait(tmp_path: Path) -> None:
     async with Wire(f"unix://{tmp_path}/none.sock", deadline_s=DEADLINE_S) as line:
         for fault in await asyncio.gather(*(line.ask("PING") for _ in range(5)), return_exceptions=True):
