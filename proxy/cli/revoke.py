@@ -36,7 +36,7 @@ def revoke() -> None:
     """
     Take tokens back before they expire: one by its jti, or all of a user or tenant.
 
-    Running gateways refuse them within a second; an answer that streams already goes on to its end. Revoking a user
+    Running gateways refuse them within two seconds; an answer that streams already goes on to its end. Revoking a user
     or a tenant refuses what was issued up to now: a token issued later works. At most 10,000 revocations hold at once.
 
     \b

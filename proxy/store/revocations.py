@@ -3,7 +3,7 @@ The list of what is revoked, in Redis: one hash for all gateways, from subject t
 
 Rules:
 - Every change stamps a new version; a gateway reads that twice a second and the list only when it is another one, so
-  that a revocation holds everywhere within a second.
+  that a revocation holds everywhere within two seconds.
 - While Redis is away the last list holds. Versions only grow: where Redis has an older one than the gateway, or none,
   it lost its last second or its memory, and the gateway puts back what it knows, because a revocation must not end by
   an accident. (One that Redis lost before any gateway had read it has to be made again.)
