@@ -4,6 +4,7 @@ it is let go. `replicas.py` and `storage.py` say how each half of it is made fro
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +38,8 @@ from proxy.store.revocations import Revocations
 
 _OPERATORS_MAX = 256
 """Connections to the admin listener."""
+_ALLOCATIONS_A_SEARCH = 50_000
+"""Objects made and not yet freed between two searches for garbage in cycles; some 5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,20 @@ async def run(settings: Settings, ready: Callable[[Addresses], None]) -> None:
     with _stopping() as (stop, hurried):
         async with _given_up(stop) as started, running(settings, hurried) as addresses:
             started()
+            _spare_collector()
             ready(addresses)
             await stop.wait()
+
+
+def _spare_collector() -> None:
+    """
+    Let the garbage collector pass over what lives as long as the gateway, and look for cycles less often.
+
+    A request leaves almost none; at Python's own threshold the search for them takes an eighth of all time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_A_SEARCH)
 
 
 @asynccontextmanager
