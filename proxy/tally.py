@@ -8,7 +8,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from engine.faults import EngineRefused, UpstreamBroken
 from engine.openai import Endpoint
@@ -56,7 +56,7 @@ class Tally:
 
     endpoint: Endpoint
     incarnation: str
-    request_id: str = field(default_factory=lambda: str(ULID()))
+    request_id: str = field(default_factory=ulid_now)
     """Also the key of its reservation and of its ledger record."""
     started_at_us: int = field(default_factory=lambda: time.time_ns() // 1_000)
     watch: Stopwatch = field(default_factory=Stopwatch)

@@ -10,7 +10,7 @@ from litestar.config.cors import CORSConfig
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Send
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from engine.pool import Pool
 from proxy.api.admin import admin
@@ -97,7 +97,7 @@ class _Site(Litestar):
 def _identifying(send: Send) -> Send:
     async def identified(message: Message) -> None:
         if message["type"] == "http.response.start" and not any(name == _ID for name, _ in message["headers"]):
-            message["headers"] = [*message["headers"], (_ID, str(ULID()).encode())]
+            message["headers"] = [*message["headers"], (_ID, ulid_now().encode())]
         await send(message)
 
     return identified
@@ -122,12 +122,12 @@ def _site(handlers: Sequence[ControllerRouterHandler], cors: CORSConfig | None =
 
 def _identified(response: Response[Any]) -> Response[Any]:
     """Give an answer that is no exchange's an id too."""
-    response.headers.setdefault("x-request-id", str(ULID()))
+    response.headers.setdefault("x-request-id", ulid_now())
     return response
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    request_id = str(ULID())
+    request_id = ulid_now()
     told = _as_api_error(error, request, request_id)
     headers = {**dict(told.headers()), "x-request-id": request_id}
     return Response(told.body(), status_code=told.status, media_type="application/json", headers=headers)

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from ulid import ULID
+from ulid_transform import ulid_now
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -381,7 +381,7 @@ def told(error: ApiError) -> bytes:
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
         ("connection", "close"),
-        ("x-request-id", str(ULID())),
+        ("x-request-id", ulid_now()),
         *error.headers(),
     ]
     lines = [

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jwt
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from proxy.fatal import Fatal
 from proxy.identity import claims
@@ -51,7 +51,7 @@ def mint(
     said: dict[str, Any] = {
         "iss": issuer.issuer,
         "aud": issuer.audience,
-        "jti": str(ULID()),
+        "jti": ulid_now(),
         "iat": issued_at,
         "exp": issued_at + ttl_s,
     }

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from proxy.errors import LedgerEmptied
 from proxy.store import keys
@@ -97,7 +97,7 @@ class Epoch:
         return not await self._connection.call("EXISTS", keys.EPOCHS_MISSED)
 
     async def _write(self) -> None:
-        value = self.value or str(ULID())
+        value = self.value or ulid_now()
         if await self._connection.call("SET", keys.EPOCH, value, "NX"):
             self._written_at = monotonic()
             await enrol_all(self._connection, value)
@@ -158,7 +158,7 @@ async def accept(connection: Connection, remembered: str) -> Loss:
     found = (await connection.call("GET", keys.EPOCH) or "").split()
     missed = set(await connection.call("SMEMBERS", keys.EPOCHS_MISSED)) | {remembered} - {""}
     lost = sorted(missed - set(found))
-    present = found[0] if found else str(ULID())
+    present = found[0] if found else ulid_now()
     if lost or not found:
         await connection.call("SET", keys.EPOCH, " ".join([present, *lost, *found[1:]][:REPLACED_MAX]))
     tenants = await enrol_all(connection, present)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from engine.background import Background
 from proxy.errors import LedgerUnavailable
@@ -41,7 +41,7 @@ class Incarnation(Background):
 
     def __init__(self, connection: Connection, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
         super().__init__(self._beat_on, "tollway-heartbeat")
-        self.id = str(ULID())
+        self.id = ulid_now()
         self.epoch = Epoch(connection, memory)
         self._connection = connection
         self._beat_s = beat_s

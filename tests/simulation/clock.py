@@ -9,8 +9,7 @@ from unittest.mock import patch
 
 import proxy.exchange
 import proxy.store.incarnation
-import proxy.tally
-from proxy.tally import Stopwatch
+from proxy.tally import Stopwatch, Tally
 from tests.simulation.loop import VirtualLoop
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -40,10 +39,13 @@ class Clock:
 @contextmanager
 def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
     """Let production code see `clock` and take its ids from `rng`, for the block."""
-    started = Stopwatch.__init__
+    started, opened = Stopwatch.__init__, Tally.__init__
 
     def stopwatch(self: Stopwatch, **known: Any) -> None:
         started(self, **{"started": clock.now_s(), **known})
+
+    def tally(self: Tally, *args: Any, **known: Any) -> None:
+        opened(self, *args, **{"request_id": _ulid(rng), **known})
 
     seen: dict[str, Callable[[], float]] = {
         "time": clock.now_s,
@@ -58,8 +60,8 @@ def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
         stack.enter_context(patch.object(proxy.exchange, "perf_counter", clock.now_s))
         # A default factory is bound when its class is made: the class itself must be told.
         stack.enter_context(patch.object(Stopwatch, "__init__", stopwatch))
-        for module in (proxy.tally, proxy.store.incarnation):
-            stack.enter_context(patch.object(module, "ULID", lambda: _ulid(rng)))
+        stack.enter_context(patch.object(Tally, "__init__", tally))
+        stack.enter_context(patch.object(proxy.store.incarnation, "ulid_now", lambda: _ulid(rng)))
         yield
 
 
