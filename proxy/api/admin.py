@@ -1,34 +1,71 @@
 """The admin listener: metrics for Prometheus, replicas for people."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from engine.pool import Pool
+from engine.replica import Replica
 from proxy.observe.metrics import Metrics
 
+Shown = Mapping[str, Any]
+"""One replica, as JSON shows it."""
 
-def admin(pools: Mapping[str, Pool], metrics: Metrics) -> list[HTTPRouteHandler]:
+
+class State(Protocol):
+    """What operators ask for: of this process alone, or of all workers together."""
+
+    async def exposition(self) -> tuple[bytes, str]:
+        """Return Prometheus' text and its content type."""
+
+    async def replicas(self) -> Sequence[Shown]:
+        """Return every replica as it stands now."""
+
+
+class OwnState:
+    """The state of a gateway that is one process."""
+
+    def __init__(self, pools: Mapping[str, Pool], metrics: Metrics) -> None:
+        self._pools = pools
+        self._metrics = metrics
+
+    async def exposition(self) -> tuple[bytes, str]:
+        """Render it in a thread, where a long one holds up no stream."""
+        return await asyncio.to_thread(self._metrics.render)
+
+    async def replicas(self) -> Sequence[Shown]:
+        """Return what the pools hold."""
+        return [_shown(model, replica) for model, pool in self._pools.items() for replica in pool]
+
+
+def admin(state: State) -> list[HTTPRouteHandler]:
     """Return the handlers of `/metrics` and `/admin/replicas`."""
 
     @get("/metrics")
     async def exposition() -> Response[bytes]:
-        body, content_type = await asyncio.to_thread(metrics.render)
+        body, content_type = await state.exposition()
         return Response(body, headers={"content-type": content_type})
 
-    @get("/admin/replicas", sync_to_thread=False)
-    def replicas() -> dict[str, Any]:
-        return {
-            "object": "list",
-            "data": [
-                {"model": model, "url": replica.url, "group": replica.group, **asdict(replica.snapshot())}
-                for model, pool in pools.items()
-                for replica in pool
-            ],
-        }
+    @get("/admin/replicas")
+    async def replicas() -> dict[str, Any]:
+        return {"object": "list", "data": await state.replicas()}
 
     return [exposition, replicas]
+
+
+def _shown(model: str, replica: Replica) -> Shown:
+    now = replica.snapshot()
+    return {
+        "model": model,
+        "url": replica.url,
+        "group": replica.group,
+        "name": now.name,
+        "healthy": now.healthy,
+        "free_sequences": now.free_sequences,
+        "inflight_sequences": now.inflight_sequences,
+        "inflight_tokens": now.inflight_tokens,
+        "earliest_end_us": now.earliest_end_us,
+    }

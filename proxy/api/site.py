@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Send
 from ulid_transform import ulid_now
 
 from engine.pool import Pool
-from proxy.api.admin import admin
+from proxy.api.admin import State, admin
 from proxy.api.callers import Callers
 from proxy.api.health import Vitals, health
 from proxy.api.openai import forwarded, models
@@ -22,7 +22,6 @@ from proxy.edge.bodies import Bodies
 from proxy.edge.guard import Edge
 from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
 from proxy.exchange import Exchange
-from proxy.observe.metrics import Metrics
 from proxy.store.reservations import Reservations
 
 _log = logging.getLogger(__name__)
@@ -66,9 +65,9 @@ def public_site(
     return site
 
 
-def admin_site(pools: Mapping[str, Pool], metrics: Metrics) -> Litestar:
+def admin_site(state: State) -> Litestar:
     """Return what operators reach."""
-    return _site(admin(pools, metrics))
+    return _site(admin(state))
 
 
 class _Site(Litestar):

@@ -1,5 +1,6 @@
 """`tollway up`: run the gateway, and the replicas that the config says to launch."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from proxy import app
 from proxy.app import Addresses
 from proxy.cli.banner import banner
 from proxy.cli.config import config_option, settings_of
+from proxy.lifetime import until_stopped
 from proxy.observe import logs
 
 
@@ -38,8 +40,8 @@ def up(*, config: Path | None, workers: int, log_level: str) -> None:
     settings = settings_of(config)
     logs.configure(log_level)
 
-    def ready(addresses: Addresses) -> None:
+    async def ready(addresses: Addresses) -> None:
         click.echo(banner(settings, addresses))
 
-    uvloop.run(app.run(settings, ready))
+    uvloop.run(until_stopped(partial(app.running, settings), ready))
     click.echo("Tollway has stopped.")

@@ -1,4 +1,4 @@
-"""One gateway process of a world: every production object of `proxy.app.running` that needs no socket."""
+"""One gateway process of a world: every production object of `proxy.app.gateway` that needs no socket."""
 
 import asyncio
 from collections.abc import Callable

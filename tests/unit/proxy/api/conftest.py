@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.api.admin import OwnState
 from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
 from proxy.edge.connections import Connections
@@ -55,7 +56,7 @@ def public(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
 
 @pytest.fixture
 def admin(gw: Gateway) -> httpx.AsyncClient:
-    site = admin_site(gw.pools, gw.metrics)
+    site = admin_site(OwnState(gw.pools, gw.metrics))
     return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://admin")  # type: ignore[arg-type]
 
 
