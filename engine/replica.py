@@ -8,33 +8,57 @@ a row that ran into a deadline, without a token of any request between them, and
 one of its running requests, or the health check's probe, is answered with a token.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple, Self
 
 SILENCES_MAX = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaSnapshot:
-    """A replica as a routing decision sees it."""
+class ReplicaSnapshot(NamedTuple):
+    """A replica as a routing decision sees it, to be asked before anything else happens."""
 
     name: str
     healthy: bool
     free_sequences: int
     inflight_sequences: int
     inflight_tokens: int
-    earliest_end_us: int | None
-    """Microseconds since the epoch; None when nothing is in flight."""
+    leases: Collection["Lease"]
+
+    @property
+    def earliest_end_us(self) -> int | None:
+        """Microseconds since the epoch; None when nothing is in flight. Looks at every lease: for refusals."""
+        return min((lease.expected_end_us for lease in self.leases), default=None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """A place on a replica, held from turn to settle."""
+    """A place on a replica, held for a block: from turn to the answer's end."""
 
-    sequences: int
-    tokens: int
-    expected_end_us: int
+    __slots__ = ("expected_end_us", "replica", "sequences", "tokens")
+
+    def __init__(self, replica: "Replica", sequences: int, tokens: int, expected_end_us: int) -> None:
+        self.replica = replica
+        self.sequences = sequences
+        self.tokens = tokens
+        self.expected_end_us = expected_end_us
+
+    def __enter__(self) -> Self:
+        """Take it."""
+        replica = self.replica
+        replica.leases.add(self)
+        replica.inflight_sequences += self.sequences
+        replica.inflight_tokens += self.tokens
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        replica = self.replica
+        replica.leases.remove(self)
+        replica.inflight_sequences -= self.sequences
+        replica.inflight_tokens -= self.tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -74,27 +98,17 @@ class Replica:
         """Note a request that ran into a deadline."""
         self.silences += 1
 
-    @contextmanager
-    def lease(self, sequences: int, tokens: int, expected_end_us: int) -> Iterator[Lease]:
+    def lease(self, sequences: int, tokens: int, expected_end_us: int) -> Lease:
         """Hold `sequences` places and `tokens` on this replica until the block ends."""
-        lease = Lease(sequences, tokens, expected_end_us)
-        self.leases.add(lease)
-        self.inflight_sequences += sequences
-        self.inflight_tokens += tokens
-        try:
-            yield lease
-        finally:
-            self.leases.remove(lease)
-            self.inflight_sequences -= sequences
-            self.inflight_tokens -= tokens
+        return Lease(self, sequences, tokens, expected_end_us)
 
     def snapshot(self) -> ReplicaSnapshot:
         """Return this replica as it stands now."""
         return ReplicaSnapshot(
-            name=self.name,
-            healthy=self.healthy and not self.silent,
-            free_sequences=self.sequences - self.inflight_sequences,
-            inflight_sequences=self.inflight_sequences,
-            inflight_tokens=self.inflight_tokens,
-            earliest_end_us=min((lease.expected_end_us for lease in self.leases), default=None),
+            self.name,
+            self.healthy and self.silences < SILENCES_MAX,
+            self.sequences - self.inflight_sequences,
+            self.inflight_sequences,
+            self.inflight_tokens,
+            self.leases,
         )

@@ -2,10 +2,10 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import NamedTuple
 
 from engine import media
-from engine.bounds import Maxima
 from engine.faults import MalformedRequest
 from engine.openai import CHAT, Endpoint, Inquiry, parse
 from policies.estimate import prompt_bound
@@ -16,9 +16,11 @@ from proxy.errors import ApiError, Code, InvalidRequest, ModelNotFound
 from proxy.identity.principal import Principal
 from proxy.settings.sections import Bounds
 
+SALTS_MAX = 16_384
+"""Remembered, each of some 300 bytes: one takes longer to make than a request to parse."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+
+class Call(NamedTuple):
     """What every later stage needs to know of a request."""
 
     principal: Principal
@@ -52,20 +54,26 @@ class Call:
 
     def cache_salt(self, secret: bytes) -> str:
         """Return the salt that keeps this caller's prefix cache apart from everybody's outside its cache scope."""
+        scope: tuple[str, ...]
         match self.model.cache_scope:
             case "user":
-                scope = ["user", self.principal.tenant, self.principal.user]
+                scope = ("user", self.principal.tenant, self.principal.user)
             case "tenant":
-                scope = ["tenant", self.principal.tenant]
+                scope = ("tenant", self.principal.tenant)
             case group:
-                scope = ["group", group]
-        return hmac.new(secret, "\0".join(scope).encode(), hashlib.sha256).hexdigest()
+                scope = ("group", group)
+        return _salt(secret, *scope)
+
+
+@lru_cache(maxsize=SALTS_MAX)
+def _salt(secret: bytes, *scope: str) -> str:
+    return hmac.new(secret, "\0".join(scope).encode(), hashlib.sha256).hexdigest()
 
 
 def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
     """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
     try:
-        inquiry = parse(endpoint, body, _maxima(bounds))
+        inquiry = parse(endpoint, body, bounds.maxima)
     except MalformedRequest as error:
         raise InvalidRequest(error.message, error.param) from None
     plan = catalog.plan(principal.tenant, principal.plan)
@@ -82,10 +90,6 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
     _check_context(inquiry, model)
     _check_media(inquiry, model)
     return Call(principal=principal, plan=plan, model=model, price=catalog.price(model), inquiry=inquiry)
-
-
-def _maxima(bounds: Bounds) -> Maxima:
-    return Maxima(**{field.name: getattr(bounds, field.name) for field in fields(Maxima)})
 
 
 def _check_media(inquiry: Inquiry, model: Model) -> None:

@@ -11,7 +11,6 @@ not count into each other's; instead of prometheus_client's global one.
 
 import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -85,7 +84,7 @@ class Metrics:
             self._journal_failures[kind,].inc(0)
 
     def _register_gauges(self) -> None:
-        self._inflight = Children(self._gauge(definitions.INFLIGHT).labels)
+        self._inflight = self._gauge(definitions.INFLIGHT)
         self._replica_up = self._gauge(definitions.REPLICA_UP)
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
@@ -168,9 +167,9 @@ class Metrics:
         """Count a routing decision."""
         self._routes[model, replica, reason].inc()
 
-    def inflight(self, model: str, replica: str) -> AbstractContextManager[None]:
-        """Hold one request in flight on a replica for as long as the block runs."""
-        return self._inflight[model, replica].track_inprogress()
+    def inflight(self, model: str, replica: str, count: Callable[[], int]) -> None:
+        """Ask `count`, in any thread, how many requests are in flight on a replica, whenever it is shown."""
+        self._inflight.labels(model, replica).set_function(count)
 
     def replica_up(self, model: str, replica: str, *, up: bool) -> None:
         """Tell whether a replica takes requests."""

@@ -1,8 +1,7 @@
 """What is told of an exchange once it is over: its metrics and its line in the log."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from proxy.billing.record import ExchangeRecord
 from proxy.observe import logs
@@ -16,18 +15,13 @@ class Meter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    @contextmanager
-    def __call__(self, tally: Tally) -> Iterator[None]:
+    def __call__(self, tally: Tally) -> "Metered":
         """
         Count and log the exchange when the block ends.
 
         One whose settle is owed is counted when the ledger has it, by whoever learns of it: `Ends`, or a sweeper.
         """
-        try:
-            yield
-        finally:
-            tally.watch.ended = time.perf_counter()
-            self._tell(tally)
+        return Metered(self, tally)
 
     def billed(self, record: ExchangeRecord) -> None:
         """Count an exchange that ended before, once the ledger has its FINAL."""
@@ -43,10 +37,31 @@ class Meter:
         self._metrics.corrected(record)
         logs.correction(record)
 
-    def _tell(self, tally: Tally) -> None:
+    def tell(self, tally: Tally) -> None:
+        """Count and log an exchange that has ended."""
+        tally.watch.ended = time.perf_counter()
         record = tally.final or tally.record()
         if tally.billed:
             self._metrics.served(record, request_s=tally.watch.request_s, overhead_s=tally.watch.overhead_s)
         elif tally.final is None:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
         logs.exchange(record)
+
+
+class Metered:
+    """The block in which one exchange lives."""
+
+    __slots__ = ("_meter", "_tally")
+
+    def __init__(self, meter: Meter, tally: Tally) -> None:
+        self._meter = meter
+        self._tally = tally
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Tell how it ended."""
+        self._meter.tell(self._tally)

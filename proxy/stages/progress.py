@@ -7,8 +7,7 @@ also gives back what was reserved for the prompt and is not needed: its bytes bo
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from engine.background import Background
 from engine.usage import Usage
@@ -39,14 +38,9 @@ class Progress(Background):
         """Return how many exchanges are followed."""
         return len(self._noted)
 
-    @contextmanager
-    def following(self, tally: Tally) -> Iterator[None]:
+    def following(self, tally: Tally) -> "Followed":
         """Note the exchange's progress for as long as the block lasts."""
-        self._noted[tally.request_id] = (tally, _stage(tally))
-        try:
-            yield
-        finally:
-            del self._noted[tally.request_id]
+        return Followed(self._noted, tally)
 
     async def beat(self) -> None:
         """Note every exchange that has moved since the last beat."""
@@ -70,6 +64,26 @@ class Progress(Background):
         while True:
             await asyncio.sleep(self._beat_s)
             await self.beat()
+
+
+class Followed:
+    """The block in which one exchange's progress is noted."""
+
+    __slots__ = ("_noted", "tally")
+
+    def __init__(self, noted: dict[str, tuple[Tally, _Stage]], tally: Tally) -> None:
+        self._noted = noted
+        self.tally = tally
+
+    def __enter__(self) -> None:
+        """Begin to follow it."""
+        self._noted[self.tally.request_id] = (self.tally, _stage(self.tally))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Forget it."""
+        del self._noted[self.tally.request_id]
 
 
 def _stage(tally: Tally) -> _Stage:

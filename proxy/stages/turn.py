@@ -6,12 +6,13 @@ be free.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
 
 from engine.faults import ConnectFailed
 from engine.pool import Pool
-from engine.replica import Replica
+from engine.replica import Lease, Replica
 from policies.estimate import HOLD_US_START, smoothed_hold_us
 from policies.rejection import Rejected
 from policies.retry import RetryBudget
@@ -48,37 +49,39 @@ class TakeTurn:
         self._holds = holds
         self._metrics = metrics
         self._budgets = {model: RetryBudget() for model in pools}
+        for model, pool in pools.items():
+            for replica in pool:
+                metrics.inflight(model, replica.name, partial(len, replica.leases))
 
-    @contextmanager
-    def __call__(self, call: Call, tally: Tally, tried: set[str]) -> Iterator[Replica]:
-        """Hold a place on a replica that is not in `tried`; raise `ApiError` when there is none, or no more retries."""
-        model, pool = call.model.name, self._pools[call.model.name]
+    def __call__(self, call: Call, tally: Tally, tried: set[str]) -> "Turn":
+        """
+        Hold a place for the block on a replica that is not in `tried`.
+
+        Raises: ApiError, when there is none, or no more retries.
+        """
+        inquiry, model = call.inquiry, call.model.name
+        pool, choices = self._pools[model], inquiry.choices
         self._count(model, retry=bool(tried))
         now_us = time.time_ns() // 1_000
-        choice = choose(pool.snapshots(), call.inquiry.choices, now_us, tried)
+        choice = choose(pool.snapshots(), choices, now_us, tried)
         if isinstance(choice, Rejected):
             raise rejection(choice)
         replica = pool[choice]
         self._metrics.routed(model, choice, RETRY if tried else LEAST_TOKENS)
         tally.replica, tally.group = replica.name, replica.group
         tally.attempts += 1
-        tally.watch.turned = tally.watch.turned or time.perf_counter()
-        tokens = call.inquiry.choices * tally.max_completion + call.inquiry.token_ids + call.inquiry.text_bytes
-        started = time.monotonic_ns()
-        expected_end_us = now_us + self._holds.expected_us(model)
-        with (
-            replica.lease(call.inquiry.choices, tokens, expected_end_us),
-            self._metrics.inflight(model, replica.name),
-        ):
-            try:
-                yield replica
-            except ConnectFailed:
-                # Nothing listens there: the next health check decides whether it may have work again.
-                replica.healthy = False
-                self._metrics.replica_up(model, replica.name, up=False)
-                raise
-            finally:
-                self._holds.ended(model, (time.monotonic_ns() - started) // 1_000)
+        turned = time.perf_counter()
+        tally.watch.turned = tally.watch.turned or turned
+        tokens = choices * tally.max_completion + inquiry.token_ids + inquiry.text_bytes
+        return Turn(self, model, replica.lease(choices, tokens, now_us + self._holds.expected_us(model)), turned)
+
+    def ended(self, model: str, replica: Replica, held_s: float, error: BaseException | None) -> None:
+        """Learn from how a turn ended."""
+        self._holds.ended(model, int(1_000_000 * held_s))
+        if isinstance(error, ConnectFailed):
+            # Nothing listens there: the next health check decides whether it may have work again.
+            replica.healthy = False
+            self._metrics.replica_up(model, replica.name, up=False)
 
     def _count(self, model: str, *, retry: bool) -> None:
         budget, now_s = self._budgets[model], int(time.monotonic())
@@ -86,3 +89,26 @@ class TakeTurn:
             budget.asked(now_s)
         elif not budget.retries(now_s):
             raise ApiError(Code.UPSTREAM_ERROR, "Too many requests of this model are being tried again.")
+
+
+class Turn:
+    """The block in which one attempt has a place on a replica. Units: `began` in seconds of a monotonic clock."""
+
+    __slots__ = ("_began", "_lease", "_model", "_stage")
+
+    def __init__(self, stage: TakeTurn, model: str, lease: Lease, began: float) -> None:
+        self._stage = stage
+        self._model = model
+        self._lease = lease
+        self._began = began
+
+    def __enter__(self) -> Replica:
+        """Take the place."""
+        return self._lease.__enter__().replica
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self._lease.__exit__(kind, error, traceback)
+        self._stage.ended(self._model, self._lease.replica, time.perf_counter() - self._began, error)

@@ -1,9 +1,12 @@
 """The most that anything may take: `[limits]`."""
 
+from dataclasses import fields
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
 
+from engine.bounds import Maxima
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Seconds
 
@@ -54,3 +57,8 @@ class Bounds(Section):
     drain_notice_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
     """Seconds that a stopping gateway serves on while `/health/ready` says no, before it closes its socket: what a load
     balancer needs to notice. 0 closes it at once."""
+
+    @cached_property
+    def maxima(self) -> Maxima:
+        """What a body is held to."""
+        return Maxima(**{field.name: getattr(self, field.name) for field in fields(Maxima)})

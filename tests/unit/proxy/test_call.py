@@ -106,9 +106,9 @@ def test_what_is_reserved(catalog: Catalog, endpoint: Endpoint, body: dict[str, 
 )
 def test_a_prefix_cache_is_shared_within_its_scope_alone(catalog: Catalog, scope: str, apart: set[str]) -> None:
     understood = call(catalog, CHAT_BODY)
-    scoped = replace(understood, model=replace(understood.model, cache_scope=scope))
+    scoped = understood._replace(model=replace(understood.model, cache_scope=scope))
     salts = {
-        name: replace(scoped, principal=principal).cache_salt(b"secret")
+        name: scoped._replace(principal=principal).cache_salt(b"secret")
         for name, principal in {"ada": ADA, "bob": BOB, "eve": EVE}.items()
     }
     assert len(set(salts.values())) == len(apart)
@@ -119,8 +119,8 @@ def test_a_prefix_cache_is_shared_within_its_scope_alone(catalog: Catalog, scope
 def test_names_cannot_be_chosen_to_meet(catalog: Catalog) -> None:
     understood = call(catalog, CHAT_BODY)
     salts = {
-        replace(
-            understood, principal=Principal(tenant, user, "pro"), model=replace(understood.model, cache_scope=scope)
+        understood._replace(
+            principal=Principal(tenant, user, "pro"), model=replace(understood.model, cache_scope=scope)
         ).cache_salt(b"secret")
         for scope in ("user", "tenant", "acme")
         for tenant, user in [("acme", "ada"), ("acmea", "da"), ("tenant", "acme"), ("group", "acme")]

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -159,11 +158,11 @@ def test_token_sums_are_exact_whatever_the_cap_on_users(
     assert len(named) <= user_series_max
 
 
-def test_inflight_returns_to_zero_when_the_exchange_fails() -> None:
-    metrics = Metrics()
-    with suppress(RuntimeError), metrics.inflight("demo", "demo-0"):
-        assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 1
-        raise RuntimeError
+def test_inflight_is_asked_when_it_is_shown() -> None:
+    metrics, leases = Metrics(), {1, 2}
+    metrics.inflight("demo", "demo-0", lambda: len(leases))
+    assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 2
+    leases.clear()
     assert read(metrics, "tollway_inflight_requests", model="demo", replica="demo-0") == 0
 
 
