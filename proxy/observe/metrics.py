@@ -11,15 +11,13 @@ not count into each other's; instead of prometheus_client's global one.
 
 import platform
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 
@@ -27,7 +25,7 @@ from proxy import __version__
 from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
-from proxy.observe.series import Children, Timings, TokenCounters
+from proxy.observe.series import Children, Distribution, Distributions, Sum, Sums, Timings, TokenCounters
 from proxy.store.journal.failure import Failure
 
 USER_SERIES_MAX = 10_000
@@ -39,9 +37,6 @@ FAILED = "failed"
 ABORTED = "aborted"
 UNOBSERVED = "unobserved"
 """The `reason` of waste: see `_waste_reason`."""
-
-# A creation time beside every counter doubles the exposition and nothing here reads it.
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -63,22 +58,20 @@ class Metrics:
     def _register_counters(self) -> None:
         self._user_tokens_metric = self._counter(definitions.USER_TOKENS)
         self._user_tokens: dict[tuple[str, str], TokenCounters] = {}
-        self._other_users = Children(lambda tenant: TokenCounters.of(self._user_tokens_metric, tenant, OTHER_USERS))
-        tokens = self._counter(definitions.TOKENS)
-        self._tokens = Children(lambda tenant, model: TokenCounters.of(tokens, tenant, model))
-        self._requests = Children(self._counter(definitions.REQUESTS).labels)
-        self._charge = Children(self._counter(definitions.CHARGE).labels)
-        self._routes = Children(self._counter(definitions.ROUTES).labels)
-        self._waste = Children(self._counter(definitions.WASTE_TOKENS).labels)
-        self._corrections = Children(self._counter(definitions.CORRECTIONS).labels)
-        credited = self._counter(definitions.CREDITED_TOKENS)
-        self._credited = Children(lambda tenant, model: TokenCounters.of(credited, tenant, model))
-        self._credited_micros = Children(self._counter(definitions.CREDITED_MICROS).labels)
-        self._stripped = Children(self._counter(definitions.STRIPPED_FIELDS).labels)
-        self._key_fetches = Children(self._counter(definitions.KEY_FETCHES).labels)
-        self._edge_refusals = Children(self._counter(definitions.EDGE_REFUSALS).labels)
+        self._other_users = Children(partial(TokenCounters.of, self._user_tokens_metric))
+        self._tokens = Children(partial(TokenCounters.of, self._counter(definitions.TOKENS)))
+        self._requests = self._counter(definitions.REQUESTS)
+        self._charge = self._counter(definitions.CHARGE)
+        self._routes = self._counter(definitions.ROUTES)
+        self._waste = self._counter(definitions.WASTE_TOKENS)
+        self._corrections = self._counter(definitions.CORRECTIONS)
+        self._credited = Children(partial(TokenCounters.of, self._counter(definitions.CREDITED_TOKENS)))
+        self._credited_micros = self._counter(definitions.CREDITED_MICROS)
+        self._stripped = self._counter(definitions.STRIPPED_FIELDS)
+        self._key_fetches = self._counter(definitions.KEY_FETCHES)
+        self._edge_refusals = self._counter(definitions.EDGE_REFUSALS)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
-        self._journal_failures = Children(self._counter(definitions.JOURNAL_FAILURES).labels)
+        self._journal_failures = self._counter(definitions.JOURNAL_FAILURES)
         for kind in Failure:
             # There from the start, so that the first failure is seen as an increase.
             self._journal_failures[kind,].inc(0)
@@ -100,20 +93,24 @@ class Metrics:
         overhead = self._histogram(definitions.OVERHEAD_SECONDS)
         self._timings = Children(
             lambda model, lane: Timings(
-                *(metric.labels(model, lane) for metric in (request, ttft, tpot, queue_wait, overhead))
+                *(metric[model, lane] for metric in (request, ttft, tpot, queue_wait, overhead))
             )
         )
-        self._redis = Children(self._histogram(definitions.REDIS_SECONDS).labels)
-        self._journal = self._histogram(definitions.JOURNAL_SECONDS)
+        self._redis = self._histogram(definitions.REDIS_SECONDS)
+        self._journal = self._histogram(definitions.JOURNAL_SECONDS)[()]
 
-    def _counter(self, metric: Definition) -> Counter:
-        return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
+    def _counter(self, metric: Definition) -> Children[Sum]:
+        sums = Sums(metric)
+        self._registry.register(sums)
+        return sums.series
 
     def _gauge(self, metric: Definition) -> Gauge:
         return Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
 
-    def _histogram(self, metric: Definition) -> Histogram:
-        return Histogram(metric.name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
+    def _histogram(self, metric: Definition) -> Children[Distribution]:
+        distributions = Distributions(metric)
+        self._registry.register(distributions)
+        return distributions.series
 
     def served(self, record: ExchangeRecord, *, request_s: float, overhead_s: float) -> None:
         """Count an exchange that this gateway admitted and settled, with how long it took."""
@@ -155,7 +152,7 @@ class Metrics:
         if known is not None:
             return known
         if len(self._user_tokens) >= self._user_series_max:
-            return self._other_users[(tenant,)]
+            return self._other_users[tenant, OTHER_USERS]
         counters = self._user_tokens[tenant, user] = TokenCounters.of(self._user_tokens_metric, tenant, user)
         return counters
 
@@ -181,7 +178,7 @@ class Metrics:
 
     def settle_failed(self) -> None:
         """Count a settlement or a release that Redis did not take."""
-        self._settle_failures.inc()
+        self._settle_failures[()].inc()
 
     def keys_fetched(self, issuer: str, ok: bool) -> None:  # noqa: FBT001
         """Count a try to fetch an issuer's published keys."""
