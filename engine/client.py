@@ -1,30 +1,28 @@
 """
 The line to a replica: one request out, one response in, and every fault as one of `engine.faults`.
 
-Decision: an httpx transport is called without httpx's client layer, because that layer costs more than all of the
-gateway's own work and adds nothing here (no redirects, no cookies, no content decoding).
+Decision: the pool of our httpx transport is asked by a method of its own, with bytes.
+Because: httpx's client layer costs as much as all of the gateway's own work, its `Request` and `Response` a tenth of
+it, and they add nothing here (no redirects, no cookies, no content decoding).
+Instead of: `Transport.handle_async_request`, which is the same pool behind httpx's interface.
 
 Leaving a response's block before its end closes the connection, which is how vLLM learns that a request is aborted.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import httpx
 
+from engine.connection import Connection, Take
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.transport import Transport
+from engine.transport import Origin, Sent, Transport, unheard
 
 KEEPALIVE_S = 4.0
 """vLLM closes a connection that was idle for 5 s."""
 _CONNECTIONS_MAX = 20_000
-
-Sent = Callable[[], None]
-"""Called as a request's first byte is written."""
 
 
 class UpstreamResponse(Protocol):
@@ -34,8 +32,13 @@ class UpstreamResponse(Protocol):
     def status(self) -> int:
         """The HTTP status."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; raise `UpstreamFault`."""
+    async def pour(self, take: Take) -> None:
+        """
+        Hand the body to `take` as it arrives; raise `UpstreamFault`, and what `take` raises.
+
+        `take` is called by the socket that has something, while this task sleeps: it must be quick. What it cannot
+        get rid of quickly enough it returns a wait for, and is given no more before that is over.
+        """
 
     async def read(self, bytes_max: int) -> bytes:
         """Return the whole body; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
@@ -44,10 +47,9 @@ class UpstreamResponse(Protocol):
 class Upstream(Protocol):
     """Something that can send a request to a replica."""
 
-    @asynccontextmanager
     def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
-    ) -> AsyncIterator[UpstreamResponse]:
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """
         Send one request; the block holds the connection. Raises `UpstreamFault`.
 
@@ -55,43 +57,16 @@ class Upstream(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class _Response:
-    raw: httpx.Response
-
-    @property
-    def status(self) -> int:
-        return self.raw.status_code
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        assert isinstance(self.raw.stream, httpx.AsyncByteStream)
-        try:
-            async for chunk in self.raw.stream:
-                yield chunk
-        except httpx.TransportError as error:
-            raise _mapped(error) from error
-
-    async def read(self, bytes_max: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for chunk in self.chunks():
-            size += len(chunk)
-            if size > bytes_max:
-                raise ResponseTooLarge(f"the answer is larger than {bytes_max} bytes")
-            parts.append(chunk)
-        return b"".join(parts)
-
-
-class HttpxUpstream:
+class DirectUpstream:
     """
-    Replicas over an httpx transport; ours unless another is given.
+    Replicas over our own transport.
 
     Units: `connect_s_max` bounds the connect; every later wait is bounded by whoever reads (`asyncio.timeout`).
     """
 
-    def __init__(self, connect_s_max: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, connect_s_max: float, transport: Transport | None = None) -> None:
         self._transport = transport or Transport(keepalive_s=KEEPALIVE_S, connections_max=_CONNECTIONS_MAX)
-        self._timeout = {"connect": connect_s_max, "pool": connect_s_max}
+        self._connect_s_max = connect_s_max
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,36 +76,93 @@ class HttpxUpstream:
     ) -> None:
         await self._transport.aclose()
 
-    @asynccontextmanager
-    async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
-    ) -> AsyncIterator[UpstreamResponse]:
+    def request(
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+    ) -> "_Exchange":
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
-        target = _target(url)
-        lines = [
-            (b"host", target.netloc),
-            *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        extensions = {"timeout": self._timeout, "sent": sent}
-        request = httpx.Request(method, target, headers=lines, stream=httpx.ByteStream(body), extensions=extensions)
+        target = _target(method, url)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = b"%s%scontent-length: %d\r\n\r\n" % (target.head, lines.encode("ascii"), len(body))
+        return _Exchange(self._transport, target.origin, head + body, connect_s_max=self._connect_s_max, sent=sent)
+
+
+class _Exchange:
+    """One request, and its response within the block."""
+
+    __slots__ = ("_connect_s_max", "_connection", "_origin", "_request", "_sent", "_transport", "status")
+
+    _connection: Connection
+
+    def __init__(
+        self, transport: Transport, origin: Origin, request: bytes, *, connect_s_max: float, sent: Sent
+    ) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._request = request
+        self._connect_s_max = connect_s_max
+        self._sent = sent
+        self.status = 0
+
+    async def __aenter__(self) -> Self:
         try:
-            response = await self._transport.handle_async_request(request)
+            self._connection = await self._transport.ask(
+                self._origin, self._request, connect_s_max=self._connect_s_max, sent=self._sent
+            )
         except httpx.TransportError as error:
-            raise _mapped(error) from error
+            raise fault_of(error) from error
+        self.status = self._connection.status
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transport.leave(self._connection, self._origin)
+
+    async def pour(self, take: Take) -> None:
+        """Hand the body to `take` as it arrives; raise `UpstreamFault`, and what `take` raises."""
         try:
-            yield _Response(response)
-        finally:
-            await response.aclose()
+            await self._connection.pour(take)
+        except httpx.TransportError as error:
+            raise fault_of(error) from error
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Return the whole body; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
+        return await read_whole(self, bytes_max)
+
+
+async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:
+    """Return the body of a response; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
+    parts: list[bytes] = []
+    size = 0
+
+    def take(part: bytes) -> None:
+        nonlocal size
+        size += len(part)
+        if size > bytes_max:
+            raise ResponseTooLarge(f"the answer is larger than {bytes_max} bytes")
+        parts.append(part)
+
+    await response.pour(take)
+    return b"".join(parts)
+
+
+class _Target(NamedTuple):
+    """Where a request goes, and how it begins."""
+
+    origin: Origin
+    head: bytes
 
 
 @lru_cache(maxsize=4096)
-def _target(url: str) -> httpx.URL:
-    """Return a URL as httpx takes it, read once: there are few of them, the replicas' paths."""
-    return httpx.URL(url)
+def _target(method: str, url: str) -> _Target:
+    """Return what a URL means, read once: there are few of them, the replicas' paths."""
+    read = httpx.URL(url)
+    head = b"%s %s HTTP/1.1\r\nhost: %s\r\n" % (method.encode("ascii"), read.raw_path, read.netloc)
+    return _Target((read.host, read.port or 80), head)
 
 
-def _mapped(error: httpx.TransportError) -> UpstreamFault:
+def fault_of(error: httpx.TransportError) -> UpstreamFault:
+    """Return what an error of a transport is called here; nothing of its text goes on."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return ConnectFailed(type(error).__name__)

@@ -3,7 +3,8 @@ One HTTP/1.1 connection to a replica: a request goes out; the head of its answer
 
 Rules:
 - One request at a time. After a whole answer the next may follow, if neither side said otherwise.
-- What nobody has read yet is bounded: beyond `_UNREAD_BYTES_MAX` the socket is not read, and the replica has to wait.
+- A body is taken as it arrives, in the socket's own callback: no task is woken for a part of it.
+- What nobody has taken yet is bounded: beyond `_UNREAD_BYTES_MAX` the socket is not read, and the replica has to wait.
 - An answer without a length ends with the connection; any other that ends there is broken.
 - Bytes that nobody asked for close the connection.
 
@@ -11,6 +12,7 @@ Must not know pools, deadlines, or whose request it is.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import httptools
@@ -20,7 +22,12 @@ _HEAD_BYTES_MAX = 64 * 1024
 _UNREAD_BYTES_MAX = 64 * 1024
 _TAKEN_BYTES_MAX = 32 * 1024
 
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
 Headers = list[tuple[bytes, bytes]]
+Wait = Callable[[], Awaitable[object]]
+Take = Callable[[bytes], Wait | None]
+"""Takes a part of a body. Where it returns something to wait for, it gets no more before that is over."""
 
 
 class Connection(asyncio.Protocol):
@@ -31,6 +38,11 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Take | None = None
+        """Who takes the body, while its task sleeps."""
+        self._wait: Wait | None = None
+        self._refusal: Exception | None = None
+        """What whoever takes the body raised."""
         self._fault: httpx.TransportError | None = None
         self._parts: list[bytes] = []
         self._unread = 0
@@ -48,7 +60,7 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether another request may be written."""
-        return not self.asked and self._fault is None
+        return not self.asked and not self._parts and self._fault is None
 
     # What the pool and the response do
 
@@ -58,6 +70,7 @@ class Connection(asyncio.Protocol):
         self.asked = True
         self.heard = self._has_head = self._ends_with_connection = False
         self.status, self.headers, self._head_bytes = 0, [], 0
+        self._wait = self._refusal = None
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -71,6 +84,44 @@ class Connection(asyncio.Protocol):
             if not self.asked:
                 return b""
             await self._more()
+        return self._part()
+
+    async def pour(self, take: Take) -> None:
+        """Hand the body to `take` as it arrives, up to its end; raise `httpx.TransportError` and what `take` raises."""
+        while True:
+            while self._parts:
+                if (wait := take(self._part())) is not None:
+                    await wait()
+            if not self.asked:
+                return
+            self._take = take
+            try:
+                await self._more()
+            finally:
+                self._take = None
+            if self._refusal is not None:
+                raise self._refusal
+            if (wait := self._wait) is not None:
+                self._wait = None
+                await wait()
+
+    def _pour_on(self, take: Take) -> None:
+        """Hand over what has come; wake the task where it is not to sleep on."""
+        try:
+            while self._parts:
+                if (wait := take(self._part())) is not None:
+                    self._wait = wait
+                    break
+            else:
+                if self.asked and self._fault is None:
+                    return
+        except Exception as refusal:  # noqa: BLE001 (whatever it is, it belongs to the task that sleeps)
+            self._refusal = refusal
+        self._take = None
+        self._wake()
+
+    def _part(self) -> bytes:
+        """Take what has come, as far as it is not much."""
         if self._unread <= _TAKEN_BYTES_MAX:
             data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
@@ -126,17 +177,20 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.heard = True
-        if not self._has_head:
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(httpx.RemoteProtocolError(f"no HTTP: {type(error).__name__}"))
             self.close()
             return
-        if not self._has_head and self._head_bytes > _HEAD_BYTES_MAX:
-            self._fail(httpx.RemoteProtocolError("the head of the answer does not end"))
-            self.close()
+        if self._take is not None:
+            self._pour_on(self._take)
+            return
+        if not self._has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES_MAX:
+                self._fail(httpx.RemoteProtocolError("the head of the answer does not end"))
+                self.close()
         elif self._unread > _UNREAD_BYTES_MAX and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -166,9 +220,11 @@ class Connection(asyncio.Protocol):
             self.headers = []
             return
         self.status, self._has_head = status, True
-        names = {name.lower() for name, _ in self.headers}
+        # The parser keeps no connection whose answer ends with it: only among the others is the reason looked for.
         self._ends_with_connection = (
-            status not in (204, 304) and b"content-length" not in names and b"transfer-encoding" not in names
+            not self._parser.should_keep_alive()
+            and status not in (204, 304)
+            and _FRAMING.isdisjoint(name.lower() for name, _ in self.headers)
         )
 
     def on_body(self, body: bytes) -> None:

@@ -15,8 +15,9 @@ Instead of: httpx's stock one, which is held to the same tests as this; aiohttp,
 
 import asyncio
 import socket
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
@@ -26,15 +27,21 @@ _RECEIVE_BYTES = 65_536
 """The kernel's buffer of a connection. The event loop takes all of it at once, so it bounds what a client that does not
 read its stream costs in memory; left to the kernel, it grows to megabytes."""
 
-_Origin = tuple[str, int]
+Origin = tuple[str, int]
+Sent = Callable[[], None]
+"""Called as a request's first byte is written."""
+
+
+def unheard() -> None:
+    """Care for nothing that is told."""
 
 
 class Transport(httpx.AsyncBaseTransport):
     """
     Connections to any number of replicas.
 
-    A request's extensions may hold `timeout` (httpx's own; `connect` counts) and `sent`, which is called as its first
-    byte is written.
+    `ask` and `leave` are its own interface; httpx's is the same behind objects. A request's extensions may hold
+    `timeout` (httpx's own; `connect` counts) and `sent`.
     Units: `keepalive_s` in seconds. Bounds: `connections_max` being opened or in use, one more raises `PoolTimeout`;
     idle ones were in use within `keepalive_s`.
     """
@@ -42,22 +49,37 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, keepalive_s: float, connections_max: int) -> None:
         self._keepalive_s = keepalive_s
         self._connections_max = connections_max
-        self._idle: dict[_Origin, deque[tuple[float, Connection]]] = {}
+        self._idle: dict[Origin, deque[tuple[float, Connection]]] = {}
         self._used: set[Connection] = set()
         self._opening = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its answer, whose body is still to be read; raise `httpx.TransportError`."""
-        url = request.url
-        origin = (url.host, url.port or 80)
+        origin = (request.url.host, request.url.port or 80)
+        connection = await self.ask(
+            origin,
+            _head(request) + await request.aread(),
+            connect_s_max=request.extensions.get("timeout", {}).get("connect"),
+            sent=request.extensions.get("sent", unheard),
+        )
+        return httpx.Response(
+            connection.status, headers=connection.headers, stream=_Body(self, connection, origin), request=request
+        )
+
+    async def ask(self, origin: Origin, request: bytes, *, connect_s_max: float | None, sent: Sent) -> Connection:
+        """
+        Send a request and return its connection, on which the head of the answer has come; raise `TransportError`.
+
+        Whoever gets it must `leave` it. `sent` is called as the first byte is written.
+        """
         kept = self._kept(origin)
         if kept is not None:
             try:
-                return await self._answer(kept, origin, request)
+                return await self._ask(kept, origin, request, sent)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
                 if kept.heard:
                     raise
-        return await self._answer(await self._connect(origin, request), origin, request)
+        return await self._ask(await self._connect(origin, connect_s_max), origin, request, sent)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -66,10 +88,10 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle.clear()
         self._used.clear()
 
-    def _kept(self, origin: _Origin) -> Connection | None:
+    def _kept(self, origin: Origin) -> Connection | None:
         """Return the connection that was used last, if it may be used again; older ones are no better."""
         idle = self._idle.get(origin)
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while idle:
             since, connection = idle.pop()
             if now - since >= self._keepalive_s:
@@ -81,12 +103,12 @@ class Transport(httpx.AsyncBaseTransport):
                 return connection
         return None
 
-    async def _connect(self, origin: _Origin, request: httpx.Request) -> Connection:
+    async def _connect(self, origin: Origin, s_max: float | None) -> Connection:
         if len(self._used) + self._opening >= self._connections_max:
             raise httpx.PoolTimeout("all connections are in use")
         self._opening += 1
         try:
-            async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
+            async with asyncio.timeout(s_max):
                 return await _opened(*origin)
         except TimeoutError:
             raise httpx.ConnectTimeout("the replica did not take the connection in time") from None
@@ -95,28 +117,25 @@ class Transport(httpx.AsyncBaseTransport):
         finally:
             self._opening -= 1
 
-    async def _answer(self, connection: Connection, origin: _Origin, request: httpx.Request) -> httpx.Response:
+    async def _ask(self, connection: Connection, origin: Origin, request: bytes, sent: Sent) -> Connection:
         self._used.add(connection)
         try:
-            if sent := request.extensions.get("sent"):
-                sent()
-            connection.write(_head(request) + await request.aread())
+            sent()
+            connection.write(request)
             await connection.head()
         except BaseException:
             self.leave(connection, origin)
             raise
-        return httpx.Response(
-            connection.status, headers=connection.headers, stream=_Body(self, connection, origin), request=request
-        )
+        return connection
 
-    def leave(self, connection: Connection, origin: _Origin) -> None:
+    def leave(self, connection: Connection, origin: Origin) -> None:
         """Take a connection back: for the next request, or to close it."""
         if connection not in self._used:
             return
         self._used.discard(connection)
         if connection.usable:
             idle = self._idle.setdefault(origin, deque())
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             idle.append((now, connection))
             while idle and (now - idle[0][0] >= self._keepalive_s or not idle[0][1].usable):
                 idle.popleft()[1].close()
@@ -127,7 +146,7 @@ class Transport(httpx.AsyncBaseTransport):
 class _Body(httpx.AsyncByteStream):
     """The body of an answer; closing it gives its connection back."""
 
-    def __init__(self, pool: Transport, connection: Connection, origin: _Origin) -> None:
+    def __init__(self, pool: Transport, connection: Connection, origin: Origin) -> None:
         self._pool = pool
         self._connection = connection
         self._origin = origin

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from litestar.types import ASGIApp
 
-from engine.client import HttpxUpstream
+from engine.client import DirectUpstream
 from engine.pool import Pool
 from proxy.api.admin import OwnState, State
 from proxy.api.health import Vitals
@@ -101,7 +101,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
         Revocations(connection, revoked),
         incarnated(settings, connection, metrics) as incarnation,
         launched(settings) as urls,
-        HttpxUpstream(limits.connect_s_max) as upstream,
+        DirectUpstream(limits.connect_s_max) as upstream,
         pooled(settings, urls, upstream, metrics) as pools,
         journalled(settings.redis.data_dir / "journal", incarnation, metrics) as journal,
     ):

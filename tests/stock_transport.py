@@ -1,8 +1,17 @@
-"""httpx's own transport, held to the same as ours: slow, and right."""
+"""httpx's own transport, held to the same as ours: slow, and right. And an upstream over any transport of httpx's."""
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import httpx
+
+from engine.client import UpstreamResponse, fault_of, read_whole
+from engine.connection import Take
+from engine.transport import Sent, unheard
 
 _RECEIVE_BYTES = 131_072
 _CONNECTIONS_MAX = 1_000
@@ -53,3 +62,62 @@ def _nothing_came(error: httpx.TransportError) -> bool:
     if isinstance(error, httpx.RemoteProtocolError):
         return str(error).startswith("Server disconnected without sending a response")
     return isinstance(error, httpx.ReadError | httpx.WriteError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    raw: httpx.Response
+
+    @property
+    def status(self) -> int:
+        return self.raw.status_code
+
+    async def pour(self, take: Take) -> None:
+        assert isinstance(self.raw.stream, httpx.AsyncByteStream)
+        try:
+            async for part in self.raw.stream:
+                if (wait := take(part)) is not None:
+                    await wait()
+        except httpx.TransportError as error:
+            raise fault_of(error) from error
+
+    async def read(self, bytes_max: int) -> bytes:
+        return await read_whole(self, bytes_max)
+
+
+class HttpxUpstream:
+    """Replicas over any httpx transport, called as httpx calls it."""
+
+    def __init__(self, connect_s_max: float, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self._timeout = {"connect": connect_s_max, "pool": connect_s_max}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transport.aclose()
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+    ) -> AsyncIterator[UpstreamResponse]:
+        """Send one request; the block holds the connection. Raises `UpstreamFault`."""
+        target = httpx.URL(url)
+        lines = [
+            (b"host", target.netloc),
+            *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        extensions = {"timeout": self._timeout, "sent": sent}
+        request = httpx.Request(method, target, headers=lines, stream=httpx.ByteStream(body), extensions=extensions)
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise fault_of(error) from error
+        try:
+            yield _Response(response)
+        finally:
+            await response.aclose()

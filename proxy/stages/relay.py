@@ -14,7 +14,6 @@ Rules:
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,9 +22,10 @@ import orjson
 
 from engine.abort import abort, ids_of
 from engine.answer import read_answer
-from engine.client import Upstream, UpstreamResponse
+from engine.client import Upstream
+from engine.connection import Wait
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.openai import Inquiry, render
+from engine.openai import render
 from engine.replica import Replica
 from engine.stream import CompletionStream, Frame, Kind
 from proxy.billing.record import OK, Source
@@ -92,6 +92,7 @@ class Relay:
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = self._bounds.ttft_s_max if call.inquiry.stream else self._bounds.exchange_s_max
         patience = Patience(first_s_max, self._bounds.exchange_s_max)
+        passing = _Passing(patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max)
         try:
             async with (
                 patience,
@@ -105,19 +106,26 @@ class Relay:
             ):
                 if response.status != 200:
                     raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                if call.inquiry.stream:
-                    downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
-                    stream = _stream_of(call.inquiry)
-                    return await self._stream(response, stream, patience, downstream, replica=replica, tally=tally)
-                body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
-                replica.spoke()
-                downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
-                return body
-        except TimeoutError:
-            if patience.blames_client:
-                raise ClientGone from None
-            replica.missed()
-            raise UpstreamTimeout("the replica was silent for too long") from None
+                if not call.inquiry.stream:
+                    body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
+                    replica.spoke()
+                    downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
+                    return body
+                downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
+                await response.pour(passing.take)
+        except (TimeoutError, UpstreamFault) as fault:
+            # What happens behind a stream's end spoils nothing.
+            if passing.end is None:
+                if isinstance(fault, UpstreamFault):
+                    raise
+                if patience.blames_client:
+                    raise ClientGone from None
+                replica.missed()
+                raise UpstreamTimeout("the replica was silent for too long") from None
+        if passing.end is None:
+            raise UpstreamBroken("the stream ended before it was complete")
+        tally.source, tally.outcome = Source.ENGINE, OK
+        return passing.end
 
     async def _part(self, call: Call, replica: Replica, tally: Tally) -> None:
         """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
@@ -144,46 +152,70 @@ class Relay:
             self._metrics.fields_stripped(call.inquiry.endpoint.name, removed)
         return body
 
-    async def _stream(
-        self,
-        response: UpstreamResponse,
-        stream: CompletionStream,
-        patience: Patience,
-        downstream: Downstream,
-        *,
-        replica: Replica,
-        tally: Tally,
-    ) -> bytes:
-        chunks = response.chunks()
-        last: Frame | None = None
-        async for data in chunks:
-            frames = stream.feed(data)
-            usage = stream.proven if downstream.left else stream.usage
-            if usage is not None:
-                tally.observed(usage)
-            forward, last = _sift(frames, comments=downstream.started)
-            if forward and not downstream.left:
-                tally.watch.first_token = tally.watch.first_token or time.perf_counter()
-                patience.with_client(self._bounds.idle_s_max)
-                await downstream.send(forward)
-            if last is not None:
-                break
-            if any(frame.kind in _PROGRESS for frame in frames):
-                replica.spoke()
-                patience.with_replica(self._bounds.idle_s_max)
-            else:
-                patience.back_to_replica()
-        if stream.error is not None:
-            raise _refusal_in_stream(stream.error)
-        if last is None or not stream.complete:
+
+class _Passing:
+    """
+    A stream on its way from a replica to the client, taken part by part as it arrives.
+
+    Units: `idle_s_max` in seconds, for each step but the first.
+    """
+
+    def __init__(
+        self, patience: Patience, downstream: Downstream, *, replica: Replica, tally: Tally, idle_s_max: float
+    ) -> None:
+        assert tally.call is not None
+        inquiry = tally.call.inquiry
+        self._stream = CompletionStream(
+            n=inquiry.n, include_usage=inquiry.include_usage, continuous_usage=inquiry.continuous_usage
+        )
+        self._patience = patience
+        self._downstream = downstream
+        self._replica = replica
+        self._tally = tally
+        self._idle_s_max = idle_s_max
+        self.end: bytes | None = None
+        """The frame that ends a whole stream, once it has come."""
+
+    def take(self, data: bytes) -> Wait | None:
+        """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""
+        if self.end is not None:
+            return None
+        stream, downstream = self._stream, self._downstream
+        frames = stream.feed(data)
+        usage = stream.proven if downstream.left else stream.usage
+        if usage is not None:
+            self._tally.observed(usage)
+        forward, last = _sift(frames, comments=downstream.started)
+        progress = any(frame.kind in _PROGRESS for frame in frames)
+        if not forward or downstream.left:
+            self._step(last, progress=progress)
+            return None
+        watch = self._tally.watch
+        watch.first_token = watch.first_token or time.perf_counter()
+        self._patience.with_client(self._idle_s_max)
+        return partial(self._send, forward, last, progress=progress)
+
+    async def _send(self, forward: bytes, last: Frame | None, *, progress: bool) -> None:
+        await self._downstream.send(forward)
+        self._step(last, progress=progress)
+
+    def _step(self, last: Frame | None, *, progress: bool) -> None:
+        """Go on to the next step: the replica's, or the end."""
+        if last is not None:
+            self._ended(last)
+        elif progress:
+            self._replica.spoke()
+            self._patience.with_replica(self._idle_s_max)
+        else:
+            self._patience.back_to_replica()
+
+    def _ended(self, last: Frame) -> None:
+        if self._stream.error is not None:
+            raise _refusal_in_stream(self._stream.error)
+        if not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
-        await _reach_end(chunks)
-        tally.source, tally.outcome = Source.ENGINE, OK
-        return last.forward
-
-
-def _stream_of(inquiry: Inquiry) -> CompletionStream:
-    return CompletionStream(n=inquiry.n, include_usage=inquiry.include_usage, continuous_usage=inquiry.continuous_usage)
+        self.end = last.forward
+        self._patience.with_replica(_END_S_MAX)
 
 
 def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None]:
@@ -195,14 +227,6 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None]:
         if frame.kind in (Kind.CONTENT, Kind.USAGE) or (comments and frame.kind is Kind.COMMENT):
             forward += frame.forward
     return forward, None
-
-
-async def _reach_end(chunks: AsyncIterator[bytes]) -> None:
-    """Read up to the response's end, so that its connection can be used again; a replica that never ends it is left."""
-    with suppress(TimeoutError, UpstreamFault):
-        async with asyncio.timeout(_END_S_MAX):
-            async for _ in chunks:
-                pass
 
 
 def _whole(body: bytes, call: Call, tally: Tally) -> bytes:

@@ -4,18 +4,20 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
 
-from engine.client import KEEPALIVE_S, HttpxUpstream
+from engine.client import KEEPALIVE_S, DirectUpstream, Upstream
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.transport import Transport
-from tests.stock_transport import StockTransport
+from tests.stock_transport import HttpxUpstream, StockTransport
 
 DEADLINE_S = 10.0
+MANY = 20_000
+"""Kilobytes that no kernel buffers."""
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -77,24 +79,29 @@ async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
         server.close()
 
 
-def upstream_over(kind: str, keepalive_s: float = KEEPALIVE_S) -> HttpxUpstream:
-    """Return an upstream over our transport, or over httpx's own: both are held to the same."""
+KINDS = ["ours", "ours behind httpx", "stock"]
+
+
+def upstream_over(kind: str, keepalive_s: float = KEEPALIVE_S) -> DirectUpstream | HttpxUpstream:
+    """Return an upstream over our transport, as it is or behind httpx's interface, or over httpx's own."""
+    if kind == "stock":
+        return HttpxUpstream(2.0, StockTransport(keepalive_s))
     ours = Transport(keepalive_s=keepalive_s, connections_max=100)
-    return HttpxUpstream(2.0, ours if kind == "ours" else StockTransport(keepalive_s))
+    return DirectUpstream(2.0, ours) if kind == "ours" else HttpxUpstream(2.0, ours)
 
 
-@pytest.fixture(params=["ours", "stock"])
-async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[HttpxUpstream]:
+@pytest.fixture(params=KINDS)
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
     async with upstream_over(request.param) as opened:
         yield opened
 
 
-async def whole(upstream: HttpxUpstream, url: str, bytes_max: int = 1_000) -> tuple[int, bytes]:
+async def whole(upstream: Upstream, url: str, bytes_max: int = 1_000) -> tuple[int, bytes]:
     async with upstream.request("POST", url + "/v1/x", headers={"x-request-id": "R"}, body=b"{}") as response:
         return response.status, await response.read(bytes_max)
 
 
-async def test_a_request_arrives_and_its_answer_comes_back(upstream: HttpxUpstream) -> None:
+async def test_a_request_arrives_and_its_answer_comes_back(upstream: Upstream) -> None:
     requests: list[bytes] = []
 
     async def conversation(peer: Peer) -> None:
@@ -108,7 +115,7 @@ async def test_a_request_arrives_and_its_answer_comes_back(upstream: HttpxUpstre
     assert requests[0].endswith(b"\r\n\r\n{}")
 
 
-async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: HttpxUpstream) -> None:
+async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: Upstream) -> None:
     told: list[str] = []
 
     async def conversation(peer: Peer) -> None:
@@ -126,7 +133,7 @@ async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: HttpxU
     assert told == ["sent"]
 
 
-async def test_chunks_arrive_as_they_are_sent(upstream: HttpxUpstream) -> None:
+async def test_chunks_arrive_as_they_are_sent(upstream: Upstream) -> None:
     seen = [asyncio.Event(), asyncio.Event()]
 
     async def conversation(peer: Peer) -> None:
@@ -140,13 +147,16 @@ async def test_chunks_arrive_as_they_are_sent(upstream: HttpxUpstream) -> None:
 
     async with served(conversation) as met, upstream.request("GET", met.url, headers={}) as response:
         waiting = iter(seen)
-        async for chunk in response.chunks():
+
+        def take(chunk: bytes) -> None:
             assert chunk == b"data: 1\n\n"
             next(waiting).set()
+
+        await response.pour(take)
         assert next(waiting, None) is None
 
 
-async def test_nobody_listens(upstream: HttpxUpstream) -> None:
+async def test_nobody_listens(upstream: Upstream) -> None:
     async def conversation(_: Peer) -> None: ...
 
     async with served(conversation) as met:
@@ -184,15 +194,13 @@ async def speaks_no_http(peer: Peer) -> None:
     [closes_at_once, closes_after_the_request, closes_in_the_body, closes_in_a_stream, speaks_no_http],
     ids=lambda each: each.__name__,
 )
-async def test_a_replica_that_breaks_off(
-    upstream: HttpxUpstream, conversation: Callable[[Peer], Awaitable[None]]
-) -> None:
+async def test_a_replica_that_breaks_off(upstream: Upstream, conversation: Callable[[Peer], Awaitable[None]]) -> None:
     with pytest.raises(UpstreamBroken):
         async with served(conversation) as met:
             await whole(upstream, met.url)
 
 
-async def test_a_body_is_bounded_while_it_is_read(upstream: HttpxUpstream) -> None:
+async def test_a_body_is_bounded_while_it_is_read(upstream: Upstream) -> None:
     closed = asyncio.Event()
 
     async def conversation(peer: Peer) -> None:
@@ -210,7 +218,142 @@ async def test_a_body_is_bounded_while_it_is_read(upstream: HttpxUpstream) -> No
         await closed.wait()
 
 
-async def test_leaving_the_block_closes_the_connection(upstream: HttpxUpstream) -> None:
+class Enough(Exception):
+    """What whoever takes a body raises to end it."""
+
+
+def enough(_: bytes) -> None:
+    raise Enough
+
+
+async def test_what_is_poured_comes_in_order_and_leaves_the_connection_usable(upstream: Upstream) -> None:
+    numbers = [b"%d," % number for number in range(2_000)]
+
+    async def conversation(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.read_request()
+            await peer.write(STREAM_HEAD)
+            for number in numbers:
+                await peer.chunk(number)
+            await peer.write(b"0\r\n\r\n")
+
+    async with served(conversation) as met:
+        for _ in range(2):
+            taken: list[bytes] = []
+            async with upstream.request("POST", met.url, headers={}) as response:
+                await response.pour(taken.append)
+            assert b"".join(taken) == b"".join(numbers)
+    assert len(met.peers) == 1
+
+
+async def test_nothing_is_handed_over_while_whoever_takes_it_waits(upstream: Upstream) -> None:
+    written = 0
+    taken: list[int] = []
+    stalled, go_on = asyncio.Event(), asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        nonlocal written
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        for _ in range(MANY):
+            await peer.chunk(b"x" * 1_000)
+            written += 1
+        await peer.write(b"0\r\n\r\n")
+
+    async def wait() -> None:
+        stalled.set()
+        await go_on.wait()
+
+    def take(part: bytes) -> Callable[[], Awaitable[None]] | None:
+        taken.append(len(part))
+        return None if go_on.is_set() else wait
+
+    async with served(conversation) as met, upstream.request("POST", met.url, headers={}) as response:
+        pouring = asyncio.create_task(response.pour(take))
+        await stalled.wait()
+        before = -1
+        while before != written:
+            before = written
+            await asyncio.sleep(0.1)
+        assert len(taken) == 1
+        assert written < MANY, "the replica has to wait too"
+        go_on.set()
+        await pouring
+    assert sum(taken) == 1_000 * MANY
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+async def test_what_whoever_takes_a_body_raises_ends_it(upstream: Upstream, parts: int) -> None:
+    """However far it has come: in the head's own read, or later."""
+    taken = [asyncio.Event() for _ in range(3)]
+    count = 0
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        for event in taken[:parts]:
+            await peer.chunk(b"data: 1\n\n")
+            await event.wait()
+        assert await peer.reader.read() == b""
+
+    def take(_: bytes) -> None:
+        nonlocal count
+        taken[count].set()
+        count += 1
+        if count == parts:
+            raise Enough
+
+    async with served(conversation) as met:
+        with pytest.raises(Enough):
+            async with upstream.request("POST", met.url, headers={}) as response:
+                await response.pour(take)
+    assert count == parts
+
+
+async def test_what_is_raised_by_a_wait_ends_it_too(upstream: Upstream) -> None:
+    async def conversation(peer: Peer) -> None:
+        await closes_in_a_stream(peer)
+
+    async def fails() -> None:
+        raise Enough
+
+    async with served(conversation) as met:
+        with pytest.raises(Enough):
+            async with upstream.request("POST", met.url, headers={}) as response:
+                await response.pour(lambda _: fails)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["asleep", "waiting"])
+async def test_cancelling_whoever_pours_closes_the_connection(upstream: Upstream, *, waits: bool) -> None:
+    taken: asyncio.Queue[bytes] = asyncio.Queue()
+    hung_up = asyncio.Event()
+
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(STREAM_HEAD)
+        await peer.chunk(b"data: 1\n\n")
+        with suppress(ConnectionError):
+            assert await peer.reader.read() == b""
+        hung_up.set()
+
+    def take(part: bytes) -> Callable[[], Awaitable[object]] | None:
+        taken.put_nowait(part)
+        return asyncio.Event().wait if waits else None
+
+    async def pour() -> None:
+        async with upstream.request("POST", met.url, headers={}) as response:
+            await response.pour(take)
+
+    async with served(conversation) as met:
+        pouring = asyncio.create_task(pour())
+        await taken.get()
+        pouring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pouring
+        await hung_up.wait()
+
+
+async def test_leaving_the_block_closes_the_connection(upstream: Upstream) -> None:
     hung_up = asyncio.Event()
 
     async def conversation(peer: Peer) -> None:
@@ -221,13 +364,13 @@ async def test_leaving_the_block_closes_the_connection(upstream: HttpxUpstream) 
         hung_up.set()
 
     async with served(conversation) as met:
-        async with upstream.request("POST", met.url, headers={}) as response:
-            async for _ in response.chunks():
-                break
+        with pytest.raises(Enough):
+            async with upstream.request("POST", met.url, headers={}) as response:
+                await response.pour(enough)
         await hung_up.wait()
 
 
-async def test_a_cancelled_wait_closes_the_connection(upstream: HttpxUpstream) -> None:
+async def test_a_cancelled_wait_closes_the_connection(upstream: Upstream) -> None:
     asked, hung_up = asyncio.Event(), asyncio.Event()
 
     async def conversation(peer: Peer) -> None:
@@ -254,7 +397,7 @@ async def answers_forever(peer: Peer) -> None:
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_connection_that_was_read_to_its_end_is_used_again(kind: str) -> None:
     async with served(answers_forever) as met:
         async with upstream_over(kind) as upstream:
@@ -263,7 +406,7 @@ async def test_a_connection_that_was_read_to_its_end_is_used_again(kind: str) ->
         assert len(met.peers) == 1
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_connection_that_vllm_may_have_closed_is_not_used_again(kind: str) -> None:
     assert KEEPALIVE_S < 5.0
     async with served(answers_forever) as met:
@@ -283,7 +426,7 @@ async def test_no_more_connections_than_the_bound_are_opened_at_once() -> None:
 
     async with (
         served(conversation) as met,
-        HttpxUpstream(2.0, Transport(keepalive_s=KEEPALIVE_S, connections_max=3)) as upstream,
+        DirectUpstream(2.0, Transport(keepalive_s=KEEPALIVE_S, connections_max=3)) as upstream,
     ):
         asked = [asyncio.create_task(whole(upstream, met.url)) for _ in range(5)]
         refused = await asyncio.gather(*asked[3:], return_exceptions=True)
@@ -295,7 +438,7 @@ async def test_no_more_connections_than_the_bound_are_opened_at_once() -> None:
 
 @pytest.mark.parametrize("ending", ["FIN", "RST"])
 async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_by_a_fresh_one(
-    upstream: HttpxUpstream, ending: str
+    upstream: Upstream, ending: str
 ) -> None:
     """As when vLLM's idle close crosses a request: it is read by nobody."""
     told: list[str] = []
@@ -318,7 +461,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_by_a_fres
     assert told == ["sent", "sent"], "the replica may have worked for the first of them"
 
 
-async def test_a_fresh_connection_that_is_closed_is_not_tried_again(upstream: HttpxUpstream) -> None:
+async def test_a_fresh_connection_that_is_closed_is_not_tried_again(upstream: Upstream) -> None:
     async def conversation(peer: Peer) -> None:
         await peer.read_request()
         if peer is met.peers[0]:
@@ -332,7 +475,7 @@ async def test_a_fresh_connection_that_is_closed_is_not_tried_again(upstream: Ht
     assert len(met.peers) == 2
 
 
-async def test_a_kept_connection_on_which_something_came_is_not_tried_again(upstream: HttpxUpstream) -> None:
+async def test_a_kept_connection_on_which_something_came_is_not_tried_again(upstream: Upstream) -> None:
     async def conversation(peer: Peer) -> None:
         await peer.read_request()
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
@@ -345,7 +488,7 @@ async def test_a_kept_connection_on_which_something_came_is_not_tried_again(upst
     assert len(met.peers) == 1
 
 
-async def test_a_replica_that_is_gone_is_found_gone(upstream: HttpxUpstream) -> None:
+async def test_a_replica_that_is_gone_is_found_gone(upstream: Upstream) -> None:
     async def conversation(peer: Peer) -> None:
         await peer.read_request()
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.client import HttpxUpstream
+from engine.client import DirectUpstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.replicas import launched, pooled
@@ -45,7 +45,7 @@ async def test_launched_replicas_come_up_and_absent_ones_are_down(tmp_path: Path
     config, metrics = settings(tmp_path), Metrics()
     async with (
         launched(config) as urls,
-        HttpxUpstream(1.0) as upstream,
+        DirectUpstream(1.0) as upstream,
         pooled(config, urls, upstream, metrics) as pools,
     ):
         here, elsewhere = pools["here"]["here-0"], pools["elsewhere"]["elsewhere-0"]

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from engine.client import Sent
+from engine.connection import Take
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken
 from engine.sim.app import Simulator
 from engine.sim.config import SimConfig
 from engine.sim.exchange import DROP
+from engine.transport import Sent, unheard
 from engine.usage import Usage
 from tests.simulation.loop import OUTSIDE, Process, current
 
@@ -159,7 +160,7 @@ class _Response:
     stepped: Callable[[str], None]
     rng: random.Random
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def pour(self, take: Take) -> None:
         more = True
         while more:
             data, more = await self._some()
@@ -170,7 +171,8 @@ class _Response:
                 if part:
                     if self.status == 200:
                         self.attempt.received(part, asyncio.get_running_loop().time())
-                    yield part
+                    if (wait := take(part)) is not None:
+                        await wait()
 
     async def _some(self) -> tuple[bytes, bool]:
         data, more = b"", True
@@ -204,7 +206,7 @@ class SimUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator[_Response]:
         """Send one request; the block holds the connection."""
         parts = urlsplit(url)

@@ -156,6 +156,52 @@ async def test_much_that_came_at_once_is_read_bit_by_bit() -> None:
     assert await opened.body() == b""
 
 
+async def test_a_part_is_handed_over_by_the_socket_itself_while_the_task_sleeps() -> None:
+    opened, _ = asked()
+    taken: list[bytes] = []
+    opened.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na")
+    pouring = asyncio.create_task(opened.pour(taken.append))
+    await asyncio.sleep(0)
+    assert taken == [b"a"]
+    for part in (b"b", b"c"):
+        opened.data_received(part)
+        assert taken[-1] == part
+    await pouring
+    assert opened.usable
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_whoever_gives_up_in_the_last_part_leaves_no_trace(*, late: bool) -> None:
+    """Cancelled while what it took from had its end: the next request begins anew."""
+    opened, _ = asked()
+    taken: list[bytes] = []
+
+    def take(part: bytes) -> Any:
+        taken.append(part)
+        if late:
+            return lambda: asyncio.sleep(60)
+        raise ValueError
+
+    opened.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n")
+    pouring = asyncio.create_task(opened.pour(take))
+    await asyncio.sleep(0)
+    opened.data_received(b"a")
+    pouring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pouring
+    opened.write(b"GET / HTTP/1.1\r\n\r\n")
+    opened.data_received(PLAIN)
+    await opened.pour(taken.append)
+    assert taken == [b"a", b"hello"]
+
+
+async def test_a_body_that_was_not_taken_to_its_end_spoils_the_connection() -> None:
+    opened, _ = asked()
+    opened.data_received(PLAIN)
+    await opened.head()
+    assert not opened.usable, "the next answer would begin with the rest of this one"
+
+
 async def test_closing_wakes_whoever_waits() -> None:
     opened, socket = asked()
     waiting = asyncio.create_task(whole(opened))

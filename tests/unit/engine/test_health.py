@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engine import health
-from engine.client import Sent, UpstreamResponse
+from engine.client import UpstreamResponse
+from engine.connection import Take
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.replica import SILENCES_MAX, Replica
+from engine.transport import Sent, unheard
 
 Look = int | UpstreamFault | None
 """The status that a look at `/health` meets, or the fault; None is silence."""
@@ -25,7 +27,7 @@ class Health:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator[UpstreamResponse]:
         self.urls.append(f"{method} {url}")
         look = next(self._looks, "no more")
@@ -43,8 +45,8 @@ class _Answer:
     def __init__(self, status: int) -> None:
         self.status = status
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        yield b""
+    async def pour(self, take: Take) -> None:
+        take(b"")
 
     async def read(self, bytes_max: int) -> bytes:
         return b""

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from engine.client import Sent
-from engine.faults import ResponseTooLarge, UpstreamFault
+from engine.client import read_whole
+from engine.connection import Take
+from engine.faults import UpstreamFault
+from engine.transport import Sent, unheard
 from tests.transcripts import transcript
 
 
@@ -81,7 +83,7 @@ class PlayedUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = lambda: None
+        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator["_Response"]:
         """Play the replica's next answer."""
         parts = urlsplit(url)
@@ -115,7 +117,7 @@ class _Response:
     def status(self) -> int:
         return self.answer.status
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def pour(self, take: Take) -> None:
         for step in self.answer.steps:
             await asyncio.sleep(0)
             if isinstance(step, UpstreamFault):
@@ -124,12 +126,9 @@ class _Response:
                 await step.wait()
             elif isinstance(step, Pause):
                 await asyncio.sleep(step.s)
-            elif isinstance(step, bytes):
-                yield step
+            elif isinstance(step, bytes) and (wait := take(step)) is not None:
+                await wait()
         self.upstream.reusable += 1
 
     async def read(self, bytes_max: int) -> bytes:
-        body = b"".join([chunk async for chunk in self.chunks()])
-        if len(body) > bytes_max:
-            raise ResponseTooLarge
-        return body
+        return await read_whole(self, bytes_max)
