@@ -4,6 +4,8 @@ One data frame of a completion stream: what usage it tells and of which choice, 
 Decision: a frame in vLLM's own writing (compact, `id` first, a choice's `index` first) is read and cut by bytes.
 Because parsing each would cost more than all else that is done to it, and what goes on stays what came. One written
 otherwise (spaces, several data lines, other orders of keys) is parsed, and written anew where a usage is taken out.
+All frames of one choice open with the same bytes and nearly all end with their usage, so that of those which come in
+one read all usages are taken out at once.
 
 Source: vllm entrypoints/openai/chat_completion/serving.py and completion/serving.py: every chunk is a pydantic model's
 `model_dump_json`, every error `json.dumps`.
@@ -22,6 +24,8 @@ _COUNTS = re.compile(
     rb'(?:,"completion_tokens_details":null)?\}'
 )
 """The usage that stands in every frame of a choice, read without parsing it."""
+_COUNTS_LAST = re.compile(_COUNTS.pattern + rb"\}\n\n")
+_LAST = b"}\n\n"
 _USAGE_KEY = b'"usage"'
 _USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
 """A quote inside a JSON string is escaped, so these bytes stand only where the key stands."""
@@ -43,6 +47,38 @@ class Chunk(NamedTuple):
     """Whether the engine gave a choice up."""
     error: dict[str, Any] | None = None
     """The engine's error object, where the frame is one."""
+
+
+def opening_of(frame: bytes) -> tuple[bytes, int] | None:
+    """Return what all frames open with that speak of the same choice as `frame`, and that choice."""
+    choice = _CHOICE_INDEX.search(frame)
+    return (frame[: choice.end()], int(choice[1])) if choice and frame.startswith(_VLLMS_OWN) else None
+
+
+def read_run(data: bytes, opening: bytes) -> tuple[bytes, Usage] | None:
+    """
+    Return what `data` is without usages and the last of them, if it is frames that open so and end with their usage.
+
+    Of the completion tokens it has the most that any of them tells. None where there is anything else in `data`.
+    """
+    told = _COUNTS_LAST.split(data)
+    texts = told[::3]
+    # A frame is the text before its usage; behind the last there is nothing.
+    count = len(texts) - 1
+    if not count or texts[-1]:
+        return None
+    stripped = _LAST.join(texts)
+    if (
+        not stripped.startswith(opening)
+        or (count > 1 and stripped.count(_LAST + opening) != count - 1)
+        or stripped.count(b"\n") != 2 * count
+        or b"\r" in stripped
+        or _USAGE_KEY in stripped
+        or _ABORT in stripped
+    ):
+        return None
+    completion_tokens = int(told[2]) if count == 1 else max(map(int, told[2::3]))
+    return stripped, Usage(int(told[-3]), 0, completion_tokens)
 
 
 def read_chunk(frame: bytes, data: bytes) -> Chunk:

@@ -14,7 +14,7 @@ Rules:
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from engine.chunk import read_chunk
+from engine.chunk import opening_of, read_chunk, read_run
 from engine.faults import MalformedStream
 from engine.sse import FrameSplitter, data_of
 from engine.usage import RunningUsage, Usage
@@ -34,7 +34,7 @@ class Kind(Enum):
 
 
 class Frame(NamedTuple):
-    """One frame and the bytes of it that the client gets (none where it did not ask for them)."""
+    """One frame, or several of content, and what of it the client gets (nothing where it did not ask for it)."""
 
     kind: Kind
     forward: bytes
@@ -48,6 +48,9 @@ class CompletionStream:
         self._usage = RunningUsage(n)
         self._include_usage = include_usage
         self._continuous_usage = include_usage and continuous_usage
+        self._opening: bytes | None = None
+        """What the frames of `_choice` open with, which spoke last."""
+        self._choice = 0
         self.error: dict[str, Any] | None = None
         """The engine's error object, once an error frame was received."""
         self.aborted = False
@@ -55,6 +58,12 @@ class CompletionStream:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
+        if self._opening is not None and not self.aborted and not self._splitter.rest:
+            run = read_run(data, self._opening)
+            if run is not None:
+                stripped, usage = run
+                self._usage.see(self._choice, usage)
+                return [Frame(Kind.CONTENT, data if self._continuous_usage else stripped)]
         try:
             return [self._read(raw) for raw in self._splitter.feed(data)]
         except ValueError as error:
@@ -95,4 +104,6 @@ class CompletionStream:
             return Frame(Kind.ABORT, b"")
         if not chunk.has_choices:
             return Frame(Kind.USAGE, raw if self._include_usage else b"")
+        if chunk.choice is not None and (opening := opening_of(raw)) is not None:
+            self._opening, self._choice = opening
         return Frame(Kind.CONTENT, raw if self._continuous_usage else chunk.stripped)

@@ -59,13 +59,15 @@ class RunningUsage:
         if choice is None:
             self._final = usage
             return
-        before = self._completions.get(choice, 0)
-        latest = max(usage.completion_tokens, before)
-        self._completions[choice] = latest
-        self._completed += latest - before
+        prompt_tokens, _, completion_tokens = usage
+        more = completion_tokens - self._completions.get(choice, 0)
+        if more > 0 or choice not in self._completions:
+            self._completions[choice] = completion_tokens
+            self._completed += more
         prompt = choice // self._n
-        self._prompted += usage.prompt_tokens - self._prompts.get(prompt, 0)
-        self._prompts[prompt] = usage.prompt_tokens
+        if (before := self._prompts.get(prompt)) != prompt_tokens:
+            self._prompted += prompt_tokens - (before or 0)
+            self._prompts[prompt] = prompt_tokens
 
     @property
     def final(self) -> Usage | None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.chunk import read_chunk
+from engine.faults import MalformedStream
 from engine.sse import FrameSplitter, data_of
 from engine.stream import CompletionStream, Kind
 from engine.usage import Usage
@@ -170,3 +171,53 @@ def test_no_text_of_a_tenant_is_taken_for_usage(content: str, tokens: int, *, co
     stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
     assert [one.kind for one in stream.feed(b"data: " + written + b"\n\n")] == [Kind.CONTENT]
     assert stream.usage == Usage(tokens, 0, 1)
+
+
+def frame(content: str, *, choice: int, prompt: int, completion: int, shape: str) -> bytes:
+    """Return a frame such as vLLM writes, or one that nearly is."""
+    usage = f'"usage":{{"prompt_tokens":{prompt},"total_tokens":9,"completion_tokens":{completion}}}'
+    finish = "abort" if shape == "abort" else "stop"
+    head = (
+        f'{{"id":"x","choices":[{{"index":{choice},"delta":{{"content":{json.dumps(content)}}},"finish":"{finish}"}}]'
+    )
+    data = {
+        "plain": f"{head},{usage}}}",
+        "role": f'{head},{usage},"prompt_text":null}}',
+        "no usage": f"{head}}}",
+        "two": f"{head},{usage},{usage}}}",
+        "abort": f"{head.replace('finish', 'finish_reason')},{usage}}}",
+        "spaces": json.dumps(json.loads(f"{head},{usage}}}")),
+        "another id": f"{head.replace('x', 'y', 1)},{usage}}}",
+        "sum": f'{{"id":"x","choices":[],{usage}}}',
+        "done": "[DONE]",
+    }[shape]
+    return f"data: {data}\n\n".encode()
+
+
+frames = st.builds(
+    frame,
+    contents,
+    choice=st.integers(0, 1),
+    prompt=st.integers(0, 3),
+    completion=st.integers(0, 2**40),
+    shape=st.sampled_from(["plain"] * 8 + "role|no usage|two|abort|spaces|another id|sum|done".split("|")),
+)
+
+
+@settings(max_examples=400)
+@given(sent=st.lists(frames | st.sampled_from([b": ping\n\n", b"\n", b"data: 7\n\n"]), max_size=12), data=st.data())
+def test_frames_that_come_together_say_what_they_say_one_by_one(sent: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(sent)
+    places = data.draw(st.lists(st.integers(0, len(body)), max_size=4))
+    results = []
+    for reads in (cut(body, places), cut(body, list(range(len(body))))):
+        stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
+        forwarded = b""
+        try:
+            for read in reads:
+                forwarded += b"".join(one.forward for one in stream.feed(read))
+        except MalformedStream:
+            results.append(None)
+        else:
+            results.append((forwarded, stream.usage, stream.aborted, stream.done, stream.error))
+    assert results[0] == results[1]
