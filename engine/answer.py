@@ -5,8 +5,7 @@ Source: vLLM 0.32's answers of `/v1/chat/completions`, `/v1/completions` and `/v
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,8 +13,7 @@ from engine.faults import UpstreamBroken
 from engine.usage import Usage, usage_of
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a whole answer says; `usage` of one that was aborted is what was computed, which is less than it says."""
 
     usage: Usage
@@ -27,7 +25,7 @@ def read_answer(body: bytes, *, prompts: int) -> Answer:
     try:
         answer = orjson.loads(body)
         choices = answer.get("choices", ())
-        aborted = any(choice.get("finish_reason") == "abort" for choice in choices)
+        aborted = "abort" in [choice.get("finish_reason") for choice in choices]
         usage = usage_of(answer["usage"])
         return Answer(_proven(usage, choices, prompts) if aborted else usage, aborted)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

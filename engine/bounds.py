@@ -22,6 +22,7 @@ _ESCAPED_MAX = 1_000_000
 
 _SCHEMAS = ("response_format", "structured_outputs", "tools", "tool_choice", "chat_template_kwargs")
 _LISTS = ("stop_token_ids", "bad_words", "allowed_token_ids", "logit_bias")
+_COSTLY = frozenset({"stop", *_LISTS, *_SCHEMAS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ def check_size(body: bytes) -> int:
     Bounds: `CONTAINERS_MAX`, `STRINGS_MAX`, `VALUES_MAX`; characters inside texts count only where it comes to that.
     """
     containers = body.count(b"[") + body.count(b"{")
+    if len(body) <= CONTAINERS_MAX:
+        return containers
     quotes, values = body.count(b'"'), body.count(b",")
     if containers <= CONTAINERS_MAX and quotes <= 2 * STRINGS_MAX and values <= VALUES_MAX:
         return containers
@@ -80,6 +83,8 @@ def is_deeper(value: Any, levels: int) -> bool:
 
 def check_fields(fields: dict[str, Any], maxima: Maxima) -> None:
     """Hold the fields that cost the engine, and that it does not bound itself, to their maxima."""
+    if fields.keys().isdisjoint(_COSTLY):
+        return
     _check_stop(fields.get("stop"), maxima)
     _check_entries(fields, maxima)
     tools = fields.get("tools")

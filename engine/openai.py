@@ -10,7 +10,7 @@ Rules:
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -65,9 +65,9 @@ EMBEDDINGS = Endpoint(
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Inquiry:
-    """What a client asks of a model, as far as the gateway needs to know."""
+    """What a client asks of a model, as far as the gateway needs to know. Nobody changes it."""
 
     endpoint: Endpoint
     model: str
@@ -126,6 +126,7 @@ def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
     else:
         suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
         prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, maxima.prompts_max)
+    ids = prompt.id_lengths
     return Inquiry(
         endpoint=endpoint,
         model=model,
@@ -135,8 +136,8 @@ def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
         prompts=prompt.count,
         n=completion.n,
         text_bytes=prompt.text_bytes,
-        token_ids=sum(prompt.id_lengths),
-        longest_ids=max(prompt.id_lengths, default=0),
+        token_ids=sum(ids),
+        longest_ids=max(ids) if ids else 0,
         media=prompt.media,
         max_completion=completion.longest,
         min_completion=completion.shortest,
@@ -153,7 +154,8 @@ def render(
     Shapes: `model` is the engine's name; `extra_fields` are allowed beyond the endpoint's own.
     """
     endpoint = inquiry.endpoint
-    body = {key: value for key, value in inquiry.fields.items() if key in endpoint.fields or key in extra_fields}
+    passing = endpoint.fields
+    body = {key: value for key, value in inquiry.fields.items() if key in passing or key in extra_fields}
     removed = len(inquiry.fields) - len(body)
     body["model"] = model
     body["cache_salt"] = cache_salt
@@ -169,8 +171,7 @@ def render(
     return orjson.dumps(body), removed
 
 
-@dataclass(frozen=True, slots=True)
-class _Completion:
+class _Completion(NamedTuple):
     """What is asked of the answer; the defaults where nothing is generated."""
 
     stream: bool = False

@@ -10,6 +10,7 @@ The byte count is an upper bound of what a tokenizer can make tokens of, so it c
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,13 @@ _MEDIA_PARTS = tuple(media.TYPES)
 _ARGUMENTS_MAX = 20_000
 """Values in the arguments of tool calls that are worth parsing; with more, they count as whatever fills the context."""
 _UNBOUNDED = 2**31
+_NO_MESSAGES = "`messages` must be a non-empty list of objects."
 _TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
-    """The prompts of one request, measured."""
+    """The prompts of one request, measured. Nobody changes it."""
 
     count: int
     text_bytes: int
@@ -43,13 +45,22 @@ class Prompt:
 def of_chat(fields: dict[str, Any]) -> Prompt:
     """Measure a conversation; raise `MalformedRequest`."""
     messages = fields.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise MalformedRequest("`messages` must be a non-empty list of objects.", "messages")
-    held = tuple(item for message in messages for item in _check(message))
-    calls = sum(_tool_call_bytes(message["tool_calls"]) for message in messages if message.get("tool_calls"))
-    rendered = sum(_rendered_bytes(fields[name]) for name in _TEMPLATE_FIELDS if fields.get(name))
-    said = [_without_media(message) for message in messages] if held else messages
-    return Prompt(1, bytes_max(orjson.dumps(said).decode()) + calls + rendered, media=held)
+    if not isinstance(messages, list) or not messages:
+        raise MalformedRequest(_NO_MESSAGES, "messages")
+    held: list[dict[str, Any]] = []
+    calls = 0
+    for message in messages:
+        if not isinstance(message, dict):
+            raise MalformedRequest(_NO_MESSAGES, "messages")
+        held += _check(message)
+        if message.get("tool_calls"):
+            calls += _tool_call_bytes(message["tool_calls"])
+    written = orjson.dumps([_without_media(message) for message in messages] if held else messages)
+    said = len(written) if written.isascii() else bytes_max(written.decode())
+    rendered = 0
+    if not fields.keys().isdisjoint(_TEMPLATE_FIELDS):
+        rendered = sum(_rendered_bytes(fields[name]) for name in _TEMPLATE_FIELDS if fields.get(name))
+    return Prompt(1, said + calls + rendered, media=tuple(held))
 
 
 def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:
@@ -64,13 +75,14 @@ def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:
     return Prompt(len(prompts), texts + extra, tuple(len(prompt) for prompt in prompts if isinstance(prompt, list)))
 
 
-def _check(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _check(message: dict[str, Any]) -> Sequence[dict[str, Any]]:
     """Return what the message holds besides text."""
-    if not isinstance(message.get("role"), str) or not message["role"]:
+    role = message.get("role")
+    if not role or not isinstance(role, str):
         raise MalformedRequest("Each message must have a `role`.", "messages")
     content = message.get("content")
     if not isinstance(content, list):
-        return []
+        return ()
     others = [part for part in content if not _is_text(part)]
     if not all(isinstance(part, dict) and part.get("type") in _MEDIA_PARTS for part in others):
         raise MalformedRequest("Only text and media parts are taken in the content of a message.", "messages")

@@ -209,7 +209,7 @@ frames = st.builds(
 def test_frames_that_come_together_say_what_they_say_one_by_one(sent: list[bytes], data: st.DataObject) -> None:
     body = b"".join(sent)
     places = data.draw(st.lists(st.integers(0, len(body)), max_size=4))
-    results = []
+    results: list[tuple[Any, ...] | None] = []
     for reads in (cut(body, places), cut(body, list(range(len(body))))):
         stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
         forwarded = b""
