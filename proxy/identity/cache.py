@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 from proxy.identity.keys import VerifyingKey
 from proxy.identity.revocation import Origin
 
-VERIFIED_MAX, VERIFIED_CHARS_MAX = 20_000, 16 * 2**20
-"""About 16 MB of tokens and 10 MB beside them."""
+VERIFIED_MAX, VERIFIED_CHARS_MAX = 131_072, 64 * 2**20
+"""As many users as a fleet serves at a time; full, about 64 MB of tokens and as much beside them."""
 REFUSED_MAX, REFUSED_CHARS_MAX = 4_096, 4 * 2**20
 REFUSED_S = 10.0
 """For how long a bad token is refused unseen."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from proxy.fatal import Fatal
-from tests.bench import profile, report
+from tests.bench import growth, profile, report
 from tests.bench.candidates import CANDIDATES, Candidate
 from tests.bench.figures import Round
 from tests.bench.load import built
@@ -27,8 +27,9 @@ NAMES = [candidate.name for candidate in CANDIDATES]
     "--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="How long each workload lasts."
 )
 @click.option("--only", metavar="A,B", help=f"Measure only these of {', '.join(NAMES)}.")
+@click.option("--growth", "grown", is_flag=True, help="Say instead whether the cost grows with users, limits, streams.")
 @click.option("--profile", "profiled", is_flag=True, help="Say instead where Tollway's time goes under the JSON load.")
-def bench(*, rounds: int, seconds: float, only: str | None, profiled: bool) -> None:
+def bench(*, rounds: int, seconds: float, only: str | None, grown: bool, profiled: bool) -> None:
     """
     Measure Tollway's whole job beside proxies that only route (method: tests/bench/README.md).
 
@@ -36,6 +37,7 @@ def bench(*, rounds: int, seconds: float, only: str | None, profiled: bool) -> N
     Examples:
       make bench
       make bench ARGS="--rounds 1 --seconds 2 --only tollway,direct"
+      make bench ARGS="--growth --rounds 3"
       make bench ARGS="--profile"
     """
     chosen = _chosen(only)
@@ -45,6 +47,9 @@ def bench(*, rounds: int, seconds: float, only: str | None, profiled: bool) -> N
             built(tool)
         if profiled:
             click.echo(_until_done(profile.profile(max(seconds, profile.SECONDS_MIN), _say)))
+            return
+        if grown:
+            click.echo(_until_done(growth.growth(rounds, seconds, _say)))
             return
         _bench(chosen, rounds, seconds)
     except Fatal as fault:

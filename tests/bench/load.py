@@ -37,6 +37,8 @@ class Load:
     warm_s: float = 0.5
     rate: float = 0
     ramp_s: float = 0
+    requests_max: int = 0
+    """After so many it stops; 0 is when the time is over."""
 
     def options(self) -> tuple[str, ...]:
         """Return it as `loadgen` takes it."""
@@ -47,6 +49,7 @@ class Load:
             "-w": f"{self.warm_s:g}",
             "-r": f"{self.rate:g}",
             "-R": round(1000 * self.ramp_s),
+            "-n": self.requests_max,
         }
         return tuple(word for name, value in options.items() for word in (name, str(value)))
 

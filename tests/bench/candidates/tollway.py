@@ -20,13 +20,19 @@ USERS = 64
 
 
 class Tollway:
-    """The gateway as `tollway up` runs it; `command` puts something before that, such as a profiler."""
+    """
+    The gateway as `tollway up` runs it, for `users` users in turn.
+
+    `command` puts something before that, such as a profiler.
+    """
 
     name = "tollway"
     job = "the whole job: JWT, reserve, route, settle, write-ahead log, ledger, metrics"
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND, *, config: Path = CONFIG, users: int = USERS) -> None:
         self._command = tuple(command)
+        self._config = config
+        self._users = users
 
     def prepare(self) -> str:
         """Return the version, with the commit where it is known."""
@@ -37,11 +43,11 @@ class Tollway:
     async def started(self, place: Place) -> AsyncIterator[Target]:
         """Run gateway and Redis, and sign the tokens."""
         laid_over = overlay(place)
-        settings = load(CONFIG, os.environ | laid_over)
-        bearers = [f"Bearer {mint(settings, tenant='bench', user=f'user-{number}')}" for number in range(USERS)]
+        settings = load(self._config, os.environ | laid_over)
+        bearers = [f"Bearer {mint(settings, tenant='bench', user=f'user-{number}')}" for number in range(self._users)]
         authorizations = place.folder / "authorizations"
         authorizations.write_text("\n".join(bearers))
-        command = (*self._command, "up", "--config", str(CONFIG), "--log-level", "warning")
+        command = (*self._command, "up", "--config", str(self._config), "--log-level", "warning")
         async with serving(place, command, env=laid_over, bearer=bearers[0]) as child:
             for process in filter(is_redis, family(processes(), child.pid)):
                 move(process.pid, LOAD_CORE)

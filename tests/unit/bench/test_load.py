@@ -35,6 +35,7 @@ def test_a_load_is_told_in_the_generators_options() -> None:
         "-w": "0.5",
         "-r": "1000",
         "-R": "1000",
+        "-n": "0",
     }
 
 
