@@ -1,15 +1,15 @@
 """
-The client's side of one exchange, over ASGI: its headers and body in, the answer out, and the news that it left.
+The client's side of one exchange: its headers and body in, the answer out, and the news that it left.
 
-Rules: every wait has a deadline; a body is bounded while it is read, not afterwards; a client that hangs up ends the
-relay at once, because an ASGI server tells it to whoever calls `receive` and to nobody else.
+Rules: every wait has a deadline; a body is bounded while it is read, not afterwards; writing never waits, and whoever
+writes to a client that does not keep up waits for `drained` before it writes on; a client that hangs up ends the relay
+at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
-from litestar.types import HTTPScope, Receive, Send
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Protocol
 
 from proxy.edge.bodies import Share
 from proxy.errors import ApiError, Code, InvalidRequest
@@ -23,6 +23,54 @@ class ClientGone(Exception):
     """The client closed its connection before it had its answer."""
 
 
+class Client(Protocol):
+    """What an exchange needs of the connection that its request came on; `proxy.edge.straight` has it."""
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """The first value of each header, by its lower-case name."""
+
+    @property
+    def address(self) -> str:
+        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client is gone."""
+
+    @property
+    def more_body(self) -> bool:
+        """Whether more of the body is to come than has come."""
+
+    def take(self) -> bytes:
+        """Return what has come of the body since the last time; `more_body` tells whether that was the end of it."""
+
+    async def news(self) -> None:
+        """Wait until more of the body has come, or the client is gone."""
+
+    def on_gone(self, tell: Callable[[], None] | None) -> None:
+        """Call `tell` when the client is gone, and nobody for None."""
+
+    def begin(self, status: int, fields: bytes, body: bytes) -> None:
+        """Write the head and the first part of an answer that goes on."""
+
+    def write(self, body: bytes) -> None:
+        """Write another part."""
+
+    def finish(self, body: bytes) -> None:
+        """Write the last part of an answer that was begun."""
+
+    def reply(self, status: int, fields: bytes, body: bytes) -> None:
+        """Write a whole answer."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client keeps up."""
+
+    async def drained(self) -> None:
+        """Wait until the client has read most of what was written, or is gone."""
+
+
 class Downstream:
     """
     One client, waiting for one answer.
@@ -30,15 +78,13 @@ class Downstream:
     Units: `write_s_max` bounds the wait for a client that does not read the end of its answer, in seconds.
     """
 
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, share: Share, *, write_s_max: float) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.address: str = (scope.get("client") or ("", 0))[0]
+    def __init__(self, client: Client, share: Share, always: bytes = b"", *, write_s_max: float) -> None:
+        """Stand for a client; `always` are lines of the head of every answer."""
+        self.address = client.address
         """Who is at the other end of the connection: the client, or the proxy before the gateway."""
-        self._headers = scope["headers"]
-        self._receive = receive
-        self._send = send
+        self._client = client
         self._share = share
+        self._always = always
         self._write_s_max = write_s_max
         self._head: tuple[int, Headers] = (500, [])
         self.started = False
@@ -49,17 +95,24 @@ class Downstream:
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""
-        wanted = name.encode("latin-1")
-        return next((value.decode("latin-1") for key, value in self._headers if key == wanted), None)
-
-    def headers(self, name: str) -> list[str]:
-        """Return all values of a header, by its lower-case name."""
-        wanted = name.encode("latin-1")
-        return [value.decode("latin-1") for key, value in self._headers if key == wanted]
+        value = self._client.fields.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     async def read_body(self, *, bytes_max: int, s_max: float) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
-        if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in self._headers):
+        self._check_body(bytes_max)
+        body = self._take(0, bytes_max)
+        if not self._client.more_body:
+            return body
+        try:
+            async with asyncio.timeout(s_max):
+                return await self._rest_of(body, bytes_max)
+        except TimeoutError:
+            message = f"The request body did not arrive within {s_max:g} seconds."
+            raise ApiError(Code.REQUEST_TIMEOUT, message) from None
+
+    def _check_body(self, bytes_max: int) -> None:
+        if (self.header("content-encoding") or "identity").lower() != "identity":
             raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
         kind = (self.header("content-type") or _JSON).partition(";")[0].strip().lower()
         if kind != _JSON and not kind.endswith("+json"):
@@ -67,95 +120,124 @@ class Downstream:
         declared = self.header("content-length")
         if declared is not None and declared.isdecimal() and int(declared) > bytes_max:
             raise _too_large(bytes_max)
-        try:
-            async with asyncio.timeout(s_max):
-                return await self._read_body(bytes_max)
-        except TimeoutError:
-            message = f"The request body did not arrive within {s_max:g} seconds."
-            raise ApiError(Code.REQUEST_TIMEOUT, message) from None
 
-    async def _read_body(self, bytes_max: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise ClientGone
-            part: bytes = event.get("body", b"")  # type: ignore[assignment]
-            size += len(part)
-            if size > bytes_max:
-                raise _too_large(bytes_max)
-            self._share.take(len(part))
+    async def _rest_of(self, body: bytes, bytes_max: int) -> bytes:
+        parts, size = [body], len(body)
+        while self._client.more_body:
+            await self._client.news()
+            part = self._take(size, bytes_max)
             parts.append(part)
-            if not event.get("more_body", False):
-                return b"".join(parts)
+            size += len(part)
+        return b"".join(parts)
 
-    @asynccontextmanager
-    async def watched(self, part: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    def _take(self, taken: int, bytes_max: int) -> bytes:
+        if self._client.disconnected:
+            raise ClientGone
+        part = self._client.take()
+        if taken + len(part) > bytes_max:
+            raise _too_large(bytes_max)
+        self._share.take(len(part))
+        return part
+
+    def watched(self, part: Callable[[], Awaitable[None]]) -> "Watch":
         """
-        Cut the block short with `ClientGone` when the client hangs up; the request body must have been read.
+        Return a block that is cut short with `ClientGone` when the client hangs up; the body must have been read.
 
         `part()` is run in between, while the block goes on; a block that ends meanwhile ends it. Whoever drives it
         sees by `left` that its end is of no use to anybody. Bounds: `part` must have a deadline, and raise nothing.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        cancelling = task.cancelling()
-        cut = False
-
-        async def watch() -> None:
-            nonlocal cut
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            if not self.finished:
-                self.left = True
-                await part()
-                cut = True
-                task.cancel()
-
-        watcher = asyncio.create_task(watch())
-        try:
-            await asyncio.sleep(0)  # a client that has left already is found out before anything is begun
-            yield
-        except asyncio.CancelledError:
-            # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
-            if cut and task.uncancel() <= cancelling:
-                raise ClientGone from None
-            raise
-        finally:
-            watcher.cancel()
+        return Watch(self, self._client, part)
 
     def head(self, status: int, headers: Headers) -> None:
         """Set the head of the answer; it goes out with the first part of the body."""
         self._head = status, headers
 
-    async def send(self, body: bytes) -> None:
-        """Send a part of the answer; waits while the client is slow to read, as long as the caller lets it."""
-        await self._send_head()
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    def write(self, body: bytes) -> bool:
+        """
+        Write a part of the answer, the head before the first; return whether the client keeps up.
+
+        Where it does not, wait for `drained` before writing on. To a client that is gone nothing is written.
+        """
+        if self.started:
+            self._client.write(body)
+        else:
+            self.started = True
+            self._client.begin(*self._raw_head(), body)
+        return self._client.writable
+
+    async def drained(self) -> None:
+        """Wait until the client has read most of what was written, or is gone; as long as the caller lets it."""
+        await self._client.drained()
 
     async def finish(self, body: bytes = b"") -> None:
-        """Send the last part of the answer; raise `ClientGone` when the client does not take it."""
+        """Write the last part of the answer, or all of it; raise `ClientGone` when the client does not take it."""
         self.finished = True
+        if not self._client.writable:
+            await self._caught_up()
+        if self.started:
+            self._client.finish(body)
+        else:
+            self.started = True
+            self._client.reply(*self._raw_head(), body)
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole answer at once; raise likewise."""
+        self.head(status, headers)
+        await self.finish(body)
+
+    async def _caught_up(self) -> None:
         try:
             async with asyncio.timeout(self._write_s_max):
-                await self._send_head()
-                await self._send({"type": "http.response.body", "body": body, "more_body": False})
+                await self._client.drained()
         except TimeoutError:
             raise ClientGone from None
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer at once."""
-        self.head(status, [*headers, ("content-length", str(len(body)))])
-        await self.finish(body)
-
-    async def _send_head(self) -> None:
-        if self.started:
-            return
+    def _raw_head(self) -> tuple[int, bytes]:
         status, headers = self._head
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        return status, self._always + "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+
+
+class Watch:
+    """The block of `Downstream.watched`."""
+
+    def __init__(self, downstream: Downstream, client: Client, part: Callable[[], Awaitable[None]]) -> None:
+        self._downstream = downstream
+        self._client = client
+        self._part = part
+        self._parting: asyncio.Task[None] | None = None
+        self._cut = False
+
+    def __enter__(self) -> None:
+        """Begin to watch; raise `ClientGone` where nobody is left to watch."""
+        if self._client.disconnected:
+            self._downstream.left = True
+            raise ClientGone
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._client.on_gone(self._gone)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Watch no more."""
+        self._client.on_gone(None)
+        if self._parting is not None:
+            self._parting.cancel()
+            # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
+            if self._cut and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                raise ClientGone from None
+
+    def _gone(self) -> None:
+        if not self._downstream.finished:
+            self._downstream.left = True
+            self._parting = asyncio.create_task(self._part_and_cut())
+
+    async def _part_and_cut(self) -> None:
+        await self._part()
+        self._cut = True
+        self._task.cancel()
 
 
 def _too_large(bytes_max: int) -> ApiError:

@@ -1,15 +1,18 @@
 """OpenAI's endpoints: the forwarded ones go to the exchange, `/v1/models` is answered from the config."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from litestar import Request, asgi, get
 from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
+from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from engine.openai import ENDPOINTS, Endpoint
 from proxy.api.callers import Callers
+from proxy.api.cors import Pages
 from proxy.catalog import Catalog, Model
-from proxy.downstream import Downstream
+from proxy.downstream import Client, Downstream
 from proxy.edge.bodies import Bodies
 from proxy.errors import MethodNotAllowed, ModelNotFound
 from proxy.exchange import Exchange
@@ -19,24 +22,32 @@ _CREATED = 0
 """A model of the config has no birthday; OpenAI's clients want a number."""
 
 
-def forwarded(exchange: Exchange, bodies: Bodies, *, write_s_max: float) -> list[ASGIRouteHandler]:
-    """Return a handler for each path that is forwarded to replicas: these and no others."""
-    return [_forward(endpoint, exchange, bodies, write_s_max) for endpoint in ENDPOINTS.values()]
+def forwarded(
+    exchange: Exchange, bodies: Bodies, pages: Pages, *, write_s_max: float
+) -> dict[bytes, Callable[[Client], Coroutine[Any, Any, None]]]:
+    """Return who serves a POST to each path that is forwarded to replicas: these and no others."""
+
+    def serving(endpoint: Endpoint) -> Callable[[Client], Coroutine[Any, Any, None]]:
+        async def serve(client: Client) -> None:
+            with bodies.share() as share:
+                always = pages.headers(client.fields.get(b"origin"))
+                await exchange(endpoint, Downstream(client, share, always, write_s_max=write_s_max))
+
+        return serve
+
+    return {endpoint.path.encode(): serving(endpoint) for endpoint in ENDPOINTS.values()}
 
 
-def _forward(endpoint: Endpoint, exchange: Exchange, bodies: Bodies, write_s_max: float) -> ASGIRouteHandler:
-    @asgi(endpoint.path, name=endpoint.name, copy_scope=False)
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        with bodies.share() as share:
-            downstream = Downstream(cast("HTTPScope", scope), receive, send, share, write_s_max=write_s_max)
-            if downstream.method == "OPTIONS":
-                await downstream.answer(200, [("allow", _ALLOWED)], b"")
-            elif downstream.method == "POST":
-                await exchange(endpoint, downstream)
-            else:
-                raise MethodNotAllowed(_ALLOWED.split(", "))
+def not_forwarded() -> ASGIRouteHandler:
+    """Return the handler of the same paths for every other method."""
 
-    return serve
+    @asgi([endpoint.path for endpoint in ENDPOINTS.values()], copy_scope=False)
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        if cast("HTTPScope", scope)["method"] != "OPTIONS":
+            raise MethodNotAllowed(_ALLOWED.split(", "))
+        await ASGIResponse(headers={"allow": _ALLOWED})(scope, receive, send)
+
+    return tell
 
 
 def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:

@@ -2,21 +2,21 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ASGIApp, ControllerRouterHandler, Message, Send
+from litestar.types import ControllerRouterHandler, Message, Send
 from ulid_transform import ulid_now
 
 from engine.pool import Pool
 from proxy.api.admin import State, admin
 from proxy.api.callers import Callers
+from proxy.api.cors import EXPOSED, Pages
 from proxy.api.health import Vitals, health
-from proxy.api.openai import forwarded, models
+from proxy.api.openai import forwarded, models, not_forwarded
 from proxy.api.quota import quota
 from proxy.edge.bodies import Bodies
 from proxy.edge.guard import Edge
@@ -27,15 +27,6 @@ from proxy.store.reservations import Reservations
 _log = logging.getLogger(__name__)
 
 _ID = b"x-request-id"
-_EXPOSED = (
-    "x-request-id",
-    "retry-after",
-    "ratelimit",
-    "ratelimit-policy",
-    *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
-    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion", "first-request-id")),
-)
-"""Headers of an answer that a page's own script may read."""
 
 
 def public_site(
@@ -47,22 +38,24 @@ def public_site(
     edge: Edge,
     cors_origins: Sequence[str] = (),
 ) -> Litestar:
-    """Return what tenants reach, and pages of these origins through their browsers."""
+    """
+    Return what tenants reach, and pages of these origins through their browsers.
+
+    What is forwarded the edge serves straight: Litestar would cost a call for each part of each answer.
+    """
     catalog = exchange.catalog
     callers = Callers(exchange.authenticate, catalog)
-    exchanges = forwarded(exchange, Bodies(exchange.bounds.bodies_bytes_max), write_s_max=exchange.bounds.idle_s_max)
-    site = _site(
+    bounds, pages = exchange.bounds, Pages(cors_origins)
+    edge.straight = forwarded(exchange, Bodies(bounds.bodies_bytes_max), pages, write_s_max=bounds.idle_s_max)
+    return _site(
         [
-            *exchanges,
+            not_forwarded(),
             *models(catalog, callers),
             *quota(catalog, callers, store),
             *health(pools, vitals, lambda: edge.draining),
         ],
         _cors(cors_origins),
     )
-    if not cors_origins:
-        site.straight = {path: handler.fn for handler in exchanges for path in handler.paths}
-    return site
 
 
 def admin_site(state: State) -> Litestar:
@@ -74,18 +67,10 @@ class _Site(Litestar):
     """
     Answers HEAD wherever it answers GET: the server leaves out the body.
 
-    Gives answers to OPTIONS an id too, of which some are nobody's handler's. What is forwarded goes straight to its
-    handler, which answers its own errors: Litestar's middleware would cost a call for each part of each answer.
+    Gives answers to OPTIONS an id too, of which some are nobody's handler's.
     """
 
-    straight: Mapping[str, ASGIApp] = MappingProxyType({})
-
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.POST:
-            handler = self.straight.get(scope["path"])
-            if handler is not None:
-                await handler(scope, receive, send)
-                return
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
             scope = {**scope, "method": HttpMethod.GET}
         elif scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.OPTIONS:
@@ -105,7 +90,7 @@ def _identifying(send: Send) -> Send:
 def _cors(origins: Sequence[str]) -> CORSConfig | None:
     if not origins:
         return None
-    return CORSConfig(allow_origins=list(origins), allow_methods=["GET", "POST"], expose_headers=list(_EXPOSED))
+    return CORSConfig(allow_origins=list(origins), allow_methods=["GET", "POST"], expose_headers=list(EXPOSED))
 
 
 def _site(handlers: Sequence[ControllerRouterHandler], cors: CORSConfig | None = None) -> _Site:

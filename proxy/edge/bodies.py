@@ -1,8 +1,8 @@
 """How many bytes of request bodies are held at a time, over all connections."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from proxy.errors import ApiError, Code
 
@@ -18,14 +18,9 @@ class Bodies:
     bytes_max: int
     held: int = 0
 
-    @contextmanager
-    def share(self) -> Iterator["Share"]:
-        """Yield the part of one request, and give it back after the block."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.held -= share.held
+    def share(self) -> "Share":
+        """Return the part of one request; its block gives it back."""
+        return Share(self)
 
 
 @dataclass(slots=True)
@@ -34,6 +29,14 @@ class Share:
 
     _bodies: Bodies
     held: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bodies.held -= self.held
 
     def take(self, size: int) -> None:
         """Count bytes that have arrived; raise `ApiError` where there is no room for them."""

@@ -14,10 +14,11 @@ It knows nothing of paths, tokens or bodies' content.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import httptools
 from ulid_transform import ulid_now
@@ -27,6 +28,7 @@ from uvicorn.server import ServerState
 
 from proxy.edge import head
 from proxy.edge.connections import Connections
+from proxy.edge.straight import Serve, StraightCycle
 from proxy.errors import ApiError, Code, InvalidRequest
 
 _PIECE_BYTES = head.BYTES_MAX
@@ -57,6 +59,8 @@ class Edge:
     draining: bool = False
     """Whether every answer from now on is its connection's last."""
     lingering: int = 0
+    straight: Mapping[bytes, Serve] = field(default_factory=dict)
+    """Who serves a POST to one of these paths, without ASGI."""
 
 
 class _Wire:
@@ -91,7 +95,8 @@ class GuardedHttp(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._edge = edge
         self._socket: asyncio.Transport = None  # type: ignore[assignment]  # as uvicorn's own, until it connects
-        self._address = ""
+        self.address = ""
+        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self._counted = False
         self._deaf = False
         """Whether what still comes is thrown away: nothing after it can be believed."""
@@ -107,9 +112,10 @@ class GuardedHttp(HttpToolsProtocol):
         """Of a head that has begun and not ended, as far as whole pieces tell."""
         self._framing_bytes = 0
         self._body_bytes = 0
-        self._single: dict[bytes, bytes] = {}
+        self._fields: dict[bytes, bytes] = {}
+        """The first value of each header."""
         self._keep_alive = False
-        self._running: RequestResponseCycle | None = None
+        self._running: RequestResponseCycle | StraightCycle | None = None
         self._last_words: bytes | None = None
         """What is said once the answers before it are out."""
 
@@ -119,8 +125,8 @@ class GuardedHttp(HttpToolsProtocol):
         """Let the client in, or tell it why not."""
         self._socket = transport
         super().connection_made(_Wire(transport, self._hang_up, self._is_closing))  # type: ignore[arg-type]
-        self._address = self.client[0] if self.client else ""
-        refused = self._edge.connections.enter(self._address)
+        self.address = self.client[0] if self.client else ""
+        refused = self._edge.connections.enter(self.address)
         if refused is None:
             self._counted = True
             self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
@@ -137,7 +143,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._stop_timer()
         if self._counted:
             self._counted = False
-            self._edge.connections.leave(self._address)
+            self._edge.connections.leave(self.address)
         if self._leaving:
             self._edge.lingering -= 1
         self._deaf = self._leaving = True
@@ -195,8 +201,9 @@ class GuardedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         self._partial_bytes = 1
-        self._single = {}
-        super().on_message_begin()
+        self._fields = {}
+        self.url = b""
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
@@ -209,40 +216,70 @@ class GuardedHttp(HttpToolsProtocol):
         if self._in_head:
             name = name.lower()
             self.headers.append((name, value))
-            if name in head.SINGLE:
-                if name in self._single:
-                    raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
-                self._single[name] = value.strip()
+            if name not in self._fields:
+                self._fields[name] = value.strip(b" \t")
+            elif name in head.SINGLE:
+                raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
 
     def on_headers_complete(self) -> None:
         """Judge the head, and start the request."""
         parser = self.parser
-        if parser.should_upgrade() and b"upgrade" in self._single:
+        fields = self._fields
+        if parser.should_upgrade() and b"upgrade" in fields:
             return
         if len(self.headers) > head.FIELDS_MAX or (self._fed_bytes > head.BYTES_MAX and self._head_is_large()):
             raise head.too_large()
-        single = self._single
-        version = parser.get_http_version()
-        head.check(parser.get_method(), version, self.url, single.get(b"host"), coding=single.get(b"transfer-encoding"))
-        self.expect_100_continue = single.get(b"expect", b"").lower() == b"100-continue"
+        version, method = parser.get_http_version(), parser.get_method()
+        head.check(method, version, self.url, fields.get(b"host"), coding=fields.get(b"transfer-encoding"))
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise InvalidRequest(f"More than {_PIPELINED_MAX} requests are pipelined.")
         self._stop_timer()
         self._in_head = False
         self._partial_bytes = self._framing_bytes = self._body_bytes = 0
-        super().on_headers_complete()
-        cycle = self.cycle
-        self._keep_alive = cycle.keep_alive and not self._edge.draining
-        cycle.keep_alive = False  # until the body is read: an answer before that is the connection's last
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        self._keep_alive = keep_alive and not self._edge.draining
+        expects = fields.get(b"expect", b"").lower() == b"100-continue"
+        serve = self._edge.straight.get(_path(self.url)) if method == b"POST" else None
+        if serve is None:
+            self._begin_asgi(expects=expects)
+        else:
+            self._begin(StraightCycle(self, serve, fields, chunked=version == "1.1", expects=expects))
+        self.cycle.keep_alive = False  # until the body is read: an answer before that is the connection's last
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _begin_asgi(self, *, expects: bool) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _begin(self, cycle: StraightCycle) -> None:
+        """Do as uvicorn's `on_headers_complete` does for an application."""
+        before: RequestResponseCycle | StraightCycle | None = self.cycle
+        self.cycle = cycle  # type: ignore[assignment]  # it has the fields that uvicorn sets
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, None)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, None))  # type: ignore[arg-type]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle | StraightCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if isinstance(cycle, StraightCycle):
+            task = self.loop.create_task(cycle.run())
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+        else:
+            super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_bytes += len(body)
-        super().on_body(body)
+        cycle: RequestResponseCycle | StraightCycle = self.cycle
+        if isinstance(cycle, StraightCycle):
+            cycle.arrived(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request; another may follow."""
@@ -273,9 +310,9 @@ class GuardedHttp(HttpToolsProtocol):
         return running is not None and not running.response_complete and not running.disconnected
 
     @property
-    def _arriving(self) -> RequestResponseCycle | None:
+    def _arriving(self) -> RequestResponseCycle | StraightCycle | None:
         """The request whose body is still coming."""
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: RequestResponseCycle | StraightCycle | None = self.cycle
         return cycle if cycle is not None and cycle.more_body else None
 
     def _feed(self, piece: bytes | memoryview) -> None:
@@ -391,6 +428,11 @@ def told(error: ApiError) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _disconnect(cycle: RequestResponseCycle) -> None:
+def _path(target: bytes) -> bytes:
+    path = target.partition(b"?")[0]
+    return unquote_to_bytes(path) if b"%" in path else path
+
+
+def _disconnect(cycle: RequestResponseCycle | StraightCycle) -> None:
     cycle.disconnected = True
     cycle.message_event.set()

@@ -18,7 +18,8 @@ class Authenticate:
 
     async def __call__(self, downstream: Downstream) -> Principal:
         """Return who is asking; raise as `Verifier.verify` does."""
-        return await self.bearer(downstream.headers("authorization"), downstream.address)
+        authorization = downstream.header("authorization")
+        return await self.bearer([] if authorization is None else [authorization], downstream.address)
 
     async def bearer(self, values: Sequence[str], address: str) -> Principal:
         """Return whom the `Authorization` headers from an address speak for; raise likewise."""

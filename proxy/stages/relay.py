@@ -72,12 +72,12 @@ class Relay:
         reached_before = tally.reached
         tally.watch.dispatched = time.perf_counter()
         try:
-            async with downstream.watched(partial(self._part, call, replica, tally)):
+            with downstream.watched(partial(self._part, call, replica, tally)):
                 end = await self._attempt(call, replica, downstream, tally)
         except (UpstreamFault, EngineRefused) as fault:
             if downstream.started and not downstream.left:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
-            if isinstance(fault, Declined | EngineRefused):
+            if isinstance(fault, Declined | EngineRefused) and not (downstream.started or tally.known):
                 tally.reached = reached_before
             if downstream.left:
                 raise ClientGone from fault
@@ -109,7 +109,7 @@ class Relay:
                 if not call.inquiry.stream:
                     body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
                     replica.spoke()
-                    downstream.head(200, [JSON, *exchange_headers(tally), ("content-length", str(len(body)))])
+                    downstream.head(200, [JSON, *exchange_headers(tally)])
                     return body
                 downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
                 await response.pour(passing.take)
@@ -187,16 +187,17 @@ class _Passing:
             self._tally.observed(usage)
         forward, last = _sift(frames, comments=downstream.started)
         progress = any(frame.kind in _PROGRESS for frame in frames)
-        if not forward or downstream.left:
-            self._step(last, progress=progress)
-            return None
-        watch = self._tally.watch
-        watch.first_token = watch.first_token or time.perf_counter()
-        self._patience.with_client(self._idle_s_max)
-        return partial(self._send, forward, last, progress=progress)
+        if forward and not downstream.left:
+            watch = self._tally.watch
+            watch.first_token = watch.first_token or time.perf_counter()
+            if not downstream.write(forward):
+                self._patience.with_client(self._idle_s_max)
+                return partial(self._caught_up, last, progress=progress)
+        self._step(last, progress=progress)
+        return None
 
-    async def _send(self, forward: bytes, last: Frame | None, *, progress: bool) -> None:
-        await self._downstream.send(forward)
+    async def _caught_up(self, last: Frame | None, *, progress: bool) -> None:
+        await self._downstream.drained()
         self._step(last, progress=progress)
 
     def _step(self, last: Frame | None, *, progress: bool) -> None:

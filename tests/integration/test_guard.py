@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import Any
 
 import httptools
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from proxy.edge import guard, head
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.straight import StraightCycle
 from proxy.listeners import Drain, bound, served
 from tests.raw_http import RawClient, connected
 
@@ -515,6 +518,15 @@ def test_a_cycle_has_the_fields_that_the_guard_sets() -> None:
     for name in ("keep_alive", "disconnected", "response_started", "response_complete", "more_body", "message_event"):
         assert f"self.{name} = " in source
     assert "self.transport.close()" in source
+
+
+def test_a_request_that_is_served_straight_has_what_the_server_sets_of_a_cycle() -> None:
+    source = inspect.getsource(HttpToolsProtocol)
+    used = set(re.findall(r"(?<!existing_)\bcycle\.(\w+)", source))
+    assert used == {"response_complete", "disconnected", "message_event", "keep_alive", "body", "more_body", "run_asgi"}
+    asked_of_an_application_alone = {"body", "run_asgi"}
+    assert used - asked_of_an_application_alone <= set(dir(StraightCycle))
+    assert inspect.iscoroutinefunction(FlowControl.drain)
 
 
 def test_the_parser_hands_over_what_a_callback_raised() -> None:

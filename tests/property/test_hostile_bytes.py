@@ -25,6 +25,7 @@ from engine.stream import CompletionStream
 from proxy.catalog import Catalog
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.straight import StraightCycle
 from proxy.errors import InvalidToken
 from proxy.identity.development import mint
 from proxy.identity.tokens import Verifier
@@ -124,10 +125,22 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def straight(cycle: StraightCycle) -> None:
+    cycle.take()
+    while cycle.more_body:
+        await cycle.news()
+        cycle.take()
+        if cycle.disconnected:
+            return
+    cycle.begin(200, b"", b"")
+    cycle.finish(b"ok")
+
+
 async def served(reads: list[bytes]) -> Wire:
     """Give a fresh connection these reads, then a hang-up; return what the client saw."""
     config = uvicorn.Config(answering, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
-    edge, state, wire = Edge(connections=Connections(1, 1), head_s_max=60), ServerState(), Wire()
+    edge = Edge(connections=Connections(1, 1), head_s_max=60, straight={b"/v1/chat": straight})
+    state, wire = ServerState(), Wire()
     protocol = GuardedHttp(config, state, {}, asyncio.get_running_loop(), edge=edge)
     protocol.connection_made(wire)
     for read in reads:

@@ -1,6 +1,8 @@
 """A client of a world: it asks one thing, reads at its own pace, and may hang up or stall at any moment."""
 
 import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -60,11 +62,18 @@ class SimClient:
     gateway: str = ""
 
     def __post_init__(self) -> None:
-        self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        caller = f"{self.asks.tenant}/{self.asks.user}".encode()
+        self.fields = {b"authorization": caller}
+        self.address = ""
+        self.disconnected = False
+        """Whether it is gone."""
+        self.more_body = True
+        self._arrived = b""
+        self._something = asyncio.Event()
+        self._tell: Callable[[], object] | None = None
         self._unread: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
-        self._gone = False
         self._closed = asyncio.Event()
 
     @property
@@ -101,25 +110,18 @@ class SimClient:
 
     def downstream(self, share: Share) -> Downstream:
         """Return the gateway's view of this client."""
-        caller = f"{self.asks.tenant}/{self.asks.user}".encode()
-        scope: Any = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/chat/completions",
-            "headers": [(b"authorization", caller)],
-        }
-        receive: Any = self._inbox.get
-        return Downstream(scope, receive, self._send, share, write_s_max=5.0)
+        return Downstream(self, share, write_s_max=5.0)
 
     async def live(self) -> None:
         """Send the request, read, and stop when it is over or enough."""
         encoded = orjson.dumps(self.asks.body)
         half = len(encoded) // 2
-        self._inbox.put_nowait({"type": "http.request", "body": encoded[:half], "more_body": True})
+        self._arrive(encoded[:half])
         try:
             async with asyncio.timeout(self.asks.leaves_s):
                 await asyncio.sleep(self.asks.body_s)
-                self._inbox.put_nowait({"type": "http.request", "body": encoded[half:], "more_body": False})
+                self.more_body = False
+                self._arrive(encoded[half:])
                 await self._read()
         except TimeoutError:
             self.end = self.end or End.LEFT
@@ -142,13 +144,13 @@ class SimClient:
 
     def _take(self, message: dict[str, Any]) -> End | None:
         """Read a part; return how it ended if that was the end."""
-        if message["type"] == "http.response.start":
+        if "status" in message:
             self.status = message["status"]
-            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-            return None
+            lines = message["fields"].decode().split("\r\n")[:-1]
+            self.headers = dict(line.split(": ", 1) for line in lines)
         if message["body"]:
             self.parts.append(message["body"])
-        if not message.get("more_body", False):
+        if not message["more"]:
             return End.WHOLE
         return End.LEFT if len(self.parts) == self.asks.leaves_after else None
 
@@ -157,21 +159,67 @@ class SimClient:
 
     def close(self) -> None:
         """Close the connection from this side."""
-        self._gone = True
+        self.disconnected = True
         self._room.set()
-        self._inbox.put_nowait({"type": "http.disconnect"})
+        self._something.set()
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
 
     def closed(self) -> None:
         """Learn that the connection was closed from the other side."""
         self._closed.set()
         self._unread.put_nowait(None)
 
-    async def _send(self, message: Any) -> None:
-        # As servers do it: to a client that is gone nothing is sent, and nobody is told.
-        while not self._gone and self._unread.qsize() >= _UNREAD_MAX:
+    def _arrive(self, part: bytes) -> None:
+        self._arrived += part
+        self._something.set()
+
+    # --- the connection, as the gateway sees it
+
+    def take(self) -> bytes:
+        """Return what has arrived of the body."""
+        arrived, self._arrived = self._arrived, b""
+        self._something.clear()
+        return arrived
+
+    async def news(self) -> None:
+        """Wait until more has arrived, or the client is gone."""
+        await self._something.wait()
+
+    def on_gone(self, tell: Callable[[], None] | None) -> None:
+        """Tell when the client is gone, in the gateway's own time."""
+        context = copy_context()
+        self._tell = tell and (lambda: asyncio.get_running_loop().call_soon(tell, context=context))
+
+    def begin(self, status: int, fields: bytes, body: bytes) -> None:
+        """Send the head and the first part."""
+        self._send({"status": status, "fields": fields, "body": body, "more": True})
+
+    def write(self, body: bytes) -> None:
+        """Send another part."""
+        self._send({"body": body, "more": True})
+
+    def finish(self, body: bytes) -> None:
+        """Send the last part."""
+        self._send({"body": body, "more": False})
+
+    def reply(self, status: int, fields: bytes, body: bytes) -> None:
+        """Send a whole answer."""
+        self._send({"status": status, "fields": fields, "body": body, "more": False})
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client keeps up."""
+        return self.disconnected or self._unread.qsize() < _UNREAD_MAX
+
+    async def drained(self) -> None:
+        """Wait until there is room."""
+        while not self.writable:
             self._room.clear()
             await self._room.wait()
-        if not self._gone:
+
+    def _send(self, message: dict[str, Any]) -> None:
+        # As servers do it: to a client that is gone nothing is sent, and nobody is told.
+        if not self.disconnected:
             self._unread.put_nowait(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                self._inbox.put_nowait({"type": "http.disconnect"})

@@ -14,7 +14,7 @@ async def told(error: ApiError | EngineRefused, *, begun: bool = False) -> tuple
     downstream = client.downstream()
     if begun:
         downstream.head(200, [("content-type", "text/event-stream")])
-        await downstream.send(b"data: 1\n\n")
+        downstream.write(b"data: 1\n\n")
     await answer_error(downstream, error, tally)
     return client, tally
 

@@ -424,7 +424,7 @@ async def test_a_client_that_leaves_during_its_body_was_never_admitted(folder: P
 
 async def test_a_client_that_reads_no_further_is_cut_and_billed(folder: Path) -> None:
     gw = gateway(folder, config=CONFIG + "idle_s_max = 0.05\n", a=[replays(STREAM)])
-    await gw.ask(STREAM_BODY, stalls_after=CUT)
+    await gw.ask(STREAM_BODY, stalls_after=CUT + 1)
     assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 4), "client_closed")
     gw.assert_nothing_is_held()
 

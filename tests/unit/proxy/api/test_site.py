@@ -5,7 +5,7 @@ import pytest
 
 from proxy.api.site import public_site
 from proxy.edge.guard import Edge
-from tests.unit.proxy.api.conftest import Ping
+from tests.unit.proxy.api.conftest import Ping, Straight
 from tests.unit.proxy.gateway import CHAT_BODY, Gateway
 
 
@@ -87,7 +87,7 @@ PAGE = "https://console.example.com"
 @pytest.fixture
 def browsable(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
     site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge, cors_origins=[PAGE])  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://gateway")  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(Straight(site, edge)), base_url="http://gateway")
 
 
 def preflight(origin: str) -> dict[str, str]:

@@ -1,0 +1,196 @@
+"""
+One request that is served straight, without ASGI, and its answer.
+
+It stands where uvicorn's `RequestResponseCycle` stands for an application, and has the fields of it that uvicorn's
+protocol sets. An application is told and tells by dictionaries, each a coroutine; this is told and tells by calls that
+never wait, and only who has to waits.
+
+Rules: head and first part go out in one write, and so does a whole answer; to a client that is gone nothing is
+written, and nobody is told by that. Whoever serves a request and does not end its answer loses the connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+if TYPE_CHECKING:
+    from proxy.edge.guard import GuardedHttp
+
+_log = logging.getLogger(__name__)
+
+_CLOSE = b"connection: close\r\n"
+
+
+class StraightCycle:
+    """
+    One request and its answer.
+
+    Bounds: of a body that nobody takes no more is read than uvicorn's `HIGH_WATER_LIMIT` and one read of the socket.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_chunked",
+        "_connection",
+        "_expects",
+        "_news",
+        "_serve",
+        "_tell",
+        "_write",
+        "address",
+        "disconnected",
+        "fields",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+    )
+
+    def __init__(
+        self,
+        connection: "GuardedHttp",
+        serve: "Serve",
+        fields: Mapping[bytes, bytes],
+        *,
+        chunked: bool,
+        expects: bool,
+    ) -> None:
+        """Take a request whose client takes an answer in chunks, and expects to be told to go on with its body."""
+        self.fields = fields
+        """The first value of each header, by its lower-case name."""
+        self.address = connection.address
+        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
+        self.disconnected = False
+        """Whether the client is gone."""
+        self.keep_alive = False
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self._connection = connection
+        self._write = connection.transport.write
+        self._serve = serve
+        self._chunked = chunked
+        self._expects = expects
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._news: asyncio.Future[None] | None = None
+        self._tell: Callable[[], None] | None = None
+
+    async def run(self) -> None:
+        """Serve the request to its end."""
+        try:
+            await self._serve(self)
+        except Exception:  # noqa: BLE001 (whoever serves tells its own faults; one that it missed ends here)
+            _log.exception("request_failed")
+        finally:
+            if not (self.response_complete or self.disconnected):
+                self._connection.drop()
+
+    # --- what uvicorn's protocol and the guard do with it
+
+    @property
+    def message_event(self) -> "StraightCycle":
+        """What uvicorn's protocol sets when something has happened."""
+        return self
+
+    def set(self) -> None:
+        """Wake who waits for the body, and tell of a client that is gone."""
+        news, tell = self._news, self._tell
+        if news is not None and not news.done():
+            news.set_result(None)
+        if self.disconnected and tell is not None:
+            self._tell = None
+            tell()
+
+    def arrived(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        if self.response_complete:
+            return
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > HIGH_WATER_LIMIT:
+            self._connection.flow.pause_reading()
+        self.set()
+
+    # --- what who serves it does with it
+
+    def take(self) -> bytes:
+        """Return what has come of the body since the last time; `more_body` tells whether that was the end of it."""
+        parts, self._body, self._body_bytes = self._body, [], 0
+        self._connection.flow.resume_reading()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def news(self) -> None:
+        """Wait until more of the body has come, or the client is gone."""
+        if self._body or not self.more_body or self.disconnected:
+            return
+        if self._expects:
+            self._expects = False
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._news = self._connection.loop.create_future()
+        try:
+            await self._news
+        finally:
+            self._news = None
+
+    def on_gone(self, tell: Callable[[], None] | None) -> None:
+        """Call `tell` when the client is gone, and nobody for None."""
+        self._tell = tell
+        if tell is not None:
+            self._connection.flow.resume_reading()  # of a connection that is not read nobody learns that it ended
+
+    def begin(self, status: int, fields: bytes, body: bytes) -> None:
+        """Write the head and the first part of an answer that goes on."""
+        if self.disconnected:
+            return
+        self.response_started = True
+        coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        close = b"" if self.keep_alive else _CLOSE
+        self._write(b"".join((STATUS_LINE[status], fields, close, coding, b"\r\n", self._framed(body))))
+
+    def write(self, body: bytes) -> None:
+        """Write another part."""
+        if body and not self.disconnected:
+            self._write(self._framed(body))
+
+    def finish(self, body: bytes) -> None:
+        """Write the last part of an answer that was begun."""
+        if not self.disconnected:
+            self._write(self._framed(body) + b"0\r\n\r\n" if self._chunked else body)
+            self._complete()
+
+    def reply(self, status: int, fields: bytes, body: bytes) -> None:
+        """Write a whole answer."""
+        if self.disconnected:
+            return
+        self.response_started = True
+        close = b"" if self.keep_alive else _CLOSE
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        self._write(b"".join((STATUS_LINE[status], fields, close, length, body)))
+        self._complete()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client keeps up; where it does not, a writer waits for `drained`."""
+        return not self._connection.flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until the client has read most of what was written, or is gone."""
+        await self._connection.flow.drain()
+
+    def _framed(self, body: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(body), body) if body and self._chunked else body
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._connection.transport.close()
+        self._connection.on_response_complete()
+
+
+Serve = Callable[[StraightCycle], Coroutine[Any, Any, None]]
