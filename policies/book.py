@@ -29,6 +29,7 @@ from policies.quota import (
     Standing,
     Subject,
     Unit,
+    in_order,
     settled_cost,
 )
 from policies.rate import Rate
@@ -106,7 +107,8 @@ class Book:
         """
         Take what `ask` needs on every limit, or nothing; None where the reservation had ended before it began.
 
-        The same request again gets its first grant unchanged; another one with the same `once` is told whose it is.
+        The same request again gets its first grant unchanged, until it has ended; another one with the same `once` is
+        told whose it is.
         """
         known = self.reservations.get(request.id)
         if known is not None:
@@ -137,20 +139,20 @@ class Book:
                 request_id=request.id,
                 cost=fixed + scale * completion,
                 ends_at_us=now_us + ask.hold_us,
-                window_start_us=counter.start_us if isinstance(counter, Window) else None,
+                window_end_us=counter.end_us if isinstance(counter, Window) else None,
             )
             self.counters[place(limit, request.subject)] = counter.take(hold)
             holds.append((limit, hold))
-        granted = Granted(completion, self.standings(request.subject, request.limits, now_us))
+        granted = Granted(completion, _binding(self.standings(request.subject, request.limits, now_us)))
         self.reservations[request.id] = Reservation(State.PENDING, granted, tuple(holds))
         return granted
 
     def _refuse(self, request: Request, ask: Ask, counters: Iterable[Counter]) -> Refused:
-        pairs = list(zip(request.limits, counters, strict=True))
-        waits = [(limit, _wait_us(limit, counter, ask)) for limit, counter in pairs]
+        counter_of = dict(zip(request.limits, counters, strict=True))
+        waits = [(limit, _wait_us(limit, counter_of[limit], ask)) for limit in in_order(request.limits)]
         refusing = [(limit, wait) for limit, wait in waits if wait != 0]
         limit, wait = max(refusing, key=lambda pair: (pair[1] is None, pair[1]))
-        return Refused(limit, wait, tuple(_standing(limit, counter) for limit, counter in pairs))
+        return Refused(limit, wait, _binding(_standing(limit, counter) for limit, counter in counter_of.items()))
 
     def progress(self, request_id: str, usage: tuple[int, int] | None, attempt: int) -> None:
         """Note what an attempt has used so far (None: not told yet); neither number falls before the next attempt."""
@@ -180,7 +182,8 @@ class Book:
         """
         Post `tokens` (None keeps the whole reservation) and return the rest; tell what this end writes, if anything.
 
-        A request that the book does not know is charged all the same, unless it is being expired.
+        A request that the book does not know is charged all the same, unless it is being expired; what one that it
+        knows holds is told by its reserve alone.
         """
         known = self.reservations.get(request.id)
         if known is None and state is State.EXPIRED:
@@ -193,7 +196,7 @@ class Book:
             unreserved = Hold(request_id=request.id, cost=0)
             postings = [(limit, unreserved, settled_cost(limit.unit, tokens or 0)) for limit in request.limits]
         else:
-            postings = [(limit, hold, _cost(request, limit, hold, tokens)) for limit, hold in known.holds]
+            postings = [(limit, hold, _cost(limit, hold, tokens)) for limit, hold in known.holds]
         for limit, hold, cost in postings:
             self._post(limit, request.subject, (hold, cost), now_us)
         self._end(request.id, state)
@@ -204,13 +207,15 @@ class Book:
     def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> Row | None:
         if known.corrected:
             return None
-        differences = [_cost(request, limit, hold, tokens) - posted for limit, hold, posted in known.posted]
+        differences = [_cost(limit, hold, tokens) - posted for limit, hold, posted in known.posted]
         self._move(request, known, differences, now_us)
         return Row.CORRECTION
 
     def _move(self, request: Request, known: Reservation, differences: list[int], now_us: int) -> None:
         """Move every limit that an expiry charged; once."""
         for (limit, hold, _), difference in zip(known.posted, differences, strict=True):
+            if not difference:
+                continue
             counter = self._counter(limit, request.subject, now_us)
             self.counters[place(limit, request.subject)] = counter.correct(hold, difference)
         known.posted, known.corrected = (), True
@@ -237,18 +242,22 @@ class Book:
         return counter.at(limit, now_us)
 
     def _post(self, limit: Limit, subject: Subject, posting: tuple[Hold, int], now_us: int) -> None:
-        self.counters[place(limit, subject)] = self._counter(limit, subject, now_us).post(*posting)
+        """Post; a counter whose use does not move is not brought to now either."""
+        hold, cost = posting
+        known = self.counters.get(place(limit, subject))
+        if cost != hold.cost:
+            known = self._counter(limit, subject, now_us)
+        if known is not None:
+            self.counters[place(limit, subject)] = known.post(hold, cost)
 
     def _end(self, request_id: str, state: State) -> None:
         reservation = self.reservations.setdefault(request_id, Reservation(state))
-        reservation.state, reservation.holds = state, ()
+        reservation.state, reservation.holds, reservation.decision = state, (), None
 
 
-def _cost(request: Request, limit: Limit, hold: Hold, tokens: int | None) -> int:
-    """Return what an end charges a limit; one that it does not name keeps what was reserved."""
-    if tokens is None or place(limit, request.subject) not in [place(each, request.subject) for each in request.limits]:
-        return hold.cost
-    return settled_cost(limit.unit, tokens)
+def _cost(limit: Limit, hold: Hold, tokens: int | None) -> int:
+    """Return what an end charges a limit."""
+    return hold.cost if tokens is None else settled_cost(limit.unit, tokens)
 
 
 def _completion_that_fits(limit: Limit, counter: Counter, ask: Ask) -> int:
@@ -268,6 +277,16 @@ def _wait_us(limit: Limit, counter: Counter, ask: Ask) -> int | None:
         return None
     missing = least - (limit.amount - counter.used)
     return counter.wait_us(limit, missing) if missing > 0 else 0
+
+
+def _binding(standings: Iterable[Standing]) -> tuple[Standing, ...]:
+    """Return of each unit the limit that has the least left."""
+    by_limit = {standing.limit: standing for standing in standings}
+    told = []
+    for unit in Unit:
+        of_unit = [by_limit[limit] for limit in in_order(by_limit) if limit.unit is unit]
+        told += sorted(of_unit, key=lambda standing: standing.limit.amount - standing.used)[:1]
+    return tuple(told)
 
 
 def _standing(limit: Limit, counter: Counter) -> Standing:

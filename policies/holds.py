@@ -15,5 +15,5 @@ class Hold:
     cost: int
     ends_at_us: int = 0
     """When a request in flight is expected to end."""
-    window_start_us: int | None = None
-    """The window it was taken from; a refund belongs there. None for a settle without a reservation."""
+    window_end_us: int | None = None
+    """When the window ends that it was taken from; a refund belongs there. None for a settle without a reservation."""

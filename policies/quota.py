@@ -13,8 +13,10 @@ production; the book is their oracle in tests and decides where no Redis is. Bot
 its remainder.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 MAX_AMOUNT = 2**53 - 1
 """The largest integer that Lua's numbers (doubles) count without a gap."""
@@ -87,6 +89,18 @@ class Limit:
         return Kind.RATE if self.per in PERIOD_US else Kind.WINDOW
 
 
+_LOOKED_AT = {each: place for place, each in enumerate((*Scope, *Unit, *reversed(Per), None))}
+
+
+def in_order(limits: Iterable[Limit]) -> tuple[Limit, ...]:
+    """Return limits in the order in which a decision looks at them; of equals the first one counts."""
+    return tuple(sorted(limits, key=_place))
+
+
+def _place(limit: Limit) -> tuple[bool, int, int, int]:
+    return limit.per is None, _LOOKED_AT[limit.scope], _LOOKED_AT[limit.unit], _LOOKED_AT[limit.per]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """Whose limits a request moves."""
@@ -108,8 +122,7 @@ class Subject:
                 return (self.user, self.model)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """
     What one request needs of every limit.
 
@@ -145,8 +158,7 @@ def settled_cost(unit: Unit, tokens: int) -> int:
     return tokens if unit is Unit.TOKENS else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """
     One limit as it stands after a decision, for headers and `GET /v1/quota`.
 
@@ -160,24 +172,21 @@ class Standing:
     """What is settled and what is pending together; over `limit.amount` where there is debt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """The reservation was made: at most `max_completion` tokens a choice are paid for."""
 
     max_completion: int
     standings: tuple[Standing, ...]
-    """In the order of the plan's limits."""
+    """How the limits that bind stand: of each unit the one with the least left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(NamedTuple):
     """Nothing was taken: the client's own key for this request belongs to an earlier one."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Nothing was taken."""
 
     limit: Limit
@@ -185,3 +194,4 @@ class Refused:
     retry_after_us: int | None
     """Until the least this request asks for could be there; None is never."""
     standings: tuple[Standing, ...]
+    """As of a grant."""

@@ -32,9 +32,9 @@ def bounds_us(per: Per, now_us: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is settled and pending in the window that starts at `start_us`, seen at `at_us`."""
+    """What is settled and pending in the window that ends at `end_us`, seen at `at_us`."""
 
-    start_us: int
+    end_us: int
     settled: int
     pending: int
     at_us: int
@@ -51,16 +51,14 @@ class Window:
 
     def at(self, limit: Limit, now_us: int) -> Self:
         """Return this window, or the one that has opened since."""
-        now_us = max(now_us, self.start_us)
-        start_us, _ = bounds_us(_calendar(limit), now_us)
-        if start_us > self.start_us:
-            return replace(self, start_us=start_us, settled=0, pending=0, at_us=now_us)
-        return replace(self, at_us=now_us)
+        if now_us < self.end_us:
+            return replace(self, at_us=now_us)
+        return replace(self, end_us=bounds_us(_calendar(limit), now_us)[1], settled=0, pending=0, at_us=now_us)
 
     def wait_us(self, limit: Limit, missing: int) -> int:
         """Return how long until the next window opens, which holds any `missing` that fits the limit at all."""
-        del missing
-        return bounds_us(_calendar(limit), self.at_us)[1] - self.at_us
+        del limit, missing
+        return self.end_us - self.at_us
 
     def reset_us(self, limit: Limit) -> int:
         """Return how long until nothing of it is used."""
@@ -72,15 +70,15 @@ class Window:
 
     def post(self, hold: Hold, cost: int) -> Self:
         """Turn what was reserved into what was used, in the window it was reserved in."""
-        if hold.window_start_us is None:
+        if hold.window_end_us is None:
             return replace(self, settled=self.settled + cost)
-        if hold.window_start_us != self.start_us:
+        if hold.window_end_us != self.end_us:
             return self
         return replace(self, pending=self.pending - hold.cost, settled=self.settled + cost)
 
     def correct(self, hold: Hold, difference: int) -> Self:
         """Move what was posted before by `difference`, in the window it was reserved in."""
-        if hold.window_start_us != self.start_us:
+        if hold.window_end_us != self.end_us:
             return self
         return replace(self, settled=self.settled + difference)
 

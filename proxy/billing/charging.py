@@ -1,6 +1,5 @@
 """Puts the price on what was used."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from engine.usage import Usage
@@ -24,4 +23,4 @@ def charge_for(price: Price | None, usage: Usage) -> Charge:
 def charged(record: ExchangeRecord, price: Price | None) -> ExchangeRecord:
     """Return the record with what its tokens cost by `price`, and the version of it."""
     usage = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
-    return replace(record, **charge_for(price, usage)._asdict())
+    return record._replace(**charge_for(price, usage)._asdict())

@@ -72,9 +72,10 @@ def usage(
     """
     begin, end = period(from_us, to_us, datetime.now(UTC))
     settings = settings_of(config)
+    unreadable: list[str] = []
     report = on_redis(
         settings,
-        lambda connection: _report(connection, group_by, begin, end),
+        lambda connection: _report(connection, Report(group_by), (begin, end), unreadable),
         unanswered=", so there is no report; look at [redis] in the config",
     )
     match output:
@@ -84,13 +85,22 @@ def usage(
             click.echo(formats.as_json(report, begin, end), nl=False)
         case _:
             formats.as_table(report, begin, end, Console())
+    if unreadable:
+        raise click.ClickException(
+            f"The report lacks {len(unreadable)} rows of the ledger that this version cannot read, "
+            f"the first is {unreadable[0]}. Rows are read by the version that wrote them."
+        )
 
 
-async def _report(connection: Connection, group_by: tuple[str, ...], begin: int, end: int) -> Report:
-    report = Report(group_by)
+async def _report(connection: Connection, report: Report, period_us: tuple[int, int], unreadable: list[str]) -> Report:
+    """Add up the ledger; a row that cannot be read is noted, and costs nobody else's report."""
     progress = _Progress()
+
+    def note(tenant: str, entry_id: str) -> None:
+        unreadable.append(f"{entry_id} of tenant {tenant!r}")
+
     try:
-        async for entry in ledger.read(connection, await tenants(connection), begin, end):
+        async for entry in ledger.read(connection, await tenants(connection), *period_us, unreadable=note):
             report.add(entry)
             progress.step()
     finally:

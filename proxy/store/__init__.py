@@ -3,7 +3,8 @@ What must outlive a request: quotas, reservations and the ledger in Redis, and t
 
 The nouns:
 - A **reservation** is what one exchange holds on the limits of its plan, `PENDING -> SETTLED | RELEASED | EXPIRED`:
-  its steps (`reservations`), those in Redis (`redis_reservations`, `scripts`, `lua/`), and every key (`keys`).
+  its steps (`reservations`), those in Redis (`redis_reservations`, `scripts`, `lua/`), how its limits get there
+  (`line_up`), what a sweep finds of it (`open_reservation`), and every key (`keys`).
 - An **end** is a settle or a release (`end`). `ends` sends it, or owes it; `journal/` has each settle on disk first;
   `replay` sends again what Redis does not have, `late_records` what Redis has forgotten.
 - An **incarnation** is one start of a gateway (`incarnation`). The `sweeper` ends what a dead one left open.

@@ -1,22 +1,21 @@
 """
-How a reservation may end, and how a settle is written down: one JSON object, its fields by their names.
+How a reservation may end, and how a settle is written down: one JSON array of its record, its line-up, and whether the
+quota keeps the whole reservation.
 
-A field that this version does not know is passed over, so that what an older or newer gateway left can be read.
+What stands behind that is passed over, so that what a newer gateway left can be read.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 
-from policies.quota import Limit, Per, Scope, Unit
-from proxy.billing.record import ExchangeRecord, Source
+from policies.quota import Limit
+from proxy.billing.record import ExchangeRecord, record_of
+from proxy.billing.record import written as written_record
+from proxy.store import line_up
 
-_NAMES = frozenset(field.name for field in fields(ExchangeRecord))
 
-
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """The end of an exchange that a replica may have worked on; `record` is its FINAL."""
 
     record: ExchangeRecord
@@ -24,8 +23,7 @@ class Settle:
     unobserved: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """The end of an exchange that no replica saw."""
 
     record: ExchangeRecord
@@ -37,7 +35,8 @@ End = Settle | Release
 
 def written(end: Settle) -> bytes:
     """Return a settle as JSON, without a line end."""
-    return orjson.dumps(end)
+    limits = line_up.line_up(end.limits).text.encode()
+    return b"[%b,%b,%b]" % (written_record(end.record), limits, b"true" if end.unobserved else b"false")
 
 
 def read(text: bytes) -> Settle:
@@ -47,14 +46,7 @@ def read(text: bytes) -> Settle:
     Raises: ValueError, for what is none.
     """
     try:
-        known: dict[str, Any] = orjson.loads(text)
-        record = {name: value for name, value in known["record"].items() if name in _NAMES}
-        record["source"] = Source(record["source"])
-        return Settle(ExchangeRecord(**record), tuple(map(_limit, known["limits"])), bool(known["unobserved"]))
-    except (KeyError, TypeError, AttributeError) as error:
+        record, limits, unobserved, *_ = orjson.loads(text)
+    except TypeError as error:
         raise ValueError("not a settle") from error
-
-
-def _limit(line: dict[str, Any]) -> Limit:
-    per = line["per"]
-    return Limit(Scope(line["scope"]), Unit(line["unit"]), line["amount"], Per(per) if per else None)
+    return Settle(record_of(record), line_up.read(limits), bool(unobserved))

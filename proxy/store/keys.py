@@ -4,14 +4,14 @@ Every key in Redis, in one place.
 Rules:
 - All keys of a tenant share the hash tag `{tenant}`, so that one script may touch them on a cluster.
 - A name in a key is percent-encoded: whatever it holds, it neither collides with another nor leaves its slot.
-- A counter's key tells scope, subject, unit and period, never the plan: who switches plans keeps what was used.
+- A counter's key tells scope and subject, never the plan: who switches plans keeps what was used.
 """
 
 from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
-from policies.quota import Limit, Subject
+from policies.quota import Scope
 
 INCARNATIONS = "tollway:incarnations"
 """Sorted set: incarnation -> its last heartbeat in microseconds."""
@@ -57,10 +57,14 @@ def late(tenant: str, request_id: str) -> str:
     return f"{_of(tenant)}:late:{_encoded(request_id)}"
 
 
-def counter(limit: Limit, subject: Subject) -> str:
-    """Return the key of the counter that `limit` moves for `subject`."""
-    names = ":".join(_encoded(name) for name in subject.names(limit.scope))
-    return f"{_of(subject.tenant)}:limit:{limit.name}:{names}"
+def counter(scope: Scope, tenant: str, user: str, model: str) -> str:
+    """Return the key of what is used of all rates and windows of one scope for one subject."""
+    return f"{_of(tenant)}:limits:{scope.value}:{_subject(scope, user, model)}"
+
+
+def in_flight(scope: Scope, tenant: str, user: str, model: str) -> str:
+    """Return the key of the sorted set of a subject's requests in flight: request id -> expected end."""
+    return f"{_of(tenant)}:in-flight:{scope.value}:{_subject(scope, user, model)}"
 
 
 def open_member(incarnation: str, request_id: str) -> str:
@@ -76,6 +80,15 @@ def read_open_member(member: str) -> tuple[str, str]:
 
 def _of(tenant: str) -> str:
     return f"tollway:{{{_encoded(tenant)}}}"
+
+
+def _subject(scope: Scope, user: str, model: str) -> str:
+    """Return what tells a subject's use from others' within its tenant."""
+    if scope is Scope.USER:
+        return _encoded(user)
+    if scope is Scope.MODEL:
+        return _encoded(model)
+    return "" if scope is Scope.TENANT else f"{_encoded(user)}:{_encoded(model)}"
 
 
 def _encoded(name: str) -> str:

@@ -11,7 +11,7 @@ Rules:
 Must not know why a record is late.
 """
 
-from proxy.billing.record import ExchangeRecord, Source, correction
+from proxy.billing.record import ExchangeRecord, Source, correction, written
 from proxy.errors import LedgerUnavailable
 from proxy.store import keys, ledger, scripts
 from proxy.store.connection import Connection
@@ -63,9 +63,10 @@ async def _hold(connection: Connection, guard: str, who: str) -> None:
 
 
 async def _append(connection: Connection, guard: str, who: str, entry: Entry) -> str:
-    row = ["kind", entry.kind, *ledger.words(entry.record)]
     touched = [guard, keys.ledger(entry.record.tenant)]
-    entry_id = (await connection.run(scripts.APPEND, touched, [who, RIGHT_MS, *row])).split()[1]
+    entry_id = (
+        await connection.run(scripts.APPEND, touched, [who, RIGHT_MS, entry.kind, written(entry.record).decode()])
+    ).split()[1]
     if entry_id == "-":
         raise LedgerUnavailable("The right to append this record ran out.")
     return entry_id

@@ -6,13 +6,12 @@ limits moves together or not at all, and a step repeated changes nothing: the fi
 for so long that a sweeper EXPIRED its reservation still settles: that FINAL stays, and one CORRECTION row beside it
 tells the difference to the truth, by which the limits move too.
 
-Every step after `reserve` may be sent again, from any connection, until it is answered. Limits are told at each step
-(the ones that `reserve` was given) because a cluster must know a script's keys, and because a settle whose reservation
-Redis has lost still charges them.
+Every step after `reserve` may be sent again, from any connection, until it is answered. Limits are told at each step,
+the ones that `reserve` was given and no others, because a cluster must know a script's keys, and because a settle whose
+reservation Redis has lost still charges them.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
@@ -23,8 +22,7 @@ class AlreadyEnded(Exception):
     """A reserve came after its own release or settle; nothing was taken. Only a caller that has given up meets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How a settle ended."""
 
     entry_id: str | None

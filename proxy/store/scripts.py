@@ -1,8 +1,8 @@
 """
-The Lua scripts, each with the functions of `lua/lib/` in front of it.
+The Lua scripts, each with the functions of `lua/lib/` that it needs in front of it.
 
-Redis has no modules: a script is one text. What scripts share stands in `lua/lib/` and is joined to each of them once,
-when this module is imported, in the order of `_LIBRARY` (a later file uses the earlier ones).
+Redis has no modules: a script is one text, and what stands in it is run at each call. What scripts share stands in
+`lua/lib/` and is joined to them once, when this module is imported, in this order (a later file uses the earlier ones).
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 _LUA = files("proxy.store") / "lua"
-_LIBRARY = ("numbers", "calendar", "limits", "holds")
+_LIMITS = ("numbers", "calendar", "counters", "reservations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,24 @@ class Script:
         object.__setattr__(self, "sha", sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
-def library() -> str:
-    """Return the functions that every script begins with."""
-    return "\n".join((_LUA / "lib" / f"{name}.lua").read_text() for name in _LIBRARY)
+def library(names: tuple[str, ...] = _LIMITS) -> str:
+    """Return the functions that a script begins with."""
+    return "\n".join((_LUA / "lib" / f"{name}.lua").read_text() for name in names)
 
 
-def _script(name: str) -> Script:
-    return Script(name, f"{library()}\n{(_LUA / f'{name}.lua').read_text()}")
+def _script(name: str, *libraries: str) -> Script:
+    return Script(name, f"{library(libraries)}\n{(_LUA / f'{name}.lua').read_text()}")
 
 
-RESERVE = _script("reserve")
-PROGRESS = _script("progress")
-TRIM = _script("trim")
-SETTLE = _script("settle")
-RELEASE = _script("release")
-CLAIM = _script("claim")
-APPEND = _script("append")
-STANDINGS = _script("standings")
-BEAT = _script("beat")
-REVOKE = _script("revoke")
-LIFT = _script("lift")
-RESTORE = _script("restore")
+RESERVE = _script("reserve", *_LIMITS)
+PROGRESS = _script("progress", "numbers", "reservations")
+TRIM = _script("trim", *_LIMITS)
+SETTLE = _script("settle", *_LIMITS)
+RELEASE = _script("release", *_LIMITS)
+CLAIM = _script("claim", "numbers")
+APPEND = _script("append", "numbers")
+STANDINGS = _script("standings", "numbers", "calendar", "counters")
+BEAT = _script("beat", "numbers")
+REVOKE = _script("revoke", "numbers")
+LIFT = _script("lift", "numbers")
+RESTORE = _script("restore", "numbers")

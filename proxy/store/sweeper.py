@@ -19,7 +19,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from engine.background import Background
 from proxy.billing.charging import charged
@@ -29,7 +28,8 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.end import Settle
 from proxy.store.incarnation import DEAD_AFTER_US, living, tenants
-from proxy.store.redis_reservations import RedisReservations, read_draft
+from proxy.store.open_reservation import OpenReservation
+from proxy.store.redis_reservations import RedisReservations
 
 SWEEP_S = 5.0
 BATCH = 1000
@@ -93,27 +93,17 @@ class Sweeper(Background):
             yield keys.read_open_member(member)
 
     async def _expire(self, tenant: str, incarnation: str, request_id: str, now_us: int) -> bool:
-        fields = ("state", "draft", "noted", "prompt_tokens", "completion_tokens")
-        state, draft, noted, prompt, completion = await self._connection.call(
-            "HMGET", keys.reservation(tenant, request_id), *fields
-        )
-        if state != "PENDING":
+        found = await self._connection.call("GET", keys.reservation(tenant, request_id)) or ""
+        if not found.startswith("PENDING "):
             await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
             return False
         try:
-            record, limits, price = read_draft(draft, noted)
-        except (ValueError, KeyError, TypeError):
+            known = OpenReservation.read(found)
+        except ValueError:
             _log.exception("draft_unreadable", extra={"request_id": request_id})
             return False
-        lost = replace(
-            record,
-            prompt_tokens=int(prompt or 0),
-            completion_tokens=int(completion or 0),
-            source=Source.RECOVERED,
-            outcome=GATEWAY_LOST,
-            finished_at=now_us,
-        )
-        return await self._end(Settle(charged(lost, price), limits, unobserved=prompt is None))
+        lost = known.record._replace(source=Source.RECOVERED, outcome=GATEWAY_LOST, finished_at=now_us)
+        return await self._end(Settle(charged(lost, known.price), known.limits, unobserved=not known.observed))
 
     async def _end(self, end: Settle) -> bool:
         self._unanswered = end

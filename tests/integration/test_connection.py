@@ -14,8 +14,8 @@ from proxy.store.scripts import STANDINGS
 async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: Connection) -> None:
     with Redis.from_url(redis_url) as client:
         client.script_flush()
-    assert int(await connection.run(STANDINGS, [], [])) > 0
-    assert int(await connection.run(STANDINGS, [], [])) > 0
+    assert int(await connection.run(STANDINGS, ["none"], ["[]"])) > 0
+    assert int(await connection.run(STANDINGS, ["none"], ["[]"])) > 0
 
 
 async def test_nobody_listening_is_one_fault(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_every_call_is_observed_by_its_name(redis_url: str) -> None:
     seen: list[tuple[str, float]] = []
     async with Connection(redis_url, observe=lambda op, seconds: seen.append((op, seconds))) as connection:
         await connection.call("PING")
-        await connection.run(STANDINGS, [], [])
+        await connection.run(STANDINGS, ["none"], ["[]"])
     assert [op for op, _ in seen] == ["ping", "standings"]
     assert all(seconds > 0 for _, seconds in seen)
 

@@ -1,7 +1,6 @@
 """Whatever a tenant, a user or a model is called, its keys stay its own and in their slot."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from redis.crc import key_slot
@@ -38,7 +37,11 @@ ASK = Ask(prompt_tokens=1_000, choices=1, max_completion=0, min_completion=0, ho
 
 def _keys(subject: Subject) -> list[str]:
     own = [keys.reservation(subject.tenant, subject.user), keys.open_index(subject.tenant), keys.ledger(subject.tenant)]
-    return own + [keys.counter(limit, subject) for limit in LIMITS]
+    return own + [
+        key(scope, subject.tenant, subject.user, subject.model)
+        for key in (keys.counter, keys.in_flight)
+        for scope in Scope
+    ]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -48,9 +51,8 @@ def test_all_keys_of_a_tenant_share_a_slot(name: str) -> None:
 
 
 def test_no_two_names_share_a_counter() -> None:
-    scope = Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY)
     triples = list(itertools.product(HOSTILE, repeat=3))
-    counters = {keys.counter(scope, Subject(tenant=t, user=u, model=m)) for t, u, m in triples}
+    counters = {keys.counter(Scope.USER_MODEL, t, u, m) for t, u, m in triples}
     assert len(counters) == len(triples)
 
 
@@ -62,7 +64,7 @@ def test_an_open_reservation_tells_who_and_which(name: str) -> None:
 async def test_hostile_names_are_counted_apart_and_come_back_as_they_were(connection: Connection) -> None:
     reservations = RedisReservations(connection, Incarnation(connection))
     for number, name in enumerate(HOSTILE):
-        record = replace(RECORD, request_id=f"R{number}", tenant=name, user=name)
+        record = RECORD._replace(request_id=f"R{number}", tenant=name, user=name)
         assert isinstance(await reservations.reserve(record, LIMITS, ASK), Granted), name
         await reservations.settle(record, LIMITS)
         assert [entry.record async for entry in read(connection, [name], 0, 2**52)] == [record]

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit
 
 
 async def test_a_sweepers_row_is_corrected_once(connection: Connection, reservations: RedisReservations) -> None:
-    swept = replace(RECORD, completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    swept = RECORD._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
     await reservations.reserve(RECORD, LIMITS, ASK)
     await reservations.expire(swept, LIMITS, unobserved=False)
     difference = correction(RECORD, swept)
@@ -76,7 +75,7 @@ async def test_a_reservation_that_is_still_known_is_settled(
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
     if swept:
-        await reservations.expire(replace(RECORD, completion_tokens=4), LIMITS, unobserved=False)
+        await reservations.expire(RECORD._replace(completion_tokens=4), LIMITS, unobserved=False)
     settlement = await reservations.append_late(RECORD, LIMITS)
     assert settlement.ours is not swept
     assert await used(reservations) == 131
@@ -87,8 +86,8 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
     connection: Connection, reservations: RedisReservations, tmp_path: Path
 ) -> None:
     now_us = time.time_ns() // 1_000
-    record = replace(RECORD, started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
-    swept = replace(record, completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    record = RECORD._replace(started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
+    swept = record._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
     await reservations.reserve(record, LIMITS, ASK)
     await reservations.expire(swept, LIMITS, unobserved=False)
     await forget(connection)
@@ -106,7 +105,7 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
 async def test_an_earlier_send_that_was_not_answered_is_ours(
     connection: Connection, reservations: RedisReservations
 ) -> None:
-    mine = replace(RECORD, incarnation=reservations.incarnation)
+    mine = RECORD._replace(incarnation=reservations.incarnation)
     for record in (mine, RECORD):
         await reservations.append_late(record, LIMITS)
         await forget(connection)
@@ -120,8 +119,8 @@ async def test_its_row_is_found_among_many(
 ) -> None:
     monkeypatch.setattr(ledger, "BATCH", 3)
     for number in range(10):
-        await reservations.settle(replace(RECORD, request_id=f"R{number}"), LIMITS)
-    assert not (await late_records.append(connection, replace(RECORD, request_id="R7"), "somebody")).ours
+        await reservations.settle(RECORD._replace(request_id=f"R{number}"), LIMITS)
+    assert not (await late_records.append(connection, RECORD._replace(request_id="R7"), "somebody")).ours
     assert len(await rows(connection)) == 10
 
 

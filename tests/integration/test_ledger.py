@@ -1,31 +1,32 @@
 """The ledger reads back what was written, once, in order and by the time it was written."""
 
-from dataclasses import replace
-
 import pytest
 
-from proxy.billing.record import ExchangeRecord, Source
+from proxy.billing.record import written
 from proxy.store import keys, ledger
 from proxy.store.connection import Connection
-from proxy.store.ledger import flat, read, record_of
+from proxy.store.ledger import read
 from tests.records import RECORD
 
 
 async def append(connection: Connection, entry_id: str, request_id: str, tenant: str = "acme") -> None:
-    row = [part for pair in flat(replace(RECORD, request_id=request_id, tenant=tenant)).items() for part in pair]
-    await connection.call("XADD", keys.ledger(tenant), entry_id, "kind", "FINAL", *row)
+    text = written(RECORD._replace(request_id=request_id, tenant=tenant)).decode()
+    await connection.call("XADD", keys.ledger(tenant), entry_id, "kind", "FINAL", "record", text)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [RECORD, replace(RECORD, ttft_ms=None, stream=False, user="", source=Source.RECOVERED, charge_micros=2**60)],
-)
-def test_a_record_survives_as_text(record: ExchangeRecord) -> None:
-    assert record_of(flat(record)) == record
-
-
-def test_a_name_of_a_later_version_is_passed_over() -> None:
-    assert record_of({**flat(RECORD), "later": "1"}) == RECORD
+async def test_a_row_that_is_not_ours_is_told_and_costs_no_other(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await append(connection, "1-0", "first")
+    await connection.call("XADD", keys.ledger("acme"), "2-0", "kind", "FINAL", "request_id", "of-an-older-commit")
+    await connection.call("XADD", keys.ledger("acme"), "3-0", "kind", "FINAL", "record", "[1, 2]")
+    await append(connection, "4-0", "last")
+    told: list[tuple[str, str]] = []
+    rows = read(connection, ["acme"], 0, 10_000, unreadable=lambda tenant, entry_id: told.append((tenant, entry_id)))
+    assert [entry.id async for entry in rows] == ["1-0", "4-0"]
+    assert told == [("acme", "2-0"), ("acme", "3-0")]
+    assert [entry.id async for entry in read(connection, ["acme"], 0, 10_000)] == ["1-0", "4-0"]
+    assert [line.message for line in caplog.records] == 2 * ["ledger_unreadable"]
 
 
 async def test_a_range_is_half_open(connection: Connection) -> None:

@@ -5,7 +5,6 @@ import signal
 import tempfile
 import time
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
@@ -40,7 +39,7 @@ def log_of(folder: Path) -> Path:
 async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_once(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as name:
         folder = Path(name)
-        records = [replace(RECORD, request_id=f"R{number}", started_at=time.time_ns() // 1_000) for number in range(5)]
+        records = [RECORD._replace(request_id=f"R{number}", started_at=time.time_ns() // 1_000) for number in range(5)]
         billed: list[str] = []
         with killed_redis(folder) as url:
             connection = Connection(url, deadline_s=10)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +14,11 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import DEAD_AFTER_US, Incarnation
 from proxy.store.ledger import Entry, read
+from proxy.store.line_up import code_of
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import Settlement
 from proxy.store.sweeper import Sweeper
+from tests.counters import END_DAY, MOVED
 from tests.records import RECORD
 
 LIMITS = (
@@ -35,7 +36,7 @@ PRICE = Price(version="2026-11", currency="USD", prompt=1_000_000, cached=1_000_
 
 def noted(prompt: int, completion: int, **fields: Any) -> ExchangeRecord:
     """Return the record as it stands when so much is used."""
-    return replace(RECORD, prompt_tokens=prompt, completion_tokens=completion, **fields)
+    return RECORD._replace(prompt_tokens=prompt, completion_tokens=completion, **fields)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
     [final] = await ledger(connection)
     first = await reservations.settle(RECORD, LIMITS)
     assert first == Settlement(final.id, ours=False, correction=correction(RECORD, final.record))
-    assert await reservations.settle(replace(RECORD, completion_tokens=500), LIMITS) == first, "repeated"
+    assert await reservations.settle(RECORD._replace(completion_tokens=500), LIMITS) == first, "repeated"
     await reservations.release(RECORD, LIMITS)
     rows = await ledger(connection)
     assert [(row.kind, row.record) for row in rows[1:]] == [("CORRECTION", first.correction)]
@@ -138,7 +139,7 @@ async def test_what_a_paused_gateway_releases_is_given_back_after_all(
 
 async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, reservations: RedisReservations) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
+    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
     correction = (await reservations.settle(RECORD, LIMITS)).correction
     assert correction is not None
     assert correction.completion_tokens == 10
@@ -151,8 +152,9 @@ async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
     connection: Connection, reservations: RedisReservations
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    await reservations.expire(replace(RECORD, completion_tokens=1), LIMITS, unobserved=False)
-    await connection.call("HINCRBY", keys.counter(LIMITS[0], SUBJECT), "start", 86_400_000_000)
+    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
+    day = code_of(LIMITS[0])
+    await connection.call("EVAL", MOVED, 1, keys.counter(Scope.USER, "acme", "ada", "demo"), day, END_DAY, 1)
     assert (await reservations.settle(RECORD, LIMITS)).correction is not None
     assert await used(reservations) == [121, 1, 0]
 
@@ -167,8 +169,8 @@ async def test_a_marker_outlives_the_replay_horizon(connection: Connection, rese
 async def test_the_living_and_the_young_are_left_alone(
     connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    mine = replace(RECORD, request_id="mine", incarnation=incarnation.id)
-    young = replace(RECORD, request_id="young")
+    mine = RECORD._replace(request_id="mine", incarnation=incarnation.id)
+    young = RECORD._replace(request_id="young")
     for record in (mine, young):
         await reservations.reserve(record, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, mine)
@@ -180,7 +182,7 @@ async def test_who_has_not_beaten_for_ten_seconds_is_dead(
     connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     async with Incarnation(connection) as other:
-        silent = replace(RECORD, incarnation=other.id)
+        silent = RECORD._replace(incarnation=other.id)
         await reservations.reserve(silent, LIMITS, ASK, price=PRICE)
         await made_long_ago(connection, silent)
         assert await sweeper.sweep() == 0
@@ -202,7 +204,7 @@ async def test_who_is_itself_taken_for_dead_judges_nobody(
 async def test_a_recovered_record_tells_the_turn_that_was_noted(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    draft = replace(RECORD, replica="", attempts=0, ttft_ms=None, queue_ms=0)
+    draft = RECORD._replace(replica="", attempts=0, ttft_ms=None, queue_ms=0)
     turned = {"replica": "demo-1", "group": "canary", "attempts": 2, "queue_ms": 7, "ttft_ms": 90, "wasted_tokens": 5}
     await reservations.reserve(draft, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(0, 0, **turned))
@@ -229,7 +231,7 @@ async def test_what_an_earlier_attempt_used_is_not_billed(
 async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
     connection: Connection, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    free = replace(RECORD, request_id="free", price_version="", currency="", charge_micros=0)
+    free = RECORD._replace(request_id="free", price_version="", currency="", charge_micros=0)
     for record, price in ((RECORD, PRICE), (free, None)):
         await reservations.reserve(record, LIMITS, ASK, price=price)
         await reservations.progress(noted(90, 40, request_id=record.request_id))
@@ -242,7 +244,7 @@ async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
 async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
     connection: Connection, reservations: RedisReservations
 ) -> None:
-    many = [replace(RECORD, request_id=f"R{number}") for number in range(30)]
+    many = [RECORD._replace(request_id=f"R{number}") for number in range(30)]
     for record in many:
         await reservations.reserve(record, LIMITS[:1], ASK)
         await made_long_ago(connection, record)
@@ -334,9 +336,9 @@ async def test_each_record_that_a_sweep_appended_is_told_once(
     connection: Connection, reservations: RedisReservations
 ) -> None:
     told: list[ExchangeRecord] = []
-    dead = replace(RECORD, incarnation="01JB0000000000000000000000")
+    dead = RECORD._replace(incarnation="01JB0000000000000000000000")
     await reservations.reserve(dead, LIMITS, ASK, price=PRICE)
-    await reservations.progress(replace(dead, prompt_tokens=90, completion_tokens=40))
+    await reservations.progress(dead._replace(prompt_tokens=90, completion_tokens=40))
     await made_long_ago(connection, dead)
     sweeper = Sweeper(connection, reservations, ended=told.append)
     await sweeper.sweep()

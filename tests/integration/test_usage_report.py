@@ -5,21 +5,24 @@ import csv
 import io
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 from click.testing import CliRunner
+from redis import Redis
 
 from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.cli.main import tollway
 from proxy.cli.usage import _Progress
+from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import BATCH
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.reservations import AlreadyEnded
 from tests.records import RECORD
 
 ASK = Ask(prompt_tokens=200, choices=1, max_completion=100, min_completion=1, hold_us=1_000_000)
@@ -32,7 +35,8 @@ def settle(redis_url: str, records: Iterable[ExchangeRecord]) -> None:
         async with Connection(redis_url, deadline_s=20) as connection, Incarnation(connection) as incarnation:
             reservations = RedisReservations(connection, incarnation)
             for record in records:
-                await reservations.reserve(record, (), ASK)
+                with suppress(AlreadyEnded):
+                    await reservations.reserve(record, (), ASK)
                 await reservations.settle(record, ())
 
     asyncio.run(settled())
@@ -42,7 +46,7 @@ def exchanges() -> list[ExchangeRecord]:
     """Return three tenants' exchanges, one of them with a name that every layer must carry unharmed."""
     users = {"acme": ("ada", "bob"), "globex": ("ada",), "=1+1 {x}": ("é|:%",)}
     return [
-        replace(RECORD, request_id=f"{number:026}", tenant=tenant, user=user, charge_micros=100 + number)
+        RECORD._replace(request_id=f"{number:026}", tenant=tenant, user=user, charge_micros=100 + number)
         for number, (tenant, user) in enumerate((tenant, user) for tenant, of in users.items() for user in of)
     ]
 
@@ -104,7 +108,7 @@ def test_an_empty_ledger_is_an_empty_report(usage: CliRunner) -> None:
 
 
 def test_more_than_a_batch_is_read_to_its_end(redis_url: str, usage: CliRunner) -> None:
-    settle(redis_url, (replace(RECORD, request_id=f"{number:026}") for number in range(BATCH + 1)))
+    settle(redis_url, (RECORD._replace(request_id=f"{number:026}") for number in range(BATCH + 1)))
     told = orjson.loads(report(usage, "--format", "json"))
     assert told["totals"][0]["requests"] == BATCH + 1
 
@@ -118,3 +122,14 @@ def test_progress_is_told_only_when_it_takes_long(capsys: pytest.CaptureFixture[
     progress.step()
     progress.end()
     assert capsys.readouterr() == ("", "\r2 rows read\r2 rows read\n")
+
+
+def test_a_row_of_another_version_costs_no_other_and_is_told(redis_url: str, usage: CliRunner) -> None:
+    settle(redis_url, exchanges())
+    with Redis.from_url(redis_url) as client:
+        client.xadd(keys.ledger("acme"), {"kind": "FINAL", "request_id": "old"})
+    result = usage.invoke(tollway, ["usage", "--from", YESTERDAY, "--to", TOMORROW, "--format", "json"])
+    assert result.exit_code == 1
+    assert "lacks 1 rows" in result.stderr
+    assert "of tenant 'acme'" in result.stderr
+    assert len(orjson.loads(result.stdout)["rows"]) == 4

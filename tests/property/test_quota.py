@@ -15,19 +15,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from policies.book import Book, Request, Row, State, place
+from policies.book import Book, Place, Request, Row, State, place
 from policies.holds import Hold
 from policies.in_flight import InFlight
-from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
+from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit, in_order
 from policies.rate import Rate
 from policies.window import Window
-from proxy.billing.record import COUNTED, ExchangeRecord
+from proxy.billing.record import COUNTED, ExchangeRecord, read
 from proxy.store import keys
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
+from proxy.store.line_up import code_of
+from proxy.store.open_reservation import OpenReservation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
 from proxy.store.scripts import Script
+from tests.counters import END_DAY, MOVED, SINCE, UNPACKED, by_code
 from tests.records import RECORD
 
 SMALL = (
@@ -102,7 +105,7 @@ class QuotaMachine(RuleBasedStateMachine):
         self.connection = TimedConnection(url, deadline_s=20)
         self.store = RedisReservations(self.connection, Incarnation(self.connection))
         self.book = Book()
-        self.places: dict[str, tuple[Limit, Subject]] = {}
+        self.places: dict[Place, tuple[Limit, Subject]] = {}
         self.known: list[Known] = []
         self.billed: dict[str, ExchangeRecord] = {}
         """The FINAL of each request."""
@@ -131,10 +134,10 @@ class QuotaMachine(RuleBasedStateMachine):
         self, subject: Subject, limits: tuple[Limit, ...], ask: Ask, once: str | None, *, reserved: bool
     ) -> Known:
         name = f"R{len(self.known)}"
-        record = replace(RECORD, request_id=name, tenant=subject.tenant, user=subject.user, model=subject.model)
+        record = RECORD._replace(request_id=name, tenant=subject.tenant, user=subject.user, model=subject.model)
         known = Known(record, Request(name, subject, limits), ask, once)
         self.known.append(known)
-        self.places.update({keys.counter(limit, subject): (limit, subject) for limit in limits})
+        self.places.update({place(limit, subject): (limit, subject) for limit in limits})
         if reserved:
             self.reserve(known)
         return known
@@ -146,7 +149,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(known=requests, usage=st.tuples(TOKENS, TOKENS), attempt=st.sampled_from([1, 1, 1, 2, 3]))
     def progress(self, known: Known, usage: tuple[int, int], attempt: int) -> None:
-        record = replace(known.record, prompt_tokens=usage[0], completion_tokens=usage[1], attempts=attempt)
+        record = known.record._replace(prompt_tokens=usage[0], completion_tokens=usage[1], attempts=attempt)
         self._do(self.store.progress(record))
         self.book.progress(known.request.id, usage if any(usage) else None, attempt)
 
@@ -155,15 +158,12 @@ class QuotaMachine(RuleBasedStateMachine):
         self._do(self.store.trim(known.record, known.request.limits, spare))
         self.book.trim(known.request, spare, self.connection.now_us)
 
-    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), late=st.booleans(), other_plan=PLANS | st.none())
-    def settle(
-        self, known: Known, tokens: int, other_plan: tuple[Limit, ...] | None, *, unobserved: bool, late: bool
-    ) -> None:
-        request = known.request if other_plan is None else replace(known.request, limits=other_plan)
-        self.places.update({keys.counter(limit, request.subject): (limit, request.subject) for limit in request.limits})
+    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), late=st.booleans())
+    def settle(self, known: Known, tokens: int, *, unobserved: bool, late: bool) -> None:
+        request = known.request
         billed = 0 if unobserved else tokens
-        record = replace(
-            known.record, prompt_tokens=billed, completion_tokens=0, cached_tokens=billed // 3, wasted_tokens=billed % 7
+        record = known.record._replace(
+            prompt_tokens=billed, completion_tokens=0, cached_tokens=billed // 3, wasted_tokens=billed % 7
         )
         settle = self.store.append_late if late and known.request.id in self.book.reservations else self.store.settle
         settlement = self._do(settle(record, request.limits, unobserved=unobserved))
@@ -177,8 +177,8 @@ class QuotaMachine(RuleBasedStateMachine):
         reservation = self.book.reservations.get(known.request.id)
         usage = reservation.usage if reservation else None
         prompt, completion = usage or (0, 0)
-        record = replace(
-            known.record, prompt_tokens=prompt, completion_tokens=completion, charge_micros=prompt + completion
+        record = known.record._replace(
+            prompt_tokens=prompt, completion_tokens=completion, charge_micros=prompt + completion
         )
         settlement = self._do(self.store.expire(record, known.request.limits, unobserved=usage is None))
         tokens = None if usage is None else sum(usage)
@@ -197,10 +197,11 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(by_us=st.integers(-7_200_000_000, 2_000_000_000) | st.integers(-3_000_000, 0))
     def move_rates_and_places(self, by_us: int) -> None:
-        for key, (limit, subject) in self.places.items():
+        for limit, subject in self.places.values():
             counter = self.book.counters.get(place(limit, subject))
+            key = _key(limit, subject)
             if isinstance(counter, Rate):
-                self.redis.hset(key, "at", counter.at_us + by_us)
+                self.redis.eval(MOVED, 1, key, code_of(limit), SINCE, by_us)
                 self.book.counters[place(limit, subject)] = replace(counter, at_us=counter.at_us + by_us)
             elif isinstance(counter, InFlight) and counter.ends:
                 ends = {name: end + by_us for name, end in counter.ends.items()}
@@ -210,42 +211,43 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(days=st.sampled_from([-40, -1, 1]))
     def move_windows(self, days: int) -> None:
         by_us = days * DAY_US
-        for key, (limit, subject) in self.places.items():
+        for limit, subject in self.places.values():
             counter = self.book.counters.get(place(limit, subject))
             if isinstance(counter, Window):
-                self.redis.hset(key, "start", counter.start_us + by_us)
-                self.book.counters[place(limit, subject)] = replace(counter, start_us=counter.start_us + by_us)
+                self.redis.eval(MOVED, 1, _key(limit, subject), code_of(limit), END_DAY, days)
+                self.book.counters[place(limit, subject)] = replace(counter, end_us=counter.end_us + by_us)
         for known in self.known:
-            self._move_holds(known, by_us)
+            self._move_holds(known, days)
 
     # What always holds
 
     @invariant()
     def both_remember_the_same(self) -> None:
-        for key, (limit, subject) in self.places.items():
+        for limit, subject in self.places.values():
             match self.book.counters.get(place(limit, subject)):
                 case Rate(used, carry, at_us):
-                    assert self._hash(key) == {"used": used, "carry": carry, "at": at_us}
-                case Window(start_us, settled, pending):
-                    assert self._hash(key) == {"start": start_us, "settled": settled, "pending": pending}
+                    assert self._counted(limit, subject) == (used, carry, at_us)
+                case Window(end_us, settled, pending):
+                    assert self._counted(limit, subject) == (settled + pending, end_us // DAY_US, 0)
                     assert pending >= 0
                     assert settled >= 0
                 case InFlight(_, ends):
-                    assert dict(self.redis.zrange(key, 0, -1, withscores=True)) == ends
+                    assert dict(self.redis.zrange(_key(limit, subject), 0, -1, withscores=True)) == ends
                 case None:
-                    assert not self.redis.exists(key)
+                    assert limit.per is None or self._counted(limit, subject) is None
+                    assert limit.per or not self.redis.exists(_key(limit, subject))
 
     @invariant()
     def every_end_is_billed_once(self) -> None:
         rows = [row for tenant in ("acme", "globex") for row in self.redis.xrange(keys.ledger(tenant))]
         finals = [row for row in rows if row[1]["kind"] == Row.FINAL]
         corrections = [row for row in rows if row[1]["kind"] == Row.CORRECTION]
-        assert sorted(values["request_id"] for _, values in finals) == sorted(self.billed)
-        assert sorted(values["request_id"] for _, values in corrections) == sorted(self.corrected)
+        assert sorted(read(values["record"]).request_id for _, values in finals) == sorted(self.billed)
+        assert sorted(read(values["record"]).request_id for _, values in corrections) == sorted(self.corrected)
+        told = [read(values["record"]) for _, values in rows]
         for request_id, truth in {**self.billed, **self.corrected}.items():
             for name in COUNTED:
-                told = [int(values[name]) for _, values in rows if values["request_id"] == request_id]
-                assert sum(told) == getattr(truth, name)
+                assert sum(getattr(row, name) for row in told if row.request_id == request_id) == getattr(truth, name)
 
     @invariant()
     def both_would_bill_the_same(self) -> None:
@@ -253,8 +255,10 @@ class QuotaMachine(RuleBasedStateMachine):
             reservation = self.book.reservations.get(known.request.id)
             if reservation is not None and reservation.state is State.PENDING:
                 key = keys.reservation(known.record.tenant, known.request.id)
-                noted = self.redis.hmget(key, "prompt_tokens", "completion_tokens")
-                assert noted == ([None, None] if reservation.usage is None else [*map(str, reservation.usage)])
+                found = OpenReservation.read(self.redis.get(key))
+                noted = (found.record.prompt_tokens, found.record.completion_tokens) if found.observed else None
+                assert noted == reservation.usage
+                assert found.limits == in_order(known.request.limits)
 
     @invariant()
     def what_is_open_is_in_the_index(self) -> None:
@@ -271,7 +275,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
             if self._state(known) is State.PENDING:
-                self.settle(known, 10, None, unobserved=False, late=False)
+                self.settle(known, 10, unobserved=False, late=False)
         self.both_remember_the_same()
         self.what_is_open_is_in_the_index()
         for counter in self.book.counters.values():
@@ -299,10 +303,11 @@ class QuotaMachine(RuleBasedStateMachine):
         reservation = self.book.reservations.get(known.request.id)
         return reservation.state if reservation else None
 
-    def _hash(self, key: str) -> dict[str, int]:
-        return {name: int(value) for name, value in self.redis.hgetall(key).items()}
+    def _counted(self, limit: Limit, subject: Subject) -> tuple[int, ...] | None:
+        return by_code(self.redis.eval(UNPACKED, 1, _key(limit, subject))).get(code_of(limit))
 
-    def _move_holds(self, known: Known, by_us: int) -> None:
+    def _move_holds(self, known: Known, days: int) -> None:
+        by_us = days * DAY_US
         reservation = self.book.reservations.get(known.request.id)
         if reservation is None:
             return
@@ -311,13 +316,20 @@ class QuotaMachine(RuleBasedStateMachine):
         if not reservation.holds and not reservation.posted:
             return
         key = keys.reservation(known.record.tenant, known.request.id)
-        lines = [line.split(" ") for line in (self.redis.hget(key, "holds") or "").splitlines()]
-        moved = [[*line[:5], str(int(line[5]) + by_us) if line[1] == "window" else line[5]] for line in lines]
-        self.redis.hset(key, "holds", "\n".join(" ".join(line) for line in moved))
+        lines = self.redis.get(key).split("\n")
+        line, first = (0, 3) if reservation.holds else (1, 2)
+        words = lines[line].split(" ")
+        lines[line] = " ".join([*words[:first], *(str(int(day) + days) for day in words[first:])])
+        self.redis.set(key, "\n".join(lines), keepttl=True)
+
+
+def _key(limit: Limit, subject: Subject) -> str:
+    name = keys.in_flight if limit.per is None else keys.counter
+    return name(limit.scope, subject.tenant, subject.user, subject.model)
 
 
 def _moved(hold: Hold, by_us: int) -> Hold:
-    return hold if hold.window_start_us is None else replace(hold, window_start_us=hold.window_start_us + by_us)
+    return hold if hold.window_end_us is None else replace(hold, window_end_us=hold.window_end_us + by_us)
 
 
 def test_the_scripts_decide_as_the_book_does(redis_url: str) -> None:

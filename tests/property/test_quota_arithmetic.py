@@ -14,6 +14,7 @@ from proxy.store.scripts import library
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 MAY_5138_US = 100_000_000_000_000_000 // 10**3 * 1000
+DAY_US = 86_400_000_000
 AMOUNTS = st.integers(1, MAX_AMOUNT) | st.integers(1, 10_000)
 PERIODS_US = {1_000_000: Per.SECOND, 60_000_000: Per.MINUTE, 3_600_000_000: Per.HOUR}
 
@@ -56,7 +57,7 @@ def test_the_wait_of_a_rate_is_the_first_microsecond_that_suffices(
 ) -> None:
     period, carry = period_and_carry
     missing = min(missing, 2_000_000 * amount)
-    (wait,) = lua("kinds.rate.wait({amount = a1, period = a2}, {carry = a3}, a4)", amount, period, carry, missing)
+    (wait,) = lua("refill_wait(a1, a2, a3, a4)", amount, period, carry, missing)
     assert (wait * amount + carry) // period >= missing
     assert ((wait - 1) * amount + carry) // period < missing
     limit = Limit(Scope.USER, Unit.TOKENS, amount, PERIODS_US[period])
@@ -64,10 +65,9 @@ def test_the_wait_of_a_rate_is_the_first_microsecond_that_suffices(
 
 
 @SETTINGS
-@given(now_us=st.integers(0, MAY_5138_US), per=st.sampled_from([Per.DAY, Per.MONTH]))
-@example(now_us=951_782_399_999_999, per=Per.DAY)
-@example(now_us=951_782_399_999_999, per=Per.MONTH)
-@example(now_us=4_107_542_399_999_999, per=Per.MONTH)
-@example(now_us=4_107_542_400_000_000, per=Per.MONTH)
-def test_a_window_begins_and_ends_as_the_calendar_says(lua: Lua, now_us: int, per: Per) -> None:
-    assert lua("window_bounds(a1, a2)", per.value, now_us) == list(bounds_us(per, now_us))
+@given(day=st.integers(0, MAY_5138_US // DAY_US))
+@example(day=951_782_399_999_999 // DAY_US)
+@example(day=4_107_542_399_999_999 // DAY_US)
+@example(day=4_107_542_400_000_000 // DAY_US)
+def test_a_month_ends_as_the_calendar_says(lua: Lua, day: int) -> None:
+    assert lua("month_end(a1)", day) == [bounds_us(Per.MONTH, day * DAY_US)[1] // DAY_US]

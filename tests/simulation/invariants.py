@@ -6,8 +6,8 @@ from typing import Any
 
 from engine.usage import Usage
 from policies.quota import Kind, Standing, Subject, Unit
-from proxy.billing.record import CLIENT_CLOSED, ExchangeRecord, Source
-from proxy.store import keys, ledger
+from proxy.billing.record import CLIENT_CLOSED, ExchangeRecord, Source, read
+from proxy.store import keys
 from proxy.store.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from tests.simulation.client import End, SimClient
@@ -186,7 +186,7 @@ def _bills(world: World) -> dict[str, Bill]:
     bills: dict[str, Bill] = defaultdict(Bill)
     for tenant in TENANTS:
         for _, values in world.redis.call("XRANGE", keys.ledger(tenant), "-", "+"):
-            record = ledger.record_of(values)
+            record = read(values["record"])
             bill = bills[record.request_id]
             (bill.finals if values["kind"] == "FINAL" else bill.corrections).append(record)
     return bills

@@ -6,19 +6,23 @@
 -- Returns "now state", state "-" where there is no such reservation.
 
 local now = clock()
-local known = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'prompt_tokens', 'completion_tokens')
-local before, attempt = tonumber(known[2]) or 0, tonumber(ARGV[1])
-if known[1] == 'PENDING' and attempt >= before then
-  redis.call('HSET', KEYS[1], 'attempt', ARGV[1], 'noted', ARGV[4])
-  local prompt, completion = tonumber(known[3]) or 0, tonumber(known[4]) or 0
-  if attempt > before then
-    redis.call('HDEL', KEYS[1], 'prompt_tokens', 'completion_tokens')
-    prompt, completion = 0, 0
-  end
-  if ARGV[2] ~= '-' then
-    redis.call('HSET', KEYS[1],
-      'prompt_tokens', text(math.max(prompt, tonumber(ARGV[2]))),
-      'completion_tokens', text(math.max(completion, tonumber(ARGV[3]))))
+local known = redis.call('GET', KEYS[1])
+local state = head_of(known)[1]
+if state == 'PENDING' then
+  local lines = split(known, '\n')
+  local before = split(lines[7] or '0 - -', ' ')
+  local attempt = tonumber(ARGV[1])
+  if attempt >= tonumber(before[1]) then
+    local prompt, completion = before[2], before[3]
+    if attempt > tonumber(before[1]) then
+      prompt, completion = '-', '-'
+    end
+    if ARGV[2] ~= '-' then
+      prompt = text(math.max(tonumber(prompt) or 0, tonumber(ARGV[2])))
+      completion = text(math.max(tonumber(completion) or 0, tonumber(ARGV[3])))
+    end
+    lines[7] = table.concat({ARGV[1], prompt, completion, ARGV[4]}, ' ')
+    redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'KEEPTTL')
   end
 end
-return text(now) .. ' ' .. (known[1] or '-')
+return text(now) .. ' ' .. (state or '-')

@@ -1,29 +1,32 @@
 -- Return everything that was reserved, the request count too. A reservation that is not known is marked released, so
 -- that a reserve which arrives later takes nothing. The client's own key for the request may be used again. One that a
 -- sweep took for a dead gateway's was charged; that is returned too, and its FINAL, which bills nothing, stays.
--- KEYS  1 reservation, 2 open index, 3.. one counter for each limit
--- ARGV  1 request id, 2 member of the open index
+-- KEYS  1 reservation, 2 open index, 3.. one for each group of the line-up
+-- ARGV  1 request id, 2 member of the open index, 3 line-up (JSON; the one that it was reserved with)
 -- Returns "now state": the state it had before, "-" where there was none.
 
+local FIRST = 2
+
 local now = clock()
-local known = redis.call('HMGET', KEYS[1], 'state', 'holds', 'once', 'posted')
-if known[1] == 'PENDING' then
-  for _, row in ipairs(held_rows(known[2], ARGV[1])) do
-    post(row, now, 0)
+local found = redis.call('MGET', unpack(KEYS))
+local head = head_of(found[1])
+local state = head[1]
+local groups = cjson.decode(ARGV[3])
+
+if state == 'PENDING' then
+  move(groups, FIRST, found, numbers(head, 4), now, -tonumber(head[2]), -1)
+  leave(groups, FIRST, ARGV[1])
+  local once = split(found[1], '\n')[2]
+  if once ~= '-' and redis.call('GET', once) == ARGV[1] then
+    redis.call('DEL', once)
   end
-  if known[3] and redis.call('GET', known[3]) == ARGV[1] then
-    redis.call('DEL', known[3])
-  end
+elseif state == 'EXPIRED' and not head[4] then
+  local lines = split(found[1], '\n')
+  local held = split(lines[2], ' ')
+  move(groups, FIRST, found, numbers(held, 3), now, -tonumber(held[2]), -1)
+  redis.call('SET', KEYS[1], lines[1] .. ' -', 'PX', MARKER_MS)
 end
-if known[1] == 'EXPIRED' and known[4] then
-  local posted = numbers_of(known[4])
-  for i, row in ipairs(held_rows(known[2], ARGV[1])) do
-    correct(row, now, -posted[i])
-  end
-  redis.call('HDEL', KEYS[1], 'holds', 'posted', 'billed')
-  redis.call('HSET', KEYS[1], 'corrected_by', '-')
+if not state or state == 'PENDING' then
+  finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED - -', state and MARKER_MS or LATE_MS)
 end
-if not known[1] or known[1] == 'PENDING' then
-  finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED', '-', not known[1] and LATE_MS or nil)
-end
-return text(now) .. ' ' .. (known[1] or '-')
+return text(now) .. ' ' .. (state or '-')

@@ -1,75 +1,166 @@
 -- Take what a request needs on every limit, or nothing. Repeated, it tells its first grant again.
--- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 the client's own key for the request, 5.. one counter for
---       each limit
--- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 draft (JSON), 5 least and 6 largest completion (tokens a
---       choice), 7 how long it is expected in flight (microseconds), 8 how long the client's key is remembered
---       (milliseconds; 0: it gave none), then five for each limit (lib/limits.lua)
--- Returns "now granted completion [used reset]..." or "now refused index wait [used reset]..." or "now repeated id" or
---       "now closed" or "now foreign": times in microseconds, index from 0, wait "-" is never; repeated: the client's key
---       belongs to the request with that id; closed: it had ended before it began.
+-- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 the client's own key for the request (where it gave none:
+--       the reservation), 5.. one for each group of the line-up
+-- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, 5 line-up, 6 price (all JSON),
+--       7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it is expected in
+--       flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none)
+-- Returns "now granted completion [index used reset]..." or "now refused index wait [index used reset]..." or "now repeated
+--       id" or "now closed" or "now foreign": times in microseconds, index counts the limits of the line-up from 0 and
+--       tells of each unit the limit that binds, wait "-" is never; repeated: the client's key belongs to the request with
+--       that id; closed: it had ended before; foreign: the tenant's counters are not those that the gateway remembers, and
+--       zeros here are not "0 used".
+
+local FIRST = 4
 
 local now = clock()
-if foreign(KEYS[3], ARGV[3]) then
+local found = redis.call('MGET', unpack(KEYS))
+if found[3] ~= ARGV[3] then
   return text(now) .. ' foreign'
 end
-local known = redis.call('HMGET', KEYS[1], 'state', 'decision')
-if known[1] then
-  return known[2] or text(now) .. ' closed'
+if found[1] then
+  local known = split(found[1], '\n')
+  return known[3] and string.sub(known[1], 1, 8) == 'PENDING ' and known[3] or text(now) .. ' closed'
+end
+if found[4] then
+  return text(now) .. ' repeated ' .. found[4]
 end
 
-local first = ARGV[8] ~= '0' and redis.call('GET', KEYS[4])
-if first then
-  return text(now) .. ' repeated ' .. first
-end
+local groups = cjson.decode(ARGV[5])
+local prompt, choices = tonumber(ARGV[7]), tonumber(ARGV[8])
+local completion, least = tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local least, completion = tonumber(ARGV[5]), tonumber(ARGV[6])
-local rows, counters = asked_rows(5, 9), {}
-local fits = true
-for i, row in ipairs(rows) do
-  row.id, row.ends = ARGV[1], now + tonumber(ARGV[7])
-  counters[i] = kinds[row.kind].load(row, now)
-  local room = row.amount - counters[i].used - row.fixed
-  if room < 0 then
-    fits = false
-  elseif row.scale > 0 then
-    completion = math.min(completion, (divide(room, row.scale)))
+-- Of each unit (1 tokens, 2 requests, 3 in flight) the limit with the least room: what binds.
+local room, binding, group_of, place_of, amount_of = {MAX, MAX, MAX}, {}, {}, {}, {}
+local counters, index = {}, -1
+for g = 1, #groups do
+  local group = groups[g]
+  if group[2] == 0 then
+    index = index + 1
+    local free = group[3] - redis.call('ZCOUNT', KEYS[FIRST + g], alive_at(now), '+inf')
+    if not binding[3] or free < room[3] then
+      room[3], binding[3], group_of[3], amount_of[3] = free, index, g, group[3]
+    end
+  else
+    local counter, at = unpacked(found[FIRST + g]), 2
+    counters[g] = counter
+    for i = 2, #group, 2 do
+      local code, amount = group[i], group[i + 1]
+      if counter[at] ~= code then
+        at = place(counter, at, code)
+      end
+      bring(counter, at, code, amount, now)
+      local unit, free = code > 5 and 2 or 1, amount - counter[at + 1]
+      index = index + 1
+      if not binding[unit] or free < room[unit] then
+        room[unit], binding[unit], group_of[unit], place_of[unit], amount_of[unit] = free, index, g, at, amount
+      end
+      at = at + 4
+    end
   end
 end
 
-if not fits or completion < least then
-  local longest, index = -1, 0
-  for i, row in ipairs(rows) do
-    local cost = row.fixed + row.scale * least
-    local missing = cost - (row.amount - counters[i].used)
-    local wait = -1
-    if cost > row.amount then
-      wait = math.huge
-    elseif missing > 0 then
-      wait = kinds[row.kind].wait(row, counters[i], missing)
-    end
-    if wait > longest then
-      longest, index = wait, i
+-- What a decision says of the limits that bind: "index used reset".
+local function standings()
+  local told = ''
+  for unit = 1, 3 do
+    local g, amount = group_of[unit], amount_of[unit]
+    if g then
+      local used = counters[g] and counters[g][place_of[unit] + 1] or amount - room[unit]
+      local after = counters[g] and reset(counters[g], place_of[unit], amount, now) or latest_end(KEYS[FIRST + g], now)
+      told = told .. format(' %.0f %.0f %.0f', binding[unit], used, after)
     end
   end
-  local wait = longest == math.huge and '-' or text(longest)
-  return table.concat({text(now), 'refused', text(index - 1), wait, standings(rows, counters)}, ' ')
+  return told
 end
 
-local lines = {}
-for i, row in ipairs(rows) do
-  local cost = row.fixed + row.scale * completion
-  lines[i] = hold_line(row, cost, counters[i])
-  kinds[row.kind].take(row, counters[i], cost)
-  kinds[row.kind].save(row, counters[i])
+-- How long until the least that is asked fits one limit; -1 where it fits now, math.huge where it never does.
+local function missing_wait(cost, amount, used, wait_for)
+  if cost > amount then
+    return math.huge
+  end
+  local missing = cost - (amount - used)
+  return missing > 0 and wait_for(missing) or -1
 end
-local decision = table.concat({text(now), 'granted', text(completion), standings(rows, counters)}, ' ')
-redis.call('HSET', KEYS[1],
-  'state', 'PENDING', 'decision', decision, 'draft', ARGV[4], 'holds', table.concat(lines, '\n'))
-redis.call('PEXPIRE', KEYS[1], text(PENDING_MS))
-if ARGV[8] ~= '0' then
-  redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[8])
-  redis.call('HSET', KEYS[1], 'once', KEYS[4])
+
+local function refused()
+  local longest, longest_at, index = -1, 0, -1
+  for g, group in ipairs(groups) do
+    local counter, at = counters[g], 2
+    for i = 2, #group, 2 do
+      local code, amount = group[i], group[i + 1]
+      local waits
+      if code == 0 then
+        waits = missing_wait(1, amount, redis.call('ZCOUNT', KEYS[FIRST + g], alive_at(now), '+inf'), function(missing)
+          local ends = redis.call(
+            'ZRANGEBYSCORE', KEYS[FIRST + g], alive_at(now), '+inf', 'WITHSCORES', 'LIMIT', missing - 1, 1)
+          return math.max(1000000, tonumber(ends[2]) - now)
+        end)
+      else
+        at = place(counter, at, code)
+        local cost = code > 5 and 1 or prompt + choices * least
+        waits = missing_wait(cost, amount, counter[at + 1], function(missing)
+          return wait(counter, at, amount, missing, now)
+        end)
+      end
+      index = index + 1
+      if waits > longest then
+        longest, longest_at = waits, index
+      end
+    end
+  end
+  local told = longest == math.huge and '-' or text(longest)
+  return text(now) .. ' refused ' .. longest_at .. ' ' .. told .. standings()
 end
+
+if binding[1] then
+  local spare = room[1] - prompt
+  completion = spare < 0 and -1 or math.min(completion, (divide(spare, choices)))
+end
+if completion < least or room[2] < 1 or room[3] < 1 then
+  return refused()
+end
+
+local cost = prompt + choices * completion
+local ends = ''
+for g = 1, #groups do
+  local group, counter = groups[g], counters[g]
+  if counter then
+    local at, silent = 2, 0
+    for i = 2, #group, 2 do
+      local code = group[i]
+      while counter[at] ~= code do
+        at = at + 4
+      end
+      counter[at + 1] = counter[at + 1] + (code > 5 and 1 or cost)
+      if not PERIOD_US[code] then
+        ends = ends .. ' ' .. counter[at + 2]
+      end
+      local silent_then = silent_at(counter, at, group[i + 1], now)
+      if silent_then > silent then
+        silent = silent_then
+      end
+      at = at + 4
+    end
+    save(KEYS[FIRST + g], counter, silent, now)
+  else
+    local key = KEYS[FIRST + g]
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. alive_at(now))
+    redis.call('ZADD', key, text(now + tonumber(ARGV[11])), ARGV[1])
+    keep(key)
+    if group_of[3] == g then
+      room[3] = room[3] - 1
+    end
+  end
+end
+
+local decision = format('%.0f granted %.0f', now, completion) .. standings()
+local once = '-'
+if ARGV[12] ~= '0' then
+  once = KEYS[4]
+  redis.call('SET', once, ARGV[1], 'PX', ARGV[12])
+end
+local lines = {format('PENDING %.0f 0', cost) .. ends, once, decision, ARGV[4], ARGV[5], ARGV[6]}
+redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING_MS)
 redis.call('ZADD', KEYS[2], text(now), ARGV[2])
-redis.call('PEXPIRE', KEYS[2], text(PENDING_MS))
+keep(KEYS[2])
 return decision

@@ -1,109 +1,88 @@
 -- Post what a request used, return the rest and append its FINAL record to the ledger. The first end wins; a settle
 -- that comes after its reservation was EXPIRED appends one CORRECTION with what it knows better, and moves the limits
 -- to where they were had it come first.
--- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 ledger stream, 5.. one counter for each limit
+-- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 ledger stream, 5.. one for each group of the line-up
 -- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 the end (SETTLED or EXPIRED), 5 the incarnation that ends
 --       it, 6 "keep" lets the quota keep the whole reservation, 7 "charge" or "leave" a request without a reservation,
---       8 how many arguments of limits follow, then five for each limit (lib/limits.lua; the fixed cost is what was
---       used), then the record's names and values
+--       8 line-up (JSON; the one that it was reserved with), 9 tokens used, 10 record (JSON: its version, what is COUNTED,
+--       the rest)
 -- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-"
 --       where it was released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same
 --       incarnation sent it before; corrected likewise of the CORRECTION, with its five differences in the order of
 --       COUNTED.
 
-local COUNTED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'charge_micros', 'wasted_tokens'}
+local FIRST = 4
+local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+)(.*)$'
 
 local now = clock()
-local record = 9 + tonumber(ARGV[8])
-local known = redis.call('HMGET', KEYS[1], 'state', 'entry', 'holds', 'by', 'corrected_by', 'differences')
-
--- What each limit is charged by this end.
-local function costs_of(rows)
-  local named, costs = {}, {}
-  for _, row in ipairs(asked_rows(5, 9)) do
-    named[row.key] = row.fixed
-  end
-  for i, row in ipairs(rows) do
-    local keeps = row.held and (ARGV[6] == 'keep' or not named[row.key])
-    costs[i] = keeps and row.held.cost or named[row.key]
-  end
-  return costs
+local found = redis.call('MGET', unpack(KEYS))
+if found[3] ~= ARGV[3] then
+  return text(now) .. ' foreign'
 end
 
-local function words(numbers)
+local head = head_of(found[1])
+local state = head[1]
+local tokens = tonumber(ARGV[9])
+
+local function words(list)
   local told = {}
-  for i, number in ipairs(numbers) do
+  for i, number in ipairs(list) do
     told[i] = text(number)
   end
   return table.concat(told, ' ')
 end
 
-local function places_of_counted()
-  local at = {}
-  for i = record, #ARGV, 2 do
-    at[ARGV[i]] = i + 1
-  end
-  return at
+local function append(kind, record)
+  return redis.call('XADD', KEYS[4], '*', 'kind', kind, 'record', record)
 end
 
 local function counted()
-  local at, numbers = places_of_counted(), {}
-  for i, name in ipairs(COUNTED) do
-    numbers[i] = tonumber(ARGV[at[name]])
-  end
-  return numbers
+  return {string.match(ARGV[10], COUNTED)}
 end
 
 -- Append the CORRECTION and move every limit from what the sweep posted to what this end posts.
-local function correction()
-  local before = redis.call('HMGET', KEYS[1], 'posted', 'billed')
-  local rows, posted = held_rows(known[3], ARGV[1]), numbers_of(before[1])
-  for i, cost in ipairs(costs_of(rows)) do
-    correct(rows[i], now, cost - posted[i])
+local function correction(lines)
+  local held, record, differences = split(lines[2], ' '), counted(), {}
+  local used = ARGV[6] == 'keep' and tonumber(held[1]) or tokens
+  move(cjson.decode(ARGV[8]), FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
+  for i, billed in ipairs(split(lines[3], ' ')) do
+    differences[i] = tonumber(record[i + 1]) - tonumber(billed)
   end
-  local at, billed, differences = places_of_counted(), numbers_of(before[2]), {}
-  for i, number in ipairs(counted()) do
-    differences[i] = number - billed[i]
-    ARGV[at[COUNTED[i]]] = text(differences[i])
-  end
-  redis.call('XADD', KEYS[4], '*', 'kind', 'CORRECTION', unpack(ARGV, record))
-  redis.call('HSET', KEYS[1], 'corrected_by', ARGV[5], 'differences', words(differences))
-  redis.call('HDEL', KEYS[1], 'holds', 'posted', 'billed')
-  redis.call('PEXPIRE', KEYS[1], text(MARKER_MS))
-  return words(differences)
+  local told = words(differences)
+  append('CORRECTION', record[1] .. ',' .. string.gsub(told, ' ', ',') .. record[7])
+  redis.call('SET', KEYS[1], table.concat({lines[1], ARGV[5], told}, ' '), 'PX', MARKER_MS)
+  return told
 end
 
-if foreign(KEYS[3], ARGV[3]) then
-  return text(now) .. ' foreign'
-end
-if not known[1] and ARGV[7] == 'leave' then
+if not state and ARGV[7] == 'leave' then
   redis.call('ZREM', KEYS[2], ARGV[2])
   return text(now) .. ' ? 0 0'
 end
-if known[1] and known[1] ~= 'PENDING' then
+if state and state ~= 'PENDING' then
   redis.call('ZREM', KEYS[2], ARGV[2])
-  local ours, told = known[1] == ARGV[4] and known[4] == ARGV[5], '0'
-  if known[1] == 'EXPIRED' and ARGV[4] == 'SETTLED' then
-    if not known[5] then
-      told = '1 ' .. correction()
-    elseif known[5] == ARGV[5] then
-      told = '1 ' .. known[6]
+  local ours, told = state == ARGV[4] and head[3] == ARGV[5], '0'
+  if state == 'EXPIRED' and ARGV[4] == 'SETTLED' then
+    if not head[4] then
+      told = '1 ' .. correction(split(found[1], '\n'))
+    elseif head[4] == ARGV[5] then
+      told = '1 ' .. table.concat(head, ' ', 5)
     end
   end
-  return table.concat({text(now), known[2], ours and '1' or '0', told}, ' ')
+  return table.concat({text(now), head[2], ours and '1' or '0', told}, ' ')
 end
 
-local rows = known[1] and held_rows(known[3], ARGV[1]) or asked_rows(5, 9)
-local costs = costs_of(rows)
-for i, row in ipairs(rows) do
-  row.id = ARGV[1]
-  post(row, now, costs[i])
-end
-local entry = redis.call('XADD', KEYS[4], '*', 'kind', 'FINAL', unpack(ARGV, record))
-finish(KEYS[1], KEYS[2], ARGV[2], ARGV[4], entry)
-redis.call('HSET', KEYS[1], 'by', ARGV[5])
+local groups = cjson.decode(ARGV[8])
+local held = state and tonumber(head[2]) or 0
+local posted = state and ARGV[6] == 'keep' and held or tokens
+move(groups, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
+leave(groups, FIRST, ARGV[1])
+local entry = append('FINAL', ARGV[10])
+local marker = table.concat({ARGV[4], entry, ARGV[5]}, ' ')
 if ARGV[4] == 'EXPIRED' then
   -- Its gateway may only have been paused: what a CORRECTION is the difference to.
-  redis.call('HSET', KEYS[1], 'holds', known[3], 'posted', words(costs), 'billed', words(counted()))
+  local windows = table.concat(head, ' ', 4)
+  marker = format('%s\n%.0f %.0f%s\n', marker, held, posted, windows == '' and '' or ' ' .. windows)
+    .. table.concat(counted(), ' ', 2, 6)
 end
-return table.concat({text(now), entry, '1', '0'}, ' ')
+finish(KEYS[1], KEYS[2], ARGV[2], marker, MARKER_MS)
+return text(now) .. ' ' .. entry .. ' 1 0'

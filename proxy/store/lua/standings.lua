@@ -1,11 +1,22 @@
 -- Tell how each limit stands, changing nothing.
--- KEYS  1.. one counter for each limit
--- ARGV  five for each limit (lib/limits.lua); the costs are not read
--- Returns "now [used reset]...", reset in microseconds.
+-- KEYS  1.. one for each group of the line-up
+-- ARGV  1 line-up (JSON)
+-- Returns "now [used reset]..." in the order of the line-up, reset in microseconds.
 
 local now = clock()
-local rows, counters = asked_rows(1, 1), {}
-for i, row in ipairs(rows) do
-  counters[i] = kinds[row.kind].load(row, now)
+local found = redis.call('MGET', unpack(KEYS))
+local told = text(now)
+for g, group in ipairs(cjson.decode(ARGV[1])) do
+  if group[2] == 0 then
+    local used = redis.call('ZCOUNT', KEYS[g], alive_at(now), '+inf')
+    told = told .. format(' %.0f %.0f', used, latest_end(KEYS[g], now))
+  else
+    local counter, at = unpacked(found[g]), 2
+    for i = 2, #group, 2 do
+      at = place(counter, at, group[i])
+      bring(counter, at, group[i], group[i + 1], now)
+      told = told .. format(' %.0f %.0f', counter[at + 1], reset(counter, at, group[i + 1], now))
+    end
+  end
 end
-return text(now) .. ' ' .. standings(rows, counters)
+return told

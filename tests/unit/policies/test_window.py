@@ -38,10 +38,10 @@ def test_the_last_microsecond_of_a_day_belongs_to_it() -> None:
 def test_what_is_returned_after_the_window_closed_credits_nothing() -> None:
     november, december = us(2026, 11, 30, 23), us(2026, 12, 1)
     window = Window.unused(november).at(MONTH, november)
-    old = Hold(request_id="old", cost=60, window_start_us=window.start_us)
+    old = Hold(request_id="old", cost=60, window_end_us=window.end_us)
     window = window.take(old).at(MONTH, december)
     assert (window.settled, window.pending) == (0, 0)
-    new = Hold(request_id="new", cost=90, window_start_us=window.start_us)
+    new = Hold(request_id="new", cost=90, window_end_us=window.end_us)
     window = window.take(new).post(old, 5)
     assert (window.settled, window.pending) == (0, 90)
     assert window.post(new, 70).settled == 70

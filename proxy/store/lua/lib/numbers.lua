@@ -1,6 +1,7 @@
--- Integers in Lua's doubles, exact below 2^53: nothing here rounds. Part of every script (see proxy/store/scripts.py).
+-- Integers in Lua's doubles, exact below 2^53: nothing here rounds. See proxy/store/scripts.py for who gets this file.
 
 local MAX = 9007199254740991
+local format, floor, fmod = string.format, math.floor, math.fmod
 
 -- The server's time in microseconds since the epoch: the only clock.
 local function clock()
@@ -9,22 +10,29 @@ local function clock()
 end
 
 local function text(number)
-  return string.format('%.0f', number)
+  return format('%.0f', number)
 end
 
 -- floor(a / b) and what remains.
 local function divide(a, b)
-  local rest = math.fmod(a, b)
+  local rest = fmod(a, b)
   return (a - rest) / b, rest
 end
 
 -- floor(x * y / d) and what remains, exact though the product may have 106 bits; the quotient must stay below 2^53.
--- Past 2^53 it multiplies bit by bit, keeping quotient and rest of what it has so far.
+-- What 2^53 does not hold is multiplied in two halves of 16 bits; where those do not fit either, bit by bit, keeping
+-- quotient and rest of what it has so far.
 local function multiply_divide(x, y, d)
   if x * y <= MAX then
     return divide(x * y, d)
   end
   local whole, part = divide(x, d)
+  if d <= 4294967296 and y <= 4294967296 then
+    local high, low = divide(y, 65536)
+    local first, rest = divide(part * high, d)
+    local second, last = divide(rest * 65536 + part * low, d)
+    return whole * y + first * 65536 + second, last
+  end
   local quotient, rest, bits, bit = 0, 0, y, 2 ^ 52
   while bit >= 1 do
     local carry = rest >= d - rest

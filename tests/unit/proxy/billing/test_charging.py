@@ -1,18 +1,16 @@
 """A price put on a record."""
 
-from dataclasses import replace
-
 from policies.pricing import Price
 from proxy.billing.charging import charged
 from tests.records import RECORD
 
 PRICE = Price(version="2026-12", currency="EUR", prompt=10_000_000, cached=5_000_000, completion=20_000_000)
-UNPRICED = replace(RECORD, price_version="", charge_micros=0, currency="")
+UNPRICED = RECORD._replace(price_version="", charge_micros=0, currency="")
 
 
 def test_a_record_carries_its_charge_and_the_price_that_explains_it() -> None:
     # 88 computed, 32 cached, 11 generated.
-    priced = replace(RECORD, price_version="2026-12", currency="EUR", charge_micros=880 + 160 + 220)
+    priced = RECORD._replace(price_version="2026-12", currency="EUR", charge_micros=880 + 160 + 220)
     assert charged(UNPRICED, PRICE) == priced
 
 

@@ -1,26 +1,68 @@
-from dataclasses import FrozenInstanceError, fields
-
+import orjson
 import pytest
 
-from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, VERSION, ExchangeRecord
+from proxy.billing.record import (
+    CLIENT_CLOSED,
+    COUNTED,
+    OK,
+    SHUTDOWN,
+    VERSION,
+    ExchangeRecord,
+    Source,
+    correction,
+    read,
+    written,
+)
 from proxy.errors import Code
 from tests.records import RECORD
 
 # Columns of the ledger and the archive. Who changes them raises VERSION.
 COLUMNS = {
-    1: "request_id incarnation tenant user plan lane model replica group endpoint n started_at finished_at "
-    "prompt_tokens cached_tokens completion_tokens source outcome stream queue_ms ttft_ms price_version charge_micros "
-    "currency attempts wasted_tokens version"
+    2: "prompt_tokens cached_tokens completion_tokens charge_micros wasted_tokens request_id incarnation tenant user "
+    "plan lane model replica group endpoint n started_at finished_at source outcome stream queue_ms ttft_ms "
+    "price_version currency attempts"
 }
 
 
 def test_a_version_of_the_record_has_its_columns() -> None:
-    assert " ".join(field.name for field in fields(ExchangeRecord)) == COLUMNS[VERSION]
+    assert " ".join(ExchangeRecord._fields) == COLUMNS[VERSION]
 
 
 def test_a_record_never_changes() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         RECORD.charge_micros = 0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [RECORD, RECORD._replace(ttft_ms=None, stream=False, user="", source=Source.RECOVERED, charge_micros=2**60)],
+)
+def test_a_record_survives_as_text(record: ExchangeRecord) -> None:
+    assert read(written(record)) == record
+    assert b"\n" not in written(record._replace(user="a\nb"))
+
+
+def test_what_is_counted_comes_first() -> None:
+    assert ExchangeRecord._fields[: len(COUNTED)] == COUNTED
+
+
+def test_a_field_of_a_later_version_is_passed_over() -> None:
+    assert read(orjson.dumps([*orjson.loads(written(RECORD)), "later"])) == RECORD
+
+
+def test_another_version_a_short_and_a_wrong_record_are_value_errors() -> None:
+    values = orjson.loads(written(RECORD))
+    wrong: tuple[object, ...] = [*values[:1], "many", *values[2:]], [VERSION + 1, *values[1:]], values[:-1], [], {}, 7
+    for each in wrong:
+        with pytest.raises(ValueError):
+            read(orjson.dumps(each))
+
+
+def test_a_correction_adds_up_to_the_truth() -> None:
+    billed = RECORD._replace(completion_tokens=4, charge_micros=1_000, source=Source.RECOVERED)
+    row = correction(RECORD, billed)
+    assert (row.completion_tokens, row.charge_micros, row.prompt_tokens) == (7, -223, 0)
+    assert row[len(COUNTED) :] == RECORD[len(COUNTED) :]
 
 
 def test_an_outcome_that_is_no_error_is_no_code() -> None:

@@ -1,6 +1,5 @@
 """Sums of the ledger."""
 
-from dataclasses import replace
 from itertools import product
 
 from hypothesis import given
@@ -33,7 +32,7 @@ def test_one_exchange_is_one_row() -> None:
 
 def test_rows_of_a_group_add_up_and_stand_in_order() -> None:
     entries = [
-        final(replace(RECORD, tenant=tenant, user=user))
+        final(RECORD._replace(tenant=tenant, user=user))
         for tenant, user in product(("globex", "acme"), ("bob", "ada", "bob"))
     ]
     rows = list(report_of(*entries, group_by=("tenant", "user")).rows())
@@ -51,13 +50,13 @@ def test_the_order_of_the_grouping_is_the_order_of_the_names() -> None:
 
 
 def test_a_correction_adds_its_difference_and_no_request() -> None:
-    difference = replace(RECORD, prompt_tokens=0, cached_tokens=0, completion_tokens=-4, charge_micros=-77)
+    difference = RECORD._replace(prompt_tokens=0, cached_tokens=0, completion_tokens=-4, charge_micros=-77)
     [row] = report_of(final(RECORD), Entry("2-0", "CORRECTION", difference)).rows()
     assert (row.sums.requests, row.sums.completion_tokens, row.sums.charge_micros) == (1, 7, 700)
 
 
 def test_money_of_two_currencies_is_never_added() -> None:
-    report = report_of(final(RECORD), final(replace(RECORD, currency="EUR")), group_by=("tenant",))
+    report = report_of(final(RECORD), final(RECORD._replace(currency="EUR")), group_by=("tenant",))
     assert [(row.currency, row.sums.charge_micros) for row in report.rows()] == [("EUR", 777), ("USD", 777)]
     assert [(row.currency, row.sums.charge_micros) for row in report.totals()] == [("EUR", 777), ("USD", 777)]
 
@@ -72,7 +71,7 @@ def test_nothing_read_is_no_rows() -> None:
 )
 def test_rows_always_add_up_to_the_totals(used: list[tuple[str, str, int, int]], group_by: tuple[str, ...]) -> None:
     entries = [
-        final(replace(RECORD, tenant=tenant, user=user, prompt_tokens=prompt, charge_micros=charge))
+        final(RECORD._replace(tenant=tenant, user=user, prompt_tokens=prompt, charge_micros=charge))
         for tenant, user, prompt, charge in used
     ]
     report = report_of(*entries, group_by=group_by)

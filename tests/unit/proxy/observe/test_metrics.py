@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -54,13 +53,13 @@ def test_a_served_exchange_is_timed_by_model_and_lane() -> None:
 
 def test_choices_of_one_exchange_are_generated_side_by_side() -> None:
     metrics = Metrics()
-    metrics.served(replace(RECORD, n=4, completion_tokens=44), request_s=2.0, overhead_s=0)
+    metrics.served(RECORD._replace(n=4, completion_tokens=44), request_s=2.0, overhead_s=0)
     assert read(metrics, "tollway_tpot_seconds_sum", model="demo", lane="interactive") == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(
     "record",
-    [replace(RECORD, stream=False), replace(RECORD, ttft_ms=None, completion_tokens=0)],
+    [RECORD._replace(stream=False), RECORD._replace(ttft_ms=None, completion_tokens=0)],
     ids=["not a stream", "no token"],
 )
 def test_no_first_token_time_without_one_seen(record: ExchangeRecord) -> None:
@@ -72,7 +71,7 @@ def test_no_first_token_time_without_one_seen(record: ExchangeRecord) -> None:
 
 def test_a_stream_of_one_token_has_no_time_per_token() -> None:
     metrics = Metrics()
-    metrics.served(replace(RECORD, completion_tokens=1), request_s=2.0, overhead_s=0)
+    metrics.served(RECORD._replace(completion_tokens=1), request_s=2.0, overhead_s=0)
     assert total(metrics, "tollway_ttft_seconds_count") == 1
     assert total(metrics, "tollway_tpot_seconds_count") == 0
 
@@ -92,7 +91,7 @@ def test_a_stream_of_one_token_has_no_time_per_token() -> None:
 )
 def test_waste_has_one_reason_and_is_never_among_billed_tokens(outcome: str, prompt_tokens: int, reason: str) -> None:
     metrics = Metrics()
-    record = replace(RECORD, outcome=outcome, prompt_tokens=prompt_tokens, cached_tokens=0, wasted_tokens=9)
+    record = RECORD._replace(outcome=outcome, prompt_tokens=prompt_tokens, cached_tokens=0, wasted_tokens=9)
     metrics.served(record, request_s=1.0, overhead_s=0)
     assert read(metrics, "tollway_waste_tokens_total", model="demo", reason=reason) == 9
     assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="completion") == 11
@@ -101,15 +100,15 @@ def test_waste_has_one_reason_and_is_never_among_billed_tokens(outcome: str, pro
 
 def test_a_recovered_record_is_billed_and_not_timed() -> None:
     metrics = Metrics()
-    metrics.billed(replace(RECORD, source=Source.RECOVERED))
+    metrics.billed(RECORD._replace(source=Source.RECOVERED))
     assert total(metrics, "tollway_tokens_total", kind="prompt") == 120
     assert total(metrics, "tollway_request_seconds_count") == 0
 
 
 def test_a_correction_adds_to_the_bill_and_tells_apart_what_it_takes_away() -> None:
     metrics = Metrics()
-    metrics.billed(replace(RECORD, source=Source.RECOVERED))
-    metrics.corrected(replace(RECORD, prompt_tokens=0, cached_tokens=8, completion_tokens=-4, charge_micros=-7))
+    metrics.billed(RECORD._replace(source=Source.RECOVERED))
+    metrics.corrected(RECORD._replace(prompt_tokens=0, cached_tokens=8, completion_tokens=-4, charge_micros=-7))
     billed = {kind: total(metrics, "tollway_tokens_total", kind=kind) for kind in ("prompt", "cached", "completion")}
     assert billed == {"prompt": 120, "cached": 40, "completion": 11}
     assert total(metrics, "tollway_user_tokens_total", kind="cached") == 40
@@ -142,8 +141,8 @@ def test_token_sums_are_exact_whatever_the_cap_on_users(
 ) -> None:
     metrics = Metrics(user_series_max=user_series_max)
     for tenant, user, prompt, completion in bills:
-        record = replace(
-            RECORD, tenant=tenant, user=f"u{user}", prompt_tokens=prompt, cached_tokens=0, completion_tokens=completion
+        record = RECORD._replace(
+            tenant=tenant, user=f"u{user}", prompt_tokens=prompt, cached_tokens=0, completion_tokens=completion
         )
         metrics.billed(record)
     for tenant in ("acme", "globex"):
@@ -218,7 +217,7 @@ def test_the_process_is_exposed_and_creation_times_are_not() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_no_fault() -> None:
     metrics = Metrics()
-    metrics.served(replace(RECORD, wasted_tokens=1), request_s=1.0, overhead_s=0)
+    metrics.served(RECORD._replace(wasted_tokens=1), request_s=1.0, overhead_s=0)
     metrics.redis("settle", 0.1)
     metrics.replica_up("demo", "demo-0", up=True)
     lint = subprocess.run(["promtool", "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False)

@@ -1,5 +1,4 @@
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -14,7 +13,7 @@ def outcomes(gw: Gateway) -> dict[str, float]:
 def test_what_was_billed_is_what_is_told(gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tollway.exchange")
     with gw.exchange.meter(tally):
-        tally.final, tally.billed = replace(tally.record(), completion_tokens=7), True
+        tally.final, tally.billed = tally.record()._replace(completion_tokens=7), True
         tally.outcome = "queue_full"
     (line,) = caplog.records
     assert line.exchange is tally.final  # type: ignore[attr-defined]
@@ -43,7 +42,7 @@ def test_what_is_not_yet_billed_is_told_and_not_counted(
 
 def test_a_correction_is_counted_and_told(gw: Gateway, tally: Tally, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tollway.exchange")
-    gw.exchange.meter.corrected(replace(tally.record(), completion_tokens=-3))
+    gw.exchange.meter.corrected(tally.record()._replace(completion_tokens=-3))
     assert [line.message for line in caplog.records] == ["correction"]
     assert gw.metric("tollway_credited_tokens_total", kind="completion") == 3
 

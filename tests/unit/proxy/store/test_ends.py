@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -53,11 +52,11 @@ def ends(
 
 
 def settle(name: str) -> Settle:
-    return Settle(replace(RECORD, request_id=name, started_at=time.time_ns() // 1_000), (), unobserved=False)
+    return Settle(RECORD._replace(request_id=name, started_at=time.time_ns() // 1_000), (), unobserved=False)
 
 
 def release(name: str) -> Release:
-    return Release(replace(RECORD, request_id=name), ())
+    return Release(RECORD._replace(request_id=name), ())
 
 
 def names(records: list[ExchangeRecord]) -> list[str]:
@@ -90,7 +89,7 @@ async def test_a_correction_is_told_once_it_is_known(
 ) -> None:
     for name in ("a", "b"):
         await store.reserve(settle(name).record, (), ASK)
-        await store.expire(replace(settle(name).record, completion_tokens=1), (), unobserved=False)
+        await store.expire(settle(name).record._replace(completion_tokens=1), (), unobserved=False)
     assert not await ends.settle(settle("a"))
     assert names(corrected) == ["a"]
     journal.full, store.away = True, {"settle"}

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ class Played:
 
 def end(name: str, *, age_us: int = 0) -> Settle:
     started_at = time.time_ns() // 1_000 - age_us
-    record = replace(RECORD, request_id=name, started_at=started_at, finished_at=started_at + 2_000_000)
+    record = RECORD._replace(request_id=name, started_at=started_at, finished_at=started_at + 2_000_000)
     return Settle(record, (), unobserved=False)
 
 
@@ -164,7 +163,7 @@ async def test_a_restarted_redis_is_sent_everything_again_and_nobody_is_billed_t
 async def test_a_correction_is_told_once_however_often_redis_is_restarted(played: Played) -> None:
     record = end("a").record
     await played.store.reserve(record, (), ASK)
-    await played.store.expire(replace(record, completion_tokens=1), (), unobserved=False)
+    await played.store.expire(record._replace(completion_tokens=1), (), unobserved=False)
     await played.owe("a")
     await played.replay.send_owed()
     for _ in range(2):

@@ -1,0 +1,92 @@
+"""
+A plan's limits as the scripts take them: one text for each plan, made once.
+
+The line-up is JSON: one group for each key that the plan moves, `["user", code, amount, code, amount]`. All rates and
+windows of one scope share a key, its counter; requests in flight have one of their own and the code 0. Which unit and
+period a code means stands in `_CODES`, and in lua/lib/counters.lua. The order is that of a decision (`in_order`).
+"""
+
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from policies.quota import Limit, Per, Scope, Unit, in_order
+from proxy.store import keys
+
+KNOWN_MAX = 1024
+"""Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
+
+_UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
+    (Unit.CONCURRENT, None),
+    *((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in reversed(Per)),
+)
+_CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
+
+
+class LineUp:
+    """One plan's limits, in the order in which a decision looks at them."""
+
+    __slots__ = ("_groups", "limits", "text")
+
+    def __init__(self, limits: tuple[Limit, ...]) -> None:
+        self.limits = in_order(limits)
+        groups = [(key, list(group)) for key, group in groupby(self.limits, key=_group)]
+        self._groups = tuple(key for key, _ in groups)
+        lines = [
+            [scope, *(word for each in group for word in (code_of(each), each.amount))] for (scope, _), group in groups
+        ]
+        self.text = orjson.dumps(lines).decode()
+
+    def keys(self, tenant: str, user: str, model: str) -> list[str]:
+        """Return the key of each group, for one subject."""
+        return [
+            keys.in_flight(scope, tenant, user, model) if in_flight else keys.counter(scope, tenant, user, model)
+            for scope, in_flight in self._groups
+        ]
+
+
+_known: dict[int, tuple[tuple[Limit, ...], LineUp]] = {}
+
+
+def line_up(limits: tuple[Limit, ...]) -> LineUp:
+    """Return the line-up of a plan. It is looked up by which tuple it is: to compare limits would cost more."""
+    found = _known.get(id(limits))
+    if found is not None and found[0] is limits:
+        return found[1]
+    if len(_known) >= KNOWN_MAX:
+        _known.clear()
+    made = LineUp(limits)
+    _known[id(limits)] = limits, made
+    return made
+
+
+def read(groups: Any) -> tuple[Limit, ...]:
+    """
+    Return the limits of a line-up that was read.
+
+    Raises: ValueError, for what is none.
+    """
+    if not isinstance(groups, list):
+        raise ValueError("not a line-up")
+    try:
+        return tuple(
+            Limit(Scope(scope), unit, amount, per)
+            for scope, *pairs in groups
+            for (unit, per), amount in zip(map(_UNIT_AND_PER.__getitem__, pairs[::2]), pairs[1::2], strict=True)
+        )
+    except (TypeError, IndexError) as error:
+        raise ValueError("not a line-up") from error
+
+
+def code_of(limit: Limit) -> int:
+    """Return the code of what a limit counts."""
+    return _CODES[limit.unit, limit.per]
+
+
+def _asked(limit: Limit) -> tuple[int, int]:
+    return code_of(limit), limit.amount
+
+
+def _group(limit: Limit) -> tuple[Scope, bool]:
+    return limit.scope, limit.unit is Unit.CONCURRENT

@@ -1,0 +1,48 @@
+"""What a plan asks survives as text, one group for each key."""
+
+import orjson
+import pytest
+
+from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit, in_order
+from proxy.store import keys
+from proxy.store.line_up import LineUp, code_of, line_up, read
+
+EVERY = tuple(
+    Limit(scope, unit, MAX_AMOUNT, per)
+    for scope in Scope
+    for unit, per in [*((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in Per), (Unit.CONCURRENT, None)]
+)
+
+
+def test_every_limit_there_is_survives() -> None:
+    assert read(orjson.loads(LineUp(EVERY).text)) == in_order(EVERY)
+    assert set(in_order(EVERY)) == set(EVERY)
+
+
+def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_flight() -> None:
+    touched = LineUp(EVERY).keys("acme", "ada", "demo")
+    subject = ("acme", "ada", "demo")
+    assert touched == [key(scope, *subject) for key in (keys.counter, keys.in_flight) for scope in Scope]
+    assert [group[0] for group in orjson.loads(LineUp(EVERY).text)] == [*Scope, *Scope]
+
+
+def test_codes_of_a_counter_rise() -> None:
+    for _, *pairs in orjson.loads(LineUp(EVERY).text):
+        assert pairs[::2] == sorted(set(pairs[::2]))
+    assert {code_of(limit) for limit in EVERY} == set(range(11))
+
+
+def test_a_plan_is_lined_up_once() -> None:
+    limits = EVERY[:3]
+    assert line_up(limits) is line_up(limits)
+    assert line_up(tuple(reversed(limits))).text == line_up(limits).text
+
+
+def test_no_limits_are_no_groups() -> None:
+    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == ("[]", [])
+
+
+@pytest.mark.parametrize("groups", [7, None, [["user", 99, 1]], [["user", 1]], [["nobody", 1, 1]], [[]], [1], {"a": 1}])
+def test_what_is_no_line_up_is_a_value_error(groups: object) -> None:
+    with pytest.raises(ValueError):
+        read(groups)
