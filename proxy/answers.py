@@ -3,7 +3,7 @@
 from engine.faults import EngineRefused
 from proxy.downstream import Downstream
 from proxy.errors import ApiError, Code
-from proxy.headers import JSON, exchange_headers
+from proxy.headers import JSON, exchange_headers, lines
 from proxy.tally import Tally
 
 
@@ -12,9 +12,10 @@ async def answer_error(downstream: Downstream, error: ApiError | EngineRefused, 
     if downstream.finished:
         return
     if isinstance(error, EngineRefused):
-        await downstream.answer(error.status, [JSON, *exchange_headers(tally)], error.body)
+        await downstream.answer(error.status, JSON + exchange_headers(tally), error.body)
     elif downstream.started:
         truncated = ApiError(Code.STREAM_TRUNCATED, error.message)
         await downstream.finish(b"data: " + truncated.body() + b"\n\n")
     else:
-        await downstream.answer(error.status, [JSON, *error.headers(), *exchange_headers(tally)], error.body())
+        head = JSON + lines(error.headers()) + exchange_headers(tally)
+        await downstream.answer(error.status, head, error.body())

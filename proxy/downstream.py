@@ -14,9 +14,7 @@ from typing import Protocol
 from proxy.edge.bodies import Share
 from proxy.errors import ApiError, Code, InvalidRequest
 
-Headers = list[tuple[str, str]]
-
-_JSON = "application/json"
+_JSON = b"application/json"
 
 
 class ClientGone(Exception):
@@ -86,7 +84,7 @@ class Downstream:
         self._share = share
         self._always = always
         self._write_s_max = write_s_max
-        self._head: tuple[int, Headers] = (500, [])
+        self._head: tuple[int, bytes] = (500, b"")
         self.started = False
         """Whether the head of the answer went out; from then on an error can only be told in-band."""
         self.finished = False
@@ -100,34 +98,32 @@ class Downstream:
 
     async def read_body(self, *, bytes_max: int, s_max: float) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
-        self._check_body(bytes_max)
-        body = self._take(0, bytes_max)
+        fields = self._client.fields
+        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
+        kind = fields.get(b"content-type", _JSON)
+        if kind != _JSON and not _is_json(kind):
+            raise InvalidRequest(f"The request body must be JSON: send it with `Content-Type: {_JSON.decode()}`.")
+        declared = fields.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > bytes_max:
+            raise _too_large(bytes_max)
         if not self._client.more_body:
-            return body
+            return self._take(0, bytes_max)
         try:
             async with asyncio.timeout(s_max):
-                return await self._rest_of(body, bytes_max)
+                return await self._arriving(bytes_max)
         except TimeoutError:
             message = f"The request body did not arrive within {s_max:g} seconds."
             raise ApiError(Code.REQUEST_TIMEOUT, message) from None
 
-    def _check_body(self, bytes_max: int) -> None:
-        if (self.header("content-encoding") or "identity").lower() != "identity":
-            raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
-        kind = (self.header("content-type") or _JSON).partition(";")[0].strip().lower()
-        if kind != _JSON and not kind.endswith("+json"):
-            raise InvalidRequest(f"The request body must be JSON: send it with `Content-Type: {_JSON}`.")
-        declared = self.header("content-length")
-        if declared is not None and declared.isdecimal() and int(declared) > bytes_max:
-            raise _too_large(bytes_max)
-
-    async def _rest_of(self, body: bytes, bytes_max: int) -> bytes:
-        parts, size = [body], len(body)
-        while self._client.more_body:
+    async def _arriving(self, bytes_max: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             await self._client.news()
-            part = self._take(size, bytes_max)
-            parts.append(part)
-            size += len(part)
+            more = self._client.more_body
+            parts.append(self._take(size, bytes_max))
+            size += len(parts[-1])
         return b"".join(parts)
 
     def _take(self, taken: int, bytes_max: int) -> bytes:
@@ -148,9 +144,9 @@ class Downstream:
         """
         return Watch(self, self._client, part)
 
-    def head(self, status: int, headers: Headers) -> None:
-        """Set the head of the answer; it goes out with the first part of the body."""
-        self._head = status, headers
+    def head(self, status: int, fields: bytes) -> None:
+        """Set the head of the answer, each field a line; it goes out with the first part of the body."""
+        self._head = status, self._always + fields
 
     def write(self, body: bytes) -> bool:
         """
@@ -162,7 +158,7 @@ class Downstream:
             self._client.write(body)
         else:
             self.started = True
-            self._client.begin(*self._raw_head(), body)
+            self._client.begin(*self._head, body)
         return self._client.writable
 
     async def drained(self) -> None:
@@ -178,11 +174,11 @@ class Downstream:
             self._client.finish(body)
         else:
             self.started = True
-            self._client.reply(*self._raw_head(), body)
+            self._client.reply(*self._head, body)
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    async def answer(self, status: int, fields: bytes, body: bytes) -> None:
         """Write a whole answer at once; raise likewise."""
-        self.head(status, headers)
+        self.head(status, fields)
         await self.finish(body)
 
     async def _caught_up(self) -> None:
@@ -191,10 +187,6 @@ class Downstream:
                 await self._client.drained()
         except TimeoutError:
             raise ClientGone from None
-
-    def _raw_head(self) -> tuple[int, bytes]:
-        status, headers = self._head
-        return status, self._always + "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 class Watch:
@@ -238,6 +230,11 @@ class Watch:
         await self._part()
         self._cut = True
         self._task.cancel()
+
+
+def _is_json(content_type: bytes) -> bool:
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind == _JSON or kind.endswith(b"+json")
 
 
 def _too_large(bytes_max: int) -> ApiError:

@@ -6,46 +6,86 @@ Limits are told twice: in OpenAI's `x-ratelimit-*` and the IETF's `RateLimit`.
 Source: platform.openai.com/docs/guides/rate-limits; draft-ietf-httpapi-ratelimit-headers-10.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-from policies.quota import Per, Standing, Unit
-from proxy.downstream import Headers
+from policies.quota import Limit, Per, Standing, Unit
 from proxy.tally import Tally
 
-JSON = ("content-type", "application/json")
+JSON = b"content-type: application/json\r\n"
+EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\n"
 
 _WINDOW_S = {Per.SECOND: 1, Per.MINUTE: 60, Per.HOUR: 3_600, Per.DAY: 86_400, Per.MONTH: 31 * 86_400}
+_LINE_UPS_MAX = 1_024
+"""Of limits, whose lines are remembered; a plan has one."""
 
 
-def exchange_headers(tally: Tally) -> Headers:
-    """Return the headers of every answer to a request that was read: id, limits, and the replica once there is one."""
-    headers = [("x-request-id", tally.request_id), *rate_limit_headers(tally.standings)]
+def lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers as the lines of a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+
+
+def exchange_headers(tally: Tally) -> bytes:
+    """Return the lines of every answer to a request that was read: id, limits, and the replica once there is one."""
+    told = f"x-request-id: {tally.request_id}\r\n{_limits(tally.standings)}"
     if tally.replica:
-        headers += [("x-tollway-replica", tally.replica), ("x-tollway-queue-ms", str(tally.queue_ms))]
+        told += f"x-tollway-replica: {tally.replica}\r\nx-tollway-queue-ms: {tally.queue_ms}\r\n"
     if tally.clamped:
-        headers.append(("x-tollway-max-completion", str(tally.max_completion)))
-    return headers
+        told += f"x-tollway-max-completion: {tally.max_completion}\r\n"
+    return told.encode("latin-1")
 
 
-def rate_limit_headers(standings: Sequence[Standing]) -> Headers:
-    """Return the headers for how the limits of a request stand; of several limits on a unit, OpenAI's form binds."""
-    headers: Headers = []
-    for unit in (Unit.REQUESTS, Unit.TOKENS):
-        binding = min(
-            (standing for standing in standings if standing.limit.unit is unit),
-            key=lambda standing: (standing.remaining, -standing.reset_after_us),
-            default=None,
-        )
-        if binding is not None:
-            headers += [
-                (f"x-ratelimit-limit-{unit}", str(binding.limit.amount)),
-                (f"x-ratelimit-remaining-{unit}", str(binding.remaining)),
-                (f"x-ratelimit-reset-{unit}", duration(binding.reset_after_us)),
-            ]
-    if standings:
-        headers.append(("ratelimit-policy", ", ".join(map(_policy, standings))))
-        headers.append(("ratelimit", ", ".join(map(_service_limit, standings))))
-    return headers
+class _LineUp(NamedTuple):
+    """What the lines for some limits are, but for how they stand."""
+
+    units: tuple[tuple[tuple[int, str], ...], ...]
+    """For OpenAI's form, of each unit: the place of each limit on it, and its lines."""
+    all: str
+    """The IETF's two lines."""
+
+
+def _limits(standings: Sequence[Standing]) -> str:
+    """Return the lines for how the limits of a request stand; of several limits on a unit, OpenAI's form binds."""
+    if not standings:
+        return ""
+    line_up = _line_up(*[standing.limit for standing in standings])
+    told = ""
+    for places in line_up.units:
+        place, line = places[0]
+        if len(places) > 1:
+            place, line = min(places, key=lambda each: _tightness(standings[each[0]]))
+        binding = standings[place]
+        told += line % (binding.remaining, duration(binding.reset_after_us))
+    values: list[int] = []
+    for standing in standings:
+        values += (standing.remaining, -(-standing.reset_after_us // 1_000_000))
+    return told + line_up.all % tuple(values)
+
+
+def _tightness(standing: Standing) -> tuple[int, int]:
+    return standing.remaining, -standing.reset_after_us
+
+
+@lru_cache(_LINE_UPS_MAX)
+def _line_up(*limits: Limit) -> _LineUp:
+    units = (
+        tuple((place, _openai(limit)) for place, limit in enumerate(limits) if limit.unit is unit)
+        for unit in (Unit.REQUESTS, Unit.TOKENS)
+    )
+    policies = ", ".join(map(_policy, limits))
+    standing = ", ".join(f'"{limit.name}";r=%d;t=%d' for limit in limits)
+    return _LineUp(tuple(filter(None, units)), f"ratelimit-policy: {policies}\r\nratelimit: {standing}\r\n")
+
+
+def _openai(limit: Limit) -> str:
+    unit, amount = limit.unit, limit.amount
+    return f"x-ratelimit-limit-{unit}: {amount}\r\nx-ratelimit-remaining-{unit}: %d\r\nx-ratelimit-reset-{unit}: %s\r\n"
+
+
+def _policy(limit: Limit) -> str:
+    window = f";w={_WINDOW_S[limit.per]}" if limit.per else ""
+    return f'"{limit.name}";q={limit.amount};qu="{limit.unit}"{window}'
 
 
 def duration(us: int) -> str:
@@ -59,14 +99,3 @@ def duration(us: int) -> str:
         return seconds
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"
-
-
-def _policy(standing: Standing) -> str:
-    limit = standing.limit
-    window = f";w={_WINDOW_S[limit.per]}" if limit.per else ""
-    return f'"{limit.name}";q={limit.amount};qu="{limit.unit}"{window}'
-
-
-def _service_limit(standing: Standing) -> str:
-    reset_s = -(-standing.reset_after_us // 1_000_000)
-    return f'"{standing.limit.name}";r={standing.remaining};t={reset_s}'

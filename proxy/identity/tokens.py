@@ -78,6 +78,19 @@ class Verifier:
         """Fetch no more."""
         await self._block.aclose()
 
+    def known(self, token: str) -> Principal | None:
+        """Return who a token speaks for that was verified before; raise `InvalidToken` where it was revoked since."""
+        known = self._verified.find(token)
+        if known is None:
+            return None
+        now = time.time()
+        if not known.holds(now):
+            self._verified.forget(token)
+            return None
+        if known.judged != self._revoked.version:
+            self._check(known, now)
+        return known.origin.principal
+
     async def verify(self, token: str, address: str = "") -> Principal:
         """
         Return who a token speaks for; `address` is where it came from.
@@ -85,14 +98,10 @@ class Verifier:
         Raises: InvalidToken, KeysUnavailable, TooManyForgeries.
         Bounds: a token is at most 8 KiB. One that was verified before is looked up without giving way to other tasks.
         """
-        now = time.time()
-        known = self._verified.find(token)
+        known = self.known(token)
         if known is not None:
-            if known.holds(now):
-                if known.judged != self._revoked.version:
-                    self._check(known, now)
-                return known.origin.principal
-            self._verified.forget(token)
+            return known
+        now = time.time()
         refused = self._refused.find(token)
         if refused is not None and now < refused.until:
             raise InvalidToken(refused.message)

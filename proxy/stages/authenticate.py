@@ -18,16 +18,19 @@ class Authenticate:
 
     async def __call__(self, downstream: Downstream) -> Principal:
         """Return who is asking; raise as `Verifier.verify` does."""
-        authorization = downstream.header("authorization")
-        return await self.bearer([] if authorization is None else [authorization], downstream.address)
+        token = _token(downstream.header("authorization"))
+        return self._verifier.known(token) or await self._verifier.verify(token, downstream.address)
 
     async def bearer(self, values: Sequence[str], address: str) -> Principal:
         """Return whom the `Authorization` headers from an address speak for; raise likewise."""
-        if not values:
-            raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
         if len(values) > 1:
             raise InvalidToken("More than one Authorization header was sent.")
-        authorization = values[0]
-        if authorization[: len(_SCHEME)].lower() != _SCHEME:
-            raise InvalidToken("The Authorization header must have the form `Bearer TOKEN`.")
-        return await self._verifier.verify(authorization[len(_SCHEME) :].strip(" "), address)
+        return await self._verifier.verify(_token(values[0] if values else None), address)
+
+
+def _token(authorization: str | None) -> str:
+    if authorization is None:
+        raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
+    if authorization[: len(_SCHEME)].lower() != _SCHEME:
+        raise InvalidToken("The Authorization header must have the form `Bearer TOKEN`.")
+    return authorization[len(_SCHEME) :].strip(" ")

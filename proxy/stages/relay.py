@@ -32,7 +32,7 @@ from proxy.billing.record import OK, Source
 from proxy.call import Call
 from proxy.downstream import ClientGone, Downstream
 from proxy.errors import ApiError, Code
-from proxy.headers import JSON, exchange_headers
+from proxy.headers import EVENT_STREAM, JSON, exchange_headers
 from proxy.observe.metrics import Metrics
 from proxy.settings.sections import Bounds
 from proxy.stages.patience import Patience
@@ -45,7 +45,6 @@ _ABORT_AGAIN_S = 0.1
 _END_S_MAX = 1.0
 """How long the connection's end is waited for after the last frame, so that it can be used again."""
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
-_EVENT_STREAM = ("content-type", "text/event-stream; charset=utf-8")
 _PROGRESS = frozenset({Kind.CONTENT, Kind.USAGE, Kind.ABORT})
 """Frames that the engine is behind; comments and errors are its server's."""
 _PASSED_THROUGH = frozenset({400, 413, 422})
@@ -109,9 +108,9 @@ class Relay:
                 if not call.inquiry.stream:
                     body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
                     replica.spoke()
-                    downstream.head(200, [JSON, *exchange_headers(tally)])
+                    downstream.head(200, JSON + exchange_headers(tally))
                     return body
-                downstream.head(200, [_EVENT_STREAM, *exchange_headers(tally)])
+                downstream.head(200, EVENT_STREAM + exchange_headers(tally))
                 await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.

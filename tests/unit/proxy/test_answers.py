@@ -5,6 +5,7 @@ from engine.faults import EngineRefused
 from engine.openai import CHAT
 from proxy.answers import answer_error
 from proxy.errors import ApiError, Code
+from proxy.headers import EVENT_STREAM
 from proxy.tally import Tally
 from tests.unit.proxy.played_client import PlayedClient
 
@@ -13,7 +14,7 @@ async def told(error: ApiError | EngineRefused, *, begun: bool = False) -> tuple
     client, tally = PlayedClient(), Tally(CHAT, "I")
     downstream = client.downstream()
     if begun:
-        downstream.head(200, [("content-type", "text/event-stream")])
+        downstream.head(200, EVENT_STREAM)
         downstream.write(b"data: 1\n\n")
     await answer_error(downstream, error, tally)
     return client, tally

@@ -233,7 +233,7 @@ async def test_a_client_that_leaves_after_its_answer_is_no_loss() -> None:
     client = PlayedClient()
     downstream = await after_body(client)
     with downstream.watched(at_once):
-        await downstream.answer(200, [], b"{}")
+        await downstream.answer(200, b"", b"{}")
         client.left.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -246,7 +246,7 @@ async def test_a_client_that_leaves_after_its_answer_is_no_loss() -> None:
 async def test_the_head_goes_out_with_the_first_part() -> None:
     client = PlayedClient()
     downstream = client.downstream()
-    downstream.head(200, [("x-request-id", "R")])
+    downstream.head(200, b"x-request-id: R\r\n")
     assert (client.messages, downstream.started) == ([], False)
     downstream.write(b"one")
     downstream.write(b"two")
@@ -258,8 +258,8 @@ async def test_the_head_goes_out_with_the_first_part() -> None:
 async def test_the_last_word_on_the_head_counts_until_it_is_out() -> None:
     client = PlayedClient()
     downstream = client.downstream()
-    downstream.head(200, [])
-    await downstream.answer(429, [("retry-after", "7")], b"{}")
+    downstream.head(200, b"")
+    await downstream.answer(429, b"retry-after: 7\r\n", b"{}")
     assert client.status == 429
     assert client.answer_headers == {"retry-after": "7", "content-length": "2"}
 
@@ -268,7 +268,7 @@ async def test_the_last_word_on_the_head_counts_until_it_is_out() -> None:
 async def test_a_client_that_does_not_read_the_end_is_gone(stalls_after: int) -> None:
     client = PlayedClient(stalls_after=stalls_after)
     downstream: Downstream = client.downstream(write_s_max=0.01)
-    downstream.head(200, [])
+    downstream.head(200, b"")
     if stalls_after:
         downstream.write(b"one")
     with pytest.raises(ClientGone):
