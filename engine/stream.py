@@ -11,6 +11,7 @@ Rules:
   client reads.
 """
 
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -58,14 +59,10 @@ class CompletionStream:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
-        if self._opening is not None and not self.aborted and not self._splitter.rest:
-            run = read_run(data, self._opening)
-            if run is not None:
-                stripped, usage = run
-                self._usage.see(self._choice, usage)
-                return [Frame(Kind.CONTENT, data if self._continuous_usage else stripped)]
+        if not self._splitter.rest and (run := self._read_run(data)) is not None:
+            return [run]
         try:
-            return [self._read(raw) for raw in self._splitter.feed(data)]
+            return list(self._read_all(self._splitter.feed(data)))
         except ValueError as error:
             raise MalformedStream("a frame is not what vLLM sends") from error
 
@@ -85,6 +82,31 @@ class CompletionStream:
         final = self._usage.final
         whole = self.done and self.error is None and not self.aborted
         return whole and final is not None and final.completion_tokens > 0
+
+    def _read_all(self, raws: list[bytes]) -> Iterator[Frame]:
+        start = 0
+        while start < len(raws):
+            end = start
+            while self._opening is not None and end < len(raws) and raws[end].startswith(self._opening):
+                end += 1
+            alike = raws[start : max(end, start + 1)]
+            run = self._read_run(b"".join(alike)) if len(alike) > 1 else None
+            if run is not None:
+                yield run
+            else:
+                yield from map(self._read, alike)
+            start += len(alike)
+
+    def _read_run(self, data: bytes) -> Frame | None:
+        """Return whole frames of the choice that spoke last as one; None where there is anything else in `data`."""
+        if self._opening is None or self.aborted:
+            return None
+        run = read_run(data, self._opening)
+        if run is None:
+            return None
+        stripped, usage = run
+        self._usage.see(self._choice, usage)
+        return Frame(Kind.CONTENT, data if self._continuous_usage else stripped)
 
     def _read(self, raw: bytes) -> Frame:
         data = data_of(raw)

@@ -22,6 +22,7 @@ class Patience:
         self._replica_due = now + first_s
         self._due = min(self._replica_due, self._end)
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = self._due
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._over = False
@@ -31,7 +32,7 @@ class Patience:
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()
-        self._timer = self._loop.call_at(self._due, self._look)
+        self._look_at(self._due)
         return self
 
     async def __aexit__(
@@ -46,24 +47,29 @@ class Patience:
 
     def with_replica(self, s: float) -> None:
         """Give the replica `s` seconds for the next step."""
-        self._replica_due = self._loop.time() + s
-        self.back_to_replica()
+        self._replica_due = due = self._loop.time() + s
+        self.blames_client = False
+        self._until(due)
 
     def back_to_replica(self) -> None:
         """Wait for the same step of the replica's as before, and no longer than it was given."""
-        self._until(self._replica_due)
         self.blames_client = False
+        self._until(self._replica_due)
 
     def with_client(self, s: float) -> None:
         """Give the client `s` seconds for the next step."""
-        self._until(self._loop.time() + s)
         self.blames_client = True
+        self._until(self._loop.time() + s)
 
     def _until(self, due: float) -> None:
-        self._due = min(due, self._end)
-        if self._timer is not None and self._due < self._timer.when():
+        self._due = due if due < self._end else self._end
+        if self._due < self._looks_at and self._timer is not None:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._look)
+            self._look_at(self._due)
+
+    def _look_at(self, due: float) -> None:
+        self._looks_at = due
+        self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         assert self._task is not None
@@ -71,4 +77,4 @@ class Patience:
             self._over = True
             self._task.cancel()
         else:
-            self._timer = self._loop.call_at(self._due, self._look)
+            self._look_at(self._due)

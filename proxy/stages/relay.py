@@ -45,8 +45,6 @@ _ABORT_AGAIN_S = 0.1
 _END_S_MAX = 1.0
 """How long the connection's end is waited for after the last frame, so that it can be used again."""
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
-_PROGRESS = frozenset({Kind.CONTENT, Kind.USAGE, Kind.ABORT})
-"""Frames that the engine is behind; comments and errors are its server's."""
 _PASSED_THROUGH = frozenset({400, 413, 422})
 """The engine's own refusals of a request, which say more about it than the gateway could."""
 
@@ -184,8 +182,7 @@ class _Passing:
         usage = stream.proven if downstream.left else stream.usage
         if usage is not None:
             self._tally.observed(usage)
-        forward, last = _sift(frames, comments=downstream.started)
-        progress = any(frame.kind in _PROGRESS for frame in frames)
+        forward, last, progress = _sift(frames, comments=downstream.started)
         if forward and not downstream.left:
             watch = self._tally.watch
             watch.first_token = watch.first_token or time.perf_counter()
@@ -218,15 +215,25 @@ class _Passing:
         self._patience.with_replica(_END_S_MAX)
 
 
-def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None]:
-    """Return the bytes that go on now, and the frame that ends the stream if there is one among them."""
-    forward = b""
+def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, bool]:
+    """
+    Return the bytes that go on now, the frame that ends the stream if there is one, and whether there is progress.
+
+    There is where the engine is behind a frame; behind comments and errors there is only its server.
+    """
+    forward, progress = b"", False
     for frame in frames:
-        if frame.kind in (Kind.DONE, Kind.ERROR):
-            return forward, frame
-        if frame.kind in (Kind.CONTENT, Kind.USAGE) or (comments and frame.kind is Kind.COMMENT):
+        kind = frame.kind
+        if kind is Kind.CONTENT or kind is Kind.USAGE:
             forward += frame.forward
-    return forward, None
+            progress = True
+        elif kind is Kind.ABORT:
+            progress = True
+        elif kind is not Kind.COMMENT:
+            return forward, frame, progress
+        elif comments:
+            forward += frame.forward
+    return forward, None, progress
 
 
 def _whole(body: bytes, call: Call, tally: Tally) -> bytes:
