@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import httptools
 from ulid_transform import ulid_now
@@ -112,9 +111,9 @@ class GuardedHttp(HttpToolsProtocol):
         """Of a head that has begun and not ended, as far as whole pieces tell."""
         self._framing_bytes = 0
         self._body_bytes = 0
-        self._fields: dict[bytes, bytes] = {}
-        """The first value of each header."""
         self._keep_alive = False
+        self._idle_until = 0.0
+        """When the connection is closed for want of a request; its timer looks at it, and waits on if it has moved."""
         self._running: RequestResponseCycle | StraightCycle | None = None
         self._last_words: bytes | None = None
         """What is said once the answers before it are out."""
@@ -141,6 +140,7 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything back, and tell every request of this connection that its client left."""
         self._stop_timer()
+        self._unset_keepalive_if_required()
         if self._counted:
             self._counted = False
             self._edge.connections.leave(self.address)
@@ -157,7 +157,6 @@ class GuardedHttp(HttpToolsProtocol):
         """Feed the parser piece by piece; whatever it or a check of ours refuses ends the connection."""
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
         try:
             if len(data) <= _PIECE_BYTES:
                 self._feed(data)
@@ -201,7 +200,6 @@ class GuardedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         self._partial_bytes = 1
-        self._fields = {}
         self.url = b""
         self.headers = []
 
@@ -214,23 +212,21 @@ class GuardedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; one after the body is not merged with them."""
         if self._in_head:
-            name = name.lower()
-            self.headers.append((name, value))
-            if name not in self._fields:
-                self._fields[name] = value.strip(b" \t")
-            elif name in head.SINGLE:
-                raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
+            self.headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Judge the head, and start the request."""
         parser = self.parser
-        fields = self._fields
+        fields = dict(reversed(self.headers))
+        if len(fields) != len(self.headers):
+            head.check_repeated(self.headers)
         if parser.should_upgrade() and b"upgrade" in fields:
             return
         if len(self.headers) > head.FIELDS_MAX or (self._fed_bytes > head.BYTES_MAX and self._head_is_large()):
             raise head.too_large()
         version, method = parser.get_http_version(), parser.get_method()
-        head.check(method, version, self.url, fields.get(b"host"), coding=fields.get(b"transfer-encoding"))
+        coding = fields.get(b"transfer-encoding")
+        path = head.path(method, version, self.url, fields.get(b"host"), coding=coding)
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise InvalidRequest(f"More than {_PIPELINED_MAX} requests are pipelined.")
         self._stop_timer()
@@ -238,12 +234,11 @@ class GuardedHttp(HttpToolsProtocol):
         self._partial_bytes = self._framing_bytes = self._body_bytes = 0
         keep_alive = version == "1.1" and parser.should_keep_alive()
         self._keep_alive = keep_alive and not self._edge.draining
-        expects = fields.get(b"expect", b"").lower() == b"100-continue"
-        serve = self._edge.straight.get(_path(self.url)) if method == b"POST" else None
+        serve = self._edge.straight.get(path) if method == b"POST" else None
         if serve is None:
-            self._begin_asgi(expects=expects)
+            self._begin_asgi(expects=fields.get(b"expect", b"").lower() == b"100-continue")
         else:
-            self._begin(StraightCycle(self, serve, fields, chunked=version == "1.1", expects=expects))
+            self._begin(StraightCycle(self, serve, fields, chunked=version == "1.1"))
         self.cycle.keep_alive = False  # until the body is read: an answer before that is the connection's last
 
     def _begin_asgi(self, *, expects: bool) -> None:
@@ -287,20 +282,39 @@ class GuardedHttp(HttpToolsProtocol):
             return
         self._in_head = self._ended = True
         self._partial_bytes = 0
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keep_alive
-        super().on_message_complete()
+        cycle: RequestResponseCycle | StraightCycle = self.cycle
+        if not cycle.response_started:
+            cycle.keep_alive = self._keep_alive
+        if isinstance(cycle, StraightCycle):
+            cycle.arrived_whole()
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or end the connection where something is left to say."""
-        super().on_response_complete()
-        if self._answering or self._is_closing():
+        self.server_state.total_requests += 1
+        if self._is_closing():
             return
-        if self._last_words is not None:
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words is not None:
             self._say_last(self._last_words)
-        elif self._partial_bytes and self._timer is None:
-            self._unset_keepalive_if_required()
+        elif not self._partial_bytes:
+            self._idle_until = self.loop.time() + self.timeout_keep_alive
+            if self.timeout_keep_alive_task is None:
+                self.timeout_keep_alive_task = self.loop.call_at(self._idle_until, self._look_if_idle)
+        elif self._timer is None:
             self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+
+    def _look_if_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._answering or self._partial_bytes or not self._in_head or self._is_closing():
+            return
+        if self._idle_until <= self.loop.time():
+            self._hang_up()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_at(self._idle_until, self._look_if_idle)
 
     # --- the guard's own
 
@@ -426,11 +440,6 @@ def told(error: ApiError) -> bytes:
         *(f"{name}: {value}" for name, value in fields),
     ]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def _path(target: bytes) -> bytes:
-    path = target.partition(b"?")[0]
-    return unquote_to_bytes(path) if b"%" in path else path
 
 
 def _disconnect(cycle: RequestResponseCycle | StraightCycle) -> None:

@@ -9,7 +9,10 @@ Source: RFC 9112 sections 2.2, 3.2, 6.1, 6.3, 11.2; RFC 9110 section 7.2.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from proxy.errors import ApiError, Code, InvalidRequest, MethodNotAllowed
 
@@ -44,10 +47,18 @@ def target_too_long() -> ApiError:
     return ApiError(Code.TARGET_TOO_LONG, f"The request's path and query are longer than {TARGET_BYTES_MAX} bytes.")
 
 
+def check_repeated(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Pass a head in which nothing is repeated that may stand once; raise `InvalidRequest` for another."""
+    counted = Counter(name for name, _ in fields if name in SINGLE)
+    for name, times in counted.items():
+        if times > 1:
+            raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
+
+
 @lru_cache(maxsize=1024)
-def check(method: bytes, version: str, target: bytes, host: bytes | None, *, coding: bytes | None) -> None:
+def path(method: bytes, version: str, target: bytes, host: bytes | None, *, coding: bytes | None) -> bytes:
     """
-    Pass a head that can be read in one way only; `coding` is its Transfer-Encoding.
+    Return the path of a head that can be read in one way only; `coding` is its Transfer-Encoding.
 
     Raises: ApiError.
     """
@@ -59,6 +70,8 @@ def check(method: bytes, version: str, target: bytes, host: bytes | None, *, cod
     _check_host(version, host)
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
         raise InvalidRequest("The only Transfer-Encoding taken is `chunked`, in HTTP/1.1.")
+    path = target.partition(b"?")[0]
+    return unquote_to_bytes(path) if b"%" in path else path
 
 
 def _check_target(target: bytes) -> None:

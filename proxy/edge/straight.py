@@ -37,7 +37,7 @@ class StraightCycle:
         "_body_bytes",
         "_chunked",
         "_connection",
-        "_expects",
+        "_invited",
         "_news",
         "_serve",
         "_tell",
@@ -58,9 +58,8 @@ class StraightCycle:
         fields: Mapping[bytes, bytes],
         *,
         chunked: bool,
-        expects: bool,
     ) -> None:
-        """Take a request whose client takes an answer in chunks, and expects to be told to go on with its body."""
+        """Take a request, whose client takes an answer in chunks or only to the connection's end."""
         self.fields = fields
         """The first value of each header, by its lower-case name."""
         self.address = connection.address
@@ -75,9 +74,10 @@ class StraightCycle:
         self._write = connection.transport.write
         self._serve = serve
         self._chunked = chunked
-        self._expects = expects
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._invited = False
+        """Whether the client knows that its body is waited for."""
         self._news: asyncio.Future[None] | None = None
         self._tell: Callable[[], None] | None = None
 
@@ -115,7 +115,14 @@ class StraightCycle:
         self._body_bytes += len(body)
         if self._body_bytes > HIGH_WATER_LIMIT:
             self._connection.flow.pause_reading()
-        self.set()
+        if self._news is not None:
+            self.set()
+
+    def arrived_whole(self) -> None:
+        """Note that the body has ended."""
+        self.more_body = False
+        if self._news is not None:
+            self.set()
 
     # --- what who serves it does with it
 
@@ -129,9 +136,10 @@ class StraightCycle:
         """Wait until more of the body has come, or the client is gone."""
         if self._body or not self.more_body or self.disconnected:
             return
-        if self._expects:
-            self._expects = False
-            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._invited:
+            self._invited = True
+            if self.fields.get(b"expect", b"").lower() == b"100-continue":
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._news = self._connection.loop.create_future()
         try:
             await self._news

@@ -2,13 +2,13 @@
 
 import pytest
 
-from proxy.edge.head import check
+from proxy.edge.head import path
 from proxy.errors import ApiError, Code
 
 
 @pytest.mark.parametrize("target", [b"/", b"/v1/models", b"/v1/models/a%2Fb", b"/x?y=//..#"[:-1], b"/...", b"/a.b/..c"])
 def test_a_plain_target(target: bytes) -> None:
-    check(b"GET", "1.1", target, b"here", coding=None)
+    path(b"GET", "1.1", target, b"here", coding=None)
 
 
 @pytest.mark.parametrize(
@@ -16,29 +16,29 @@ def test_a_plain_target(target: bytes) -> None:
 )
 def test_a_target_of_two_meanings(target: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        check(b"GET", "1.1", target, b"here", coding=None)
+        path(b"GET", "1.1", target, b"here", coding=None)
     assert caught.value.code is Code.INVALID_REQUEST
 
 
 @pytest.mark.parametrize("host", [b"", b"a", b"a:80", b"[::1]", b"[::1]:443", b"a-b.example.", b"127.0.0.1:8080"])
 def test_a_host(host: bytes) -> None:
-    check(b"GET", "1.1", b"/", host, coding=None)
+    path(b"GET", "1.1", b"/", host, coding=None)
 
 
 @pytest.mark.parametrize("host", [b"a b", b"a,b", b"a/b", b"u@a", b"a:b", b"a:123456", b"[::1", b"\xe9", b"a\\b"])
 def test_no_host(host: bytes) -> None:
     with pytest.raises(ApiError):
-        check(b"GET", "1.1", b"/", host, coding=None)
+        path(b"GET", "1.1", b"/", host, coding=None)
 
 
 def test_only_1_0_may_leave_the_host_out() -> None:
-    check(b"GET", "1.0", b"/", None, coding=None)
+    path(b"GET", "1.0", b"/", None, coding=None)
     with pytest.raises(ApiError):
-        check(b"GET", "1.1", b"/", None, coding=None)
+        path(b"GET", "1.1", b"/", None, coding=None)
 
 
 @pytest.mark.parametrize("method", [b"CONNECT", b"TRACE", b"PROPFIND", b"PRI"])
 def test_a_method_that_no_path_takes(method: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        check(method, "1.1", b"/", b"here", coding=None)
+        path(method, "1.1", b"/", b"here", coding=None)
     assert caught.value.code is Code.METHOD_NOT_ALLOWED
