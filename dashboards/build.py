@@ -216,6 +216,20 @@ GATEWAYS = Row(
     ),
 )
 
+WORKERS = Row(
+    "Workers of gateways that are several processes",
+    (
+        Panel("Workers that serve", "short", (level(metric.WORKER_UP),)),
+        Panel(
+            "Workers that died",
+            "short",
+            (increase(metric.WORKER_DEATHS),),
+            kind="stat",
+            limits=((1, "red"),),
+        ),
+    ),
+)
+
 ROWS = (
     TRAFFIC,
     FELT_LATENCY,
@@ -227,6 +241,7 @@ ROWS = (
     MONEY,
     CORRECTIONS,
     GATEWAYS,
+    WORKERS,
 )
 """What pages somebody comes first, then who is turned away and what is billed, then what is looked up."""
 

@@ -7,7 +7,7 @@ Rules:
 - It is ended by SIGTERM, then, past its deadline, by SIGKILL; what it started and left behind is killed with it: vLLM
   leaves its engine and its workers when its API process dies.
 - Ending is shielded and happens once, whoever asks for it and however often.
-- Its output goes to a log file; the log of the start before is kept beside it as `*.1`.
+- Its output goes to a log file, whose one of the start before is kept beside it as `*.1`, or where ours goes.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -44,6 +44,8 @@ class Child:
     """
     Own one child process: `async with Child(...) as child: await child.ready(...)`.
 
+    Without a `log` it says what it says where we do. `pass_fds` are the descriptors that it inherits.
+
     Units: `stop_s_max` in seconds, from SIGTERM to SIGKILL.
     Bounds: leaving takes at most about `stop_s_max` + 6 s.
     """
@@ -53,13 +55,15 @@ class Child:
         name: str,
         command: Sequence[str],
         *,
-        log: Path,
+        log: Path | None,
         env: Mapping[str, str] | None = None,
         stop_s_max: float = 10.0,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = log
         self._command = tuple(command)
+        self._pass_fds = tuple(pass_fds)
         self._env = os.environ | dict(env or {})
         self._stop_s_max = stop_s_max
         self._process: asyncio.subprocess.Process | None = None
@@ -79,15 +83,16 @@ class Child:
     async def __aenter__(self) -> Self:
         """Start the process."""
         shim = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()))
-        with _fresh(self.log) as output:
+        with _fresh(self.log) if self.log else nullcontext() as output:
             self._process = await asyncio.create_subprocess_exec(
                 *shim,
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=asyncio.subprocess.STDOUT if output else None,
                 env=self._env,
                 start_new_session=True,
+                pass_fds=self._pass_fds,
             )
         return self
 
@@ -127,6 +132,10 @@ class Child:
             self._ending = asyncio.create_task(self._end())
         await shielded(self._ending)
 
+    def kill(self) -> None:
+        """End the process and everything it started without a chance to do anything; `wait` tells when it is gone."""
+        _signal_group(self.pid, signal.SIGKILL)
+
     async def _end(self) -> None:
         process = self._started
         if process.returncode is None:
@@ -138,6 +147,8 @@ class Child:
         await _waited(process, KILLED_S_MAX)
 
     def _tail(self) -> str:
+        if self.log is None:
+            return ""
         text = self.log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         lines = "\n".join(f"  {line}" for line in text.splitlines()[-TAIL_LINES:])
         return f"; {self.log} ends with\n{lines}" if lines else f"; {self.log} is empty"

@@ -61,6 +61,7 @@ class Gateway:
     edge: Edge
     pools: Mapping[str, Pool]
     replica_urls: Mapping[str, str]
+    incarnation: str
 
     def served(
         self, listening: socket.socket, settings: Settings, hurried: asyncio.Event
@@ -125,7 +126,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             edge = _edge(listen, connections_max, listen.connections_per_address_max, metrics)
             vitals = Vitals(connection, incarnation.epoch)
             site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
-            yield Gateway(site, edge, pools, urls)
+            yield Gateway(site, edge, pools, urls, incarnation.id)
 
 
 def operated(

@@ -10,7 +10,7 @@ import os
 import select
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,9 +58,50 @@ class _Server(uvicorn.Server):
 
 def bound(host: str, port: int) -> socket.socket:
     """Return a listening socket; raise `AddressUnavailable`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with _unavailable(host, port):
+        return socket.create_server((host, port), family=_family(host), backlog=_BACKLOG)
+
+
+def reserved(host: str, port: int) -> socket.socket:
+    """
+    Return a socket that keeps an address for processes of ours, which bind it `beside` this one, and takes nobody in.
+
+    It is shared only once it is ours: asked for as a shared one, an address that another gateway's workers listen on
+    would be had, and each would get half of the other's clients. Only two that start at once do not see each other.
+
+    Raises: AddressUnavailable.
+    """
+    keeping = _taken(host, port, shared=False)
+    keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return keeping
+
+
+def beside(host: str, port: int) -> socket.socket:
+    """Return a socket for a reserved address; nobody is let in before it is served on. Raises as `reserved`."""
+    return _taken(host, port, shared=True)
+
+
+def _taken(host: str, port: int, *, shared: bool) -> socket.socket:
+    with _unavailable(host, port), ExitStack() as failed:
+        taken = failed.enter_context(socket.socket(_family(host)))
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if taken.family == socket.AF_INET6:
+            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind((host, port))
+        failed.pop_all()
+        return taken
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+@contextmanager
+def _unavailable(host: str, port: int) -> Iterator[None]:
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise AddressUnavailable(f"cannot listen on {host}:{port}: {reason}") from None

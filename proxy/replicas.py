@@ -40,6 +40,23 @@ async def launched(settings: Settings) -> AsyncIterator[Urls]:
         raise Fatal(str(error)) from error
 
 
+def placed(settings: Settings, urls: Urls) -> Settings:
+    """Return a config for who uses these replicas and launches none: each of them runs elsewhere, where it is."""
+    models = [
+        model.model_copy(
+            update={
+                "launch": None,
+                "replicas": tuple(
+                    replica.model_copy(update={"url": urls[replica.name], "abort_path": _abort_path(model, replica)})
+                    for replica in model.replicas
+                ),
+            }
+        )
+        for model in settings.models
+    ]
+    return settings.model_copy(update={"models": tuple(models)})
+
+
 @asynccontextmanager
 async def pooled(
     settings: Settings, urls: Urls, upstream: Upstream, metrics: Metrics
@@ -71,8 +88,12 @@ def _replica(model: Model, replica: ReplicaSection, url: str) -> Replica:
         replica.group,
         model=model.name,
         generates=set(model.endpoints) != {Endpoint.EMBEDDINGS},
-        abort_path=replica.abort_path or (DEV_MODE_ABORT if model.launch else ""),
+        abort_path=_abort_path(model, replica),
     )
+
+
+def _abort_path(model: Model, replica: ReplicaSection) -> str:
+    return replica.abort_path or (DEV_MODE_ABORT if model.launch else "")
 
 
 def _specs(settings: Settings) -> list[LaunchSpec]:

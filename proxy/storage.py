@@ -28,6 +28,25 @@ from proxy.store.sweeper import Sweeper
 
 
 @asynccontextmanager
+async def embedded(settings: Settings) -> AsyncIterator[Settings]:
+    """
+    Run a Redis of our own for the block where the config names none; yield a config that names it.
+
+    Raises: Fatal.
+    """
+    section = settings.redis
+    if section.url is not None:
+        yield settings
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            started = await stack.enter_async_context(EmbeddedRedis(section.data_dir))
+        except (EmbeddedRedisUnusable, DataDirInUse, ChildFailed) as error:
+            raise Fatal(str(error)) from error
+        yield settings.model_copy(update={"redis": section.model_copy(update={"url": started.address})})
+
+
+@asynccontextmanager
 async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
     """
     Connect to the config's Redis, or to one of our own that lives as long as the block.
@@ -36,13 +55,15 @@ async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connectio
     """
     section = settings.redis
     async with AsyncExitStack() as stack:
+        named = await stack.enter_async_context(embedded(settings))
+        url = redis_url(named)
+        assert url is not None
         try:
-            url = redis_url(settings) or (await stack.enter_async_context(EmbeddedRedis(section.data_dir))).address
             connection = await stack.enter_async_context(
                 Connection(url, deadline_s=section.timeout_s, observe=metrics.redis)
             )
             await connection.check(allow_unsafe=section.allow_unsafe)
-        except (EmbeddedRedisUnusable, DataDirInUse, ChildFailed, UnsafeRedis, LedgerUnavailable) as error:
+        except (UnsafeRedis, LedgerUnavailable) as error:
             raise Fatal(str(error)) from error
         yield connection
 

@@ -38,7 +38,7 @@ class OwnState:
 
     async def replicas(self) -> Sequence[Shown]:
         """Return what the pools hold."""
-        return [_shown(model, replica) for model, pool in self._pools.items() for replica in pool]
+        return shown(self._pools)
 
 
 def admin(state: State) -> list[HTTPRouteHandler]:
@@ -54,6 +54,11 @@ def admin(state: State) -> list[HTTPRouteHandler]:
         return {"object": "list", "data": await state.replicas()}
 
     return [exposition, replicas]
+
+
+def shown(pools: Mapping[str, Pool]) -> list[Shown]:
+    """Return every replica of this process's pools as it stands now."""
+    return [_shown(model, replica) for model, pool in pools.items() for replica in pool]
 
 
 def _shown(model: str, replica: Replica) -> Shown:

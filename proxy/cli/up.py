@@ -12,12 +12,19 @@ from proxy.cli.banner import banner
 from proxy.cli.config import config_option, settings_of
 from proxy.lifetime import until_stopped
 from proxy.observe import logs
+from proxy.workers import supervisor
+
+WORKERS_MAX = 64
 
 
 @click.command(short_help="Run the gateway.")
 @config_option
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that serve; one for now."
+    "--workers",
+    type=click.IntRange(min=1, max=WORKERS_MAX),
+    default=1,
+    show_default=True,
+    help="Processes that serve on the one port; one a core.",
 )
 @click.option(
     "--log-level",
@@ -34,14 +41,17 @@ def up(*, config: Path | None, workers: int, log_level: str) -> None:
     Examples:
       tollway up
       tollway up --config /etc/tollway/tollway.toml
+      tollway up --config /etc/tollway/tollway.toml --workers 8
     """
-    if workers > 1:
-        raise click.UsageError("more than one worker is not supported yet; leave out --workers")
     settings = settings_of(config)
     logs.configure(log_level)
 
     async def ready(addresses: Addresses) -> None:
         click.echo(banner(settings, addresses))
 
-    uvloop.run(until_stopped(partial(app.running, settings), ready))
+    if workers == 1:
+        running = partial(app.running, settings)
+    else:
+        running = partial(supervisor.running, settings, workers, log_level)
+    uvloop.run(until_stopped(running, ready))
     click.echo("Tollway has stopped.")

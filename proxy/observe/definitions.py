@@ -18,6 +18,14 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Joined(StrEnum):
+    """How the gauges of several workers become one."""
+
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """One metric, as the exposition names it."""
@@ -28,6 +36,8 @@ class Definition:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     """Upper bounds in the metric's unit; of a histogram only."""
+    joined: Joined = Joined.SUM
+    """Of a gauge only: what is counted is always summed."""
 
 
 _EXCHANGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -147,6 +157,7 @@ LEDGER_EMPTIED = Definition(
     "tollway_ledger_emptied",
     Kind.GAUGE,
     "1 while Redis answers without the data that this gateway remembers: nothing is admitted.",
+    joined=Joined.MAX,
 )
 LEDGER_LAG = Definition(
     "tollway_ledger_lag_records",
@@ -174,8 +185,9 @@ JOURNAL_FAILURES = Definition(
 REPLICA_UP = Definition(
     "tollway_replica_up",
     Kind.GAUGE,
-    "1 when the replica takes requests, else 0.",
+    "1 when the replica takes requests, else 0; of several workers, when it takes those of each.",
     ("model", "replica"),
+    joined=Joined.MIN,
 )
 REDIS_SECONDS = Definition(
     "tollway_redis_seconds",
@@ -202,11 +214,23 @@ STRIPPED_FIELDS = Definition(
     "Request fields removed because the endpoint's allow-list does not have them.",
     ("endpoint",),
 )
+WORKER_UP = Definition(
+    "tollway_worker_up",
+    Kind.GAUGE,
+    "1 while this worker serves, 0 while it is started again; of a gateway of several processes only.",
+    ("worker",),
+)
+WORKER_DEATHS = Definition(
+    "tollway_worker_deaths_total",
+    Kind.COUNTER,
+    "Workers that ended though nobody stopped the gateway.",
+)
 BUILD = Definition(
     "tollway_build_info",
     Kind.GAUGE,
     "1; its labels say what runs.",
     ("version", "python"),
+    joined=Joined.MAX,
 )
 
 CATALOGUE = (
@@ -237,5 +261,7 @@ CATALOGUE = (
     KEY_FETCHES,
     EDGE_REFUSALS,
     STRIPPED_FIELDS,
+    WORKER_UP,
+    WORKER_DEATHS,
     BUILD,
 )

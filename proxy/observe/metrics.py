@@ -71,6 +71,7 @@ class Metrics:
         self._key_fetches = self._counter(definitions.KEY_FETCHES)
         self._edge_refusals = self._counter(definitions.EDGE_REFUSALS)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
+        self._worker_deaths = self._counter(definitions.WORKER_DEATHS)
         self._journal_failures = self._counter(definitions.JOURNAL_FAILURES)
         for kind in Failure:
             # There from the start, so that the first failure is seen as an increase.
@@ -83,6 +84,7 @@ class Metrics:
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
         self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
         self._ledger_emptied = self._gauge(definitions.LEDGER_EMPTIED)
+        self._worker_up = self._gauge(definitions.WORKER_UP)
         self._gauge(definitions.BUILD).labels(__version__, platform.python_version()).set(1)
 
     def _register_histograms(self) -> None:
@@ -212,6 +214,14 @@ class Metrics:
     def ledger_emptied(self, lost: Callable[[], bool]) -> None:
         """Ask `lost`, in any thread, whether Redis is without the data that is remembered, whenever it is shown."""
         self._ledger_emptied.set_function(lost)
+
+    def worker_up(self, place: int, *, up: bool) -> None:
+        """Tell whether a worker of this gateway serves."""
+        self._worker_up.labels(str(place)).set(up)
+
+    def worker_died(self) -> None:
+        """Count a worker that ended though nobody stopped it."""
+        self._worker_deaths[()].inc()
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""

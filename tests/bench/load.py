@@ -123,6 +123,7 @@ async def reading(generator: Child) -> Reading:
             await generator.wait()
     except TimeoutError:
         raise ToolFailed("loadgen did not end") from None
+    assert generator.log is not None
     return Reading.parse(generator.log.read_text(errors="replace"))
 
 

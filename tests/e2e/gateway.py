@@ -116,14 +116,23 @@ def gateway(folder: Path, **environment: str) -> AbstractContextManager[Running]
 
 @contextmanager
 def gateway_of(
-    config: Path, folder: Path, *, ready_s_max: float = READY_S_MAX, environment: Mapping[str, str] | None = None
+    config: Path,
+    folder: Path,
+    *,
+    ready_s_max: float = READY_S_MAX,
+    environment: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> Iterator[Running]:
     """Run a gateway of any config, with its data in `folder`; Ctrl-C ends it."""
     own = {"TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), "PYTHONDONTWRITEBYTECODE": ""}
     env = {**os.environ, **own, **(environment or {})}
     with (folder / "printed").open("w") as printed, (folder / "log").open("a") as log:
         process = subprocess.Popen(
-            [TOLLWAY, "up", "--config", str(config)], env=env, cwd=folder, stdout=printed, stderr=log
+            [TOLLWAY, "up", "--config", str(config), "--workers", str(workers)],
+            env=env,
+            cwd=folder,
+            stdout=printed,
+            stderr=log,
         )
     try:
         banner = _banner(process, folder, ready_s_max)

@@ -1,6 +1,7 @@
 """The two sockets: what is said of an address that cannot be had, and what stopping does to running answers."""
 
 import asyncio
+import select
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ from litestar.types import Receive, Scope, Send
 
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
-from proxy.listeners import AddressUnavailable, Drain, bound, served, url_of
+from proxy.listeners import AddressUnavailable, Drain, beside, bound, reserved, served, url_of
 
 DEADLINE_S = 10.0
 
@@ -45,6 +46,30 @@ def test_an_address_that_is_not_ours_is_one_clear_line(host: str, port: int) -> 
         bound(host, port)
     assert str(caught.value).startswith(f"cannot listen on {host}:{port}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_reserved_address_is_shared_by_those_who_bind_beside_it_and_by_nobody_else() -> None:
+    with reserved("127.0.0.1", 0) as keeping, ExitStack() as workers:
+        port = keeping.getsockname()[1]
+        listening = [workers.enter_context(beside("127.0.0.1", port)) for _ in range(2)]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        for one in listening:
+            one.listen()
+        for take in (bound, reserved):
+            with pytest.raises(AddressUnavailable, match=rf"^cannot listen on 127.0.0.1:{port}: .*in use"):
+                take("127.0.0.1", port)
+        for _ in range(32):
+            workers.enter_context(socket.create_connection(("127.0.0.1", port)))
+        waiting = select.poll()
+        for one in listening:
+            waiting.register(one, select.POLLIN)
+        assert len(waiting.poll(1_000)) == 2, "both have somebody at the door"
+
+
+def test_an_address_cannot_be_shared_without_being_reserved_first() -> None:
+    with bound("127.0.0.1", 0) as taken, pytest.raises(AddressUnavailable, match="in use"):
+        beside(*taken.getsockname())
 
 
 def edge() -> Edge:

@@ -200,3 +200,34 @@ async def test_ctrl_c_in_our_terminal_does_not_reach_a_child(tmp_path: Path) -> 
     async with child(tmp_path, SLEEPER) as thing:
         assert os.getpgid(thing.pid) == thing.pid
         assert os.getsid(thing.pid) == thing.pid
+
+
+async def test_a_child_without_a_log_says_what_it_says_where_we_do(capfd: pytest.CaptureFixture[str]) -> None:
+    talker = (sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(ChildFailed, match=r"thing exited with status 3 before it was ready$"):
+        async with Child("thing", talker, log=None) as thing:
+            await thing.ready(never, within_s=60)
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
+async def test_a_child_inherits_the_descriptors_that_it_is_given_and_no_others(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    other = os.dup(writer)
+    os.set_inheritable(other, True)
+    code = f"import os; os.write({writer}, b'given'); os.write({other}, b'not given')"
+    async with Child("thing", (sys.executable, "-c", code), log=tmp_path / "thing.log", pass_fds=[writer]) as thing:
+        assert await thing.wait() == 1
+    for descriptor in (writer, other):
+        os.close(descriptor)
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read() == b"given"
+
+
+async def test_a_child_that_is_killed_has_no_time_to_end(tmp_path: Path) -> None:
+    async def up() -> bool:
+        return says_up(tmp_path / "thing.log")
+
+    async with child(tmp_path, DEAF, stop_s_max=60) as thing:
+        await thing.ready(up, within_s=10)
+        thing.kill()
+        assert await thing.wait() == -signal.SIGKILL

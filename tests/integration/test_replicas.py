@@ -7,7 +7,7 @@ import pytest
 from engine.client import DirectUpstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
-from proxy.replicas import launched, pooled
+from proxy.replicas import launched, placed, pooled
 from proxy.settings import Settings, load
 from tests.exposition import total
 
@@ -59,3 +59,12 @@ async def test_a_replica_that_cannot_start_is_one_clear_line(tmp_path: Path) -> 
     with pytest.raises(Fatal, match=r"here-0 exited with status 2"):
         async with launched(settings(tmp_path, ', args = ["--wings"]')):
             pass
+
+
+def test_who_uses_the_replicas_of_another_finds_each_of_them_elsewhere(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    used = placed(config, {"here-0": "http://127.0.0.1:41000", "elsewhere-0": "http://127.0.0.1:9"})
+    [here], [elsewhere] = (model.replicas for model in used.models)
+    assert [model.launch for model in used.models] == [None, None]
+    assert (here.url, here.sequences, here.abort_path) == ("http://127.0.0.1:41000", 3, "/abort_requests")
+    assert elsewhere == config.models[1].replicas[0]

@@ -7,7 +7,7 @@ import pytest
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings, load
-from proxy.storage import incarnated, journalled, redis
+from proxy.storage import embedded, incarnated, journalled, redis
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation, tenants
 from tests.exposition import total
@@ -68,3 +68,15 @@ async def test_a_log_that_cannot_be_kept_is_one_clear_line(tmp_path: Path, conne
     with pytest.raises(Fatal, match=f"cannot be kept in {root}"):
         async with journalled(root, Incarnation(connection), Metrics()):
             pass
+
+
+async def test_a_redis_of_our_own_runs_for_who_connects_to_it_by_its_address(tmp_path: Path) -> None:
+    config = settings(tmp_path, "unix:///named")
+    async with embedded(config) as named:
+        assert named is config, "it has one"
+    nameless = config.model_copy(update={"redis": config.redis.model_copy(update={"url": None})})
+    async with embedded(nameless) as named, redis(named, Metrics()) as connection:
+        assert await connection.call("PING")
+        with pytest.raises(Fatal, match="in use by another tollway"):
+            async with embedded(nameless):
+                pass

@@ -1,0 +1,95 @@
+"""
+A worker's process: `python -P -m proxy.workers.serve DESCRIPTOR`, where the descriptor is its end of the line.
+
+It serves on the port that its supervisor keeps and answers what that asks, until SIGTERM, which also comes when the
+supervisor is killed (`engine/tether.py`). It logs to the standard error that it shares with its siblings.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import uvloop
+
+from engine.background import Background
+from engine.pool import Pool
+from proxy.api.admin import shown
+from proxy.app import gateway
+from proxy.fatal import Fatal
+from proxy.lifetime import until_stopped
+from proxy.listeners import beside
+from proxy.observe import logs
+from proxy.observe.metrics import Metrics
+from proxy.settings import Settings
+from proxy.workers.line import Line, Message
+
+
+async def serve(end: socket.socket) -> int:
+    """Take the task from the line and do it; return the exit status."""
+    async with Line.over(end) as line:
+        task = await line.receive()
+        if task is None:
+            return 1
+        settings = Settings.model_validate_json(task["settings"])
+        logs.configure(task["log_level"])
+
+        async def ready(incarnation: str) -> None:
+            await line.send({"ready": incarnation})
+
+        try:
+            await until_stopped(partial(_running, settings, line), ready)
+        except Fatal as fatal:
+            await line.send({"fatal": str(fatal)})
+            return 1
+        return 0
+
+
+@asynccontextmanager
+async def _running(settings: Settings, line: Line, hurried: asyncio.Event) -> AsyncIterator[str]:
+    metrics = Metrics(user_series_max=settings.limits.user_series_max)
+    try:
+        with beside(settings.listen.host, settings.listen.port) as listening:
+            async with (
+                gateway(settings, metrics) as made,
+                Background(partial(_answer, line, metrics, made.pools, hurried), "tollway-line"),
+                made.served(listening, settings, hurried),
+            ):
+                yield made.incarnation
+    finally:
+        # Nobody asks any more; what was settled while it ended counts too.
+        await line.send(await _report(metrics, {}))
+
+
+async def _answer(line: Line, metrics: Metrics, pools: Mapping[str, Pool], hurried: asyncio.Event) -> None:
+    while (message := await line.receive()) is not None:
+        if "hurry" in message:
+            hurried.set()
+        else:
+            await line.send({"answer": message["ask"], **await _report(metrics, pools)})
+
+
+async def _report(metrics: Metrics, pools: Mapping[str, Pool]) -> Message:
+    text, cpu_s = await asyncio.to_thread(_rendered, metrics)
+    return {"exposition": text, "cpu_s": cpu_s, "replicas": shown(pools)}
+
+
+def _rendered(metrics: Metrics) -> tuple[str, float]:
+    began = time.thread_time()
+    text, _ = metrics.render()
+    return text.decode(), time.thread_time() - began
+
+
+def main() -> None:
+    """Be a worker."""
+    end = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(end.fileno(), False)
+    sys.exit(uvloop.run(serve(end)))
+
+
+if __name__ == "__main__":
+    main()

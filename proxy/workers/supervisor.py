@@ -1,0 +1,76 @@
+"""
+The process before the workers: it owns what there is one of, and keeps them alive. It serves operators, and no client.
+
+The order of a stop: the workers drain side by side, then the admin listener closes, then the replicas and the Redis of
+ours end. Killed, it takes everything with it: workers are told to stop as if by SIGTERM, and drain.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from engine.background import Background
+from engine.keeper import kept
+from engine.process import ChildFailed
+from proxy.app import Addresses, operated
+from proxy.fatal import Fatal
+from proxy.listeners import bound, reserved, url_of
+from proxy.observe.joined import JoinedExposition
+from proxy.observe.metrics import Metrics
+from proxy.replicas import launched, placed
+from proxy.settings import Settings
+from proxy.storage import embedded
+from proxy.workers.room import shared_out
+from proxy.workers.state import JoinedState
+from proxy.workers.worker import Worker
+
+_STOP_S_MAX = 20.0
+"""Beyond notice and drain: what was cut is told and settled."""
+
+
+@asynccontextmanager
+async def running(settings: Settings, workers: int, log_level: str, hurried: asyncio.Event) -> AsyncIterator[Addresses]:
+    """
+    Run the whole gateway as several workers for the block; their drain waits no longer than until `hurried`.
+
+    Raises: Fatal, also what a worker found.
+    """
+    shared_out(settings, workers)
+    listen, admin = settings.listen, settings.admin
+    with reserved(listen.host, listen.port) as public, bound(admin.host, admin.port) as private:
+        async with embedded(settings) as stored, launched(stored) as urls:
+            whole = _listening(placed(stored, urls), public.getsockname()[1])
+            metrics, counted = Metrics(user_series_max=0), JoinedExposition(settings.limits.user_series_max)
+            team = [
+                Worker(
+                    place,
+                    {"settings": share.model_dump_json(), "log_level": log_level},
+                    stop_s_max=settings.limits.drain_notice_s + settings.limits.drain_s_max + _STOP_S_MAX,
+                    metrics=metrics,
+                    counted=counted,
+                )
+                for place, share in enumerate(shared_out(whole, workers))
+            ]
+            state = JoinedState(team, metrics, counted)
+            async with operated(state, private, settings, metrics), _serving(team, hurried):
+                yield Addresses(url_of(public), url_of(private), urls)
+
+
+@asynccontextmanager
+async def _serving(team: Sequence[Worker], hurried: asyncio.Event) -> AsyncIterator[None]:
+    async def hurry() -> None:
+        await hurried.wait()
+        for worker in team:
+            if worker.life is not None:
+                await worker.life.tell({"hurry": True})
+
+    try:
+        async with Background(hurry, "tollway-hurry"), kept([worker.keeper for worker in team]):
+            yield
+    except ChildFailed as failed:
+        raise Fatal(str(failed)) from failed
+
+
+def _listening(settings: Settings, port: int) -> Settings:
+    """Return a config that names the port that was taken, where any was asked for."""
+    return settings.model_copy(update={"listen": settings.listen.model_copy(update={"port": port})})
