@@ -89,7 +89,7 @@ class Relay:
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = self._bounds.ttft_s_max if call.inquiry.stream else self._bounds.exchange_s_max
         patience = Patience(first_s_max, self._bounds.exchange_s_max)
-        passing = _Passing(patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max)
+        passing: _Passing | None = None
         try:
             async with (
                 patience,
@@ -109,10 +109,13 @@ class Relay:
                     downstream.head(200, JSON + exchange_headers(tally))
                     return body
                 downstream.head(200, EVENT_STREAM + exchange_headers(tally))
+                passing = _Passing(
+                    patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
+                )
                 await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
-            if passing.end is None:
+            if passing is None or passing.end is None:
                 if isinstance(fault, UpstreamFault):
                     raise
                 if patience.blames_client:
