@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.process import ChildFailed
 from proxy.errors import LedgerEmptied, LedgerUnavailable
 from proxy.fatal import Fatal
-from proxy.identity.secret_files import redis_url
+from proxy.identity.secret_files import redis_access
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
 from proxy.stages.meter import Meter
@@ -55,16 +55,17 @@ async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connectio
     """
     section = settings.redis
     async with AsyncExitStack() as stack:
-        named = await stack.enter_async_context(embedded(settings))
-        url = redis_url(named)
+        url = (await stack.enter_async_context(embedded(settings))).redis.url
         assert url is not None
         try:
             connection = await stack.enter_async_context(
-                Connection(url, deadline_s=section.timeout_s, observe=metrics.redis)
+                Connection(url, access=redis_access(settings), deadline_s=section.timeout_s, observe=metrics.redis)
             )
             await connection.check(allow_unsafe=section.allow_unsafe)
-        except (UnsafeRedis, LedgerUnavailable) as error:
+        except UnsafeRedis as error:
             raise Fatal(str(error)) from error
+        except LedgerUnavailable as error:
+            raise Fatal(f"Redis does not answer: {error.__cause__}") from error
         yield connection
 
 

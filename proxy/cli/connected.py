@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
-from proxy.identity.secret_files import redis_url
+from proxy.identity.secret_files import redis_access
 from proxy.settings import Settings
 from proxy.store.connection import Connection
 from proxy.store.embedded import EmbeddedRedisNotRunning, address
@@ -38,7 +38,7 @@ def connected(settings: Settings) -> Connection:
     Raises: Fatal.
     """
     try:
-        url = redis_url(settings) or address(settings.redis.data_dir)
+        url = settings.redis.url or address(settings.redis.data_dir)
     except EmbeddedRedisNotRunning as error:
         raise Fatal(str(error)) from None
-    return Connection(url, deadline_s=settings.redis.timeout_s)
+    return Connection(url, access=redis_access(settings), deadline_s=settings.redis.timeout_s)

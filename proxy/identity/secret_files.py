@@ -9,10 +9,10 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from proxy.fatal import Fatal
 from proxy.settings import Settings
+from proxy.store.address import Access
 
 BYTES_MIN = 32
 """Less could be guessed offline by whoever holds one signed token."""
@@ -75,18 +75,30 @@ def cache_secret(settings: Settings) -> bytes:
     return read_secret(named) if named else read_or_make(settings.cache_secret_file)
 
 
-def redis_url(settings: Settings) -> str | None:
+def redis_access(settings: Settings) -> Access:
     """
-    Return the config's Redis address with its password in it, ready to connect; None for the embedded one.
+    Return what the config's Redis is shown: passwords as they stand in their files, and where certificates are.
 
     Raises: UnusableSecret.
     """
     redis = settings.redis
-    if redis.url is None or redis.password_file is None:
-        return redis.url
-    parts = urlsplit(redis.url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(read(redis.password_file), safe='')}@{host}"))
+    return Access(
+        password=_password(redis.password_file),
+        sentinel_username=redis.sentinel_username or "",
+        sentinel_password=_password(redis.sentinel_password_file),
+        ca_file=redis.ca_file,
+        cert_file=redis.cert_file,
+        key_file=redis.key_file,
+    )
+
+
+def _password(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return read(path).decode()
+    except UnicodeDecodeError:
+        raise UnusableSecret(f"{path} is not UTF-8") from None
 
 
 def _make(path: Path) -> None:

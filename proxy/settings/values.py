@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from policies.quota import MAX_AMOUNT
+from proxy.store.address import Address
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -43,13 +44,7 @@ def _base_url(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    if not (parts.path if parts.scheme == "unix" else parts.hostname) or parts.port == 0:
-        raise ValueError("must name a host, or for unix:// a socket")
-    if parts.password or "password" in parse_qs(parts.query):
-        raise ValueError("must not carry a password: put it in a file and name that in password_file")
+    Address.of(value)
     return value
 
 

@@ -4,8 +4,8 @@ What one start of the gateway tells Redis of itself: that it lives, and which te
 An incarnation beats every 2 s and counts as dead 10 s after its last beat, by Redis' clock; the sweeper then ends its
 open reservations. One that was only paused beats again and lives on: what was swept stays swept.
 
-A beat also learns which Redis answers, by the id that each start of a server has: another one (started again, or taking
-over after a failover) may have lost its last second, and who cares is told.
+A beat also learns which servers keep the data, by the id that each start of one has: a new one (started again, or
+taking over after a failover) may have lost its last second, and who cares is told.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Incarnation(Background):
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
-        self._run_id = ""
+        self._servers: frozenset[str] = frozenset()
         self._restarted: list[Callable[[], None]] = []
 
     def when_restarted(self, callback: Callable[[], None]) -> None:
@@ -95,9 +95,9 @@ class Incarnation(Background):
         await self.serve(tenant)
 
     async def _look_who_answers(self) -> None:
-        run_id = (await self._connection.call("INFO", "server"))["run_id"]
-        before, self._run_id = self._run_id, run_id
-        if before and run_id != before:
+        servers = await self._connection.servers()
+        before, self._servers = self._servers, servers
+        if before and servers - before:
             _log.warning("redis_restarted")
             for callback in self._restarted:
                 callback()
@@ -113,10 +113,8 @@ class Incarnation(Background):
 
 async def living(connection: Connection) -> tuple[int, frozenset[str]]:
     """Return Redis' time in microseconds and the incarnations that live."""
-    seconds, micros = await connection.call("TIME")
-    now_us = int(seconds) * 1_000_000 + int(micros)
-    ids = await connection.call("ZRANGEBYSCORE", keys.INCARNATIONS, now_us - DEAD_AFTER_US, "+inf")
-    return now_us, frozenset(ids)
+    now, *ids = (await connection.run(scripts.LIVING, [keys.INCARNATIONS], [DEAD_AFTER_US])).split()
+    return int(now), frozenset(ids)
 
 
 async def tenants(connection: Connection) -> list[str]:

@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 
 from proxy.identity.development import mint
-from proxy.identity.secret_files import redis_url
 from proxy.settings import Settings, load
 from proxy.store.connection import Connection
 from proxy.store.embedded import address
@@ -98,9 +97,8 @@ class Running:
 
     async def ledger(self) -> list[Entry]:
         """Return every row of the ledger."""
-        async with Connection(
-            redis_url(self.settings) or address(self.settings.redis.data_dir), deadline_s=20
-        ) as connection:
+        redis = self.settings.redis
+        async with Connection(redis.url or address(redis.data_dir), deadline_s=20) as connection:
             return [entry async for entry in read(connection, await tenants(connection), 0, NEVER_US)]
 
     def _printed(self, pattern: str) -> str:

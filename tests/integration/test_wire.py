@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from proxy.store import wire
-from proxy.store.wire import Lost, Refused, Silent, Wire
+from proxy.store import line as lines
+from proxy.store.address import Access
+from proxy.store.line import Lost, Refused, Silent
+from proxy.store.wire import Wire
 
 DEADLINE_S = 20.0
 
@@ -59,7 +61,7 @@ async def test_what_redis_refuses_is_that_calls_alone(line: Wire) -> None:
 
 async def test_a_cancelled_call_shifts_nobodys_answer(line: Wire) -> None:
     await line.ask("PING")
-    tasks = [asyncio.create_task(line.ask("ECHO", str(number))) for number in range(100)]
+    tasks: list[asyncio.Future[str]] = [line.ask("ECHO", str(number)) for number in range(100)]
     await asyncio.sleep(0)
     for task in tasks[::3]:
         task.cancel()
@@ -111,7 +113,7 @@ async def test_a_call_whose_socket_ended_is_sent_once_more(redis_url: str, line:
             return any(each["cmd"] == "blpop" and each["id"] not in killed for each in client.client_list())
 
         killed: set[str] = set()
-        waiting = asyncio.create_task(line.ask("BLPOP", "later", 0))
+        waiting = line.ask("BLPOP", "later", 0)
         await until(waits)
         killed.add(str(number))
         client.execute_command("CLIENT", "KILL", "ID", number)
@@ -132,7 +134,7 @@ async def test_a_redis_that_ends_every_socket_costs_no_more_than_the_deadline(tm
     began = asyncio.get_running_loop().time()
     async with (
         await asyncio.start_unix_server(hang_up, tmp_path / "s"),
-        Wire(f"unix://:password@{tmp_path}/s", deadline_s=0.3) as line,
+        Wire(f"unix://{tmp_path}/s", access=Access(password="password"), deadline_s=0.3) as line,
     ):
         with pytest.raises((Silent, Lost)) as caught:
             await line.ask("PING")
@@ -171,7 +173,7 @@ async def test_who_does_not_speak_redis_is_left(tmp_path: Path) -> None:
 
 async def test_only_so_many_calls_wait(line: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     await line.ask("PING")
-    monkeypatch.setattr(wire, "WAITING_MAX", 10)
+    monkeypatch.setattr(lines, "WAITING_MAX", 10)
     results = await asyncio.gather(*(line.ask("PING") for _ in range(12)), return_exceptions=True)
     assert results[:10] == ["PONG"] * 10
     assert all(isinstance(fault, Silent) for fault in results[10:])
@@ -180,7 +182,7 @@ async def test_only_so_many_calls_wait(line: Wire, monkeypatch: pytest.MonkeyPat
 async def test_leaving_ends_what_still_waits(redis_url: str) -> None:
     async with Wire(redis_url, deadline_s=DEADLINE_S) as line:
         await line.ask("PING")
-        waiting = asyncio.create_task(line.ask("BLPOP", "never", 0))
+        waiting = line.ask("BLPOP", "never", 0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     with pytest.raises(Lost):
@@ -216,11 +218,11 @@ def served(folder: Path, *options: str) -> Iterator[None]:
 async def test_a_password_a_name_and_a_database_are_told(tmp_path: Path) -> None:
     with served(tmp_path, "--port", "0", "--requirepass", "s3cret"):
         address = f"{tmp_path}/s"
-        async with Wire(f"unix://:s3cret@{address}?db=3", deadline_s=DEADLINE_S) as line:
+        async with Wire(f"unix://{address}?db=3", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
             assert "db=3" in await line.ask("CLIENT", "INFO")
-        async with Wire(f"unix://default:s3cret@{address}", deadline_s=DEADLINE_S) as line:
+        async with Wire(f"unix://{address}", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
             assert await line.ask("PING") == "PONG"
-        async with Wire(f"unix://:wrong@{address}", deadline_s=DEADLINE_S) as line:
+        async with Wire(f"unix://{address}", access=Access("wrong"), deadline_s=DEADLINE_S) as line:
             with pytest.raises(Refused):
                 await line.ask("PING")
 
@@ -232,7 +234,7 @@ async def test_tls_is_spoken_and_the_server_must_be_who_it_says(tmp_path: Path, 
         tmp_path, *tls, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate
     ):
         url = f"rediss://localhost:{unused_tcp_port}"
-        async with Wire(f"{url}?ssl_ca_certs={certificate}", deadline_s=DEADLINE_S) as line:
+        async with Wire(url, access=Access(ca_file=Path(certificate)), deadline_s=DEADLINE_S) as line:
             assert await line.ask("ECHO", "hidden") == "hidden"
         async with Wire(url, deadline_s=DEADLINE_S) as line:
             with pytest.raises(Lost) as caught:

@@ -110,6 +110,11 @@ class LossyConnection(Connection):
         """Run one Redis command and return its answer."""
         return await self._line.carry(self._process, command.lower(), lambda redis: redis.call(command, *args))
 
+    async def servers(self) -> frozenset[str]:
+        """Return which server keeps the data."""
+        found: frozenset[str] = await self._line.carry(self._process, "info", SharedRedis.servers)
+        return found
+
 
 class CalmConnection(Connection):
     """The world's own look into Redis: nothing is ever lost on it."""

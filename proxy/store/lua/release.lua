@@ -14,10 +14,12 @@ local state = head[1]
 local groups = cjson.decode(ARGV[3])
 
 if state == 'PENDING' then
+  -- Looked at before anything is written: this key is not among KEYS, and where a cluster has moved it already, it fails.
+  local once = split(found[1], '\n')[2]
+  local mine = once ~= '-' and redis.call('GET', once) == ARGV[1]
   move(groups, FIRST, found, numbers(head, 4), now, -tonumber(head[2]), -1)
   leave(groups, FIRST, ARGV[1])
-  local once = split(found[1], '\n')[2]
-  if once ~= '-' and redis.call('GET', once) == ARGV[1] then
+  if mine then
     redis.call('DEL', once)
   end
 elseif state == 'EXPIRED' and not head[4] then

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from proxy.errors import TABLE, Code
 from proxy.settings.loading import parse
+from proxy.store.address import Address, Kind
 
 README = Path(__file__).parents[3] / "deploy" / "README.md"
 REST = """
@@ -15,8 +16,27 @@ tenants.acme.plans = ["pro"]
 """
 
 
+def example(section: str) -> str:
+    """Return the one config that a section shows."""
+    [block] = re.findall(r"```toml\n(.*?)```", README.read_text().partition(f"\n## {section}\n")[2], re.DOTALL)[:1]
+    return str(block)
+
+
+def test_every_address_of_redis_is_one_that_the_gateway_takes() -> None:
+    lines = example("Redis").splitlines()
+    urls = [line for line in lines if line.startswith("url")]
+    others = [line for line in lines if not line.startswith("url")]
+    for url in urls:
+        lacks = [] if "sentinel" in url else [line for line in others if line.startswith("sentinel")]
+        text = "\n".join([*(line for line in others if line not in lacks), url])
+        issuer = 'auth.issuers = [{ issuer = "i", algorithms = ["HS256"], development = true }]'
+        assert parse(f"{issuer}\n{REST}\n{text}", {}).redis.url == tomllib.loads(url)["url"]
+    kinds = {Address.of(tomllib.loads(url)["url"]).kind for url in urls}
+    assert kinds == set(Kind)
+
+
 def test_the_examples_of_identity_providers_are_sound_configs() -> None:
-    [block] = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    block = example("Identity providers")
     issuers = tomllib.loads(block)["auth"]["issuers"]
     assert len(issuers) == 3
     settings = parse(f"{REST}\n{block}", {})

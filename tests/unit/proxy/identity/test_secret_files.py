@@ -5,10 +5,10 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from redis.asyncio.connection import parse_url
 
-from proxy.identity.secret_files import UnusableSecret, cache_secret, read_or_make, read_secret, redis_url
+from proxy.identity.secret_files import UnusableSecret, cache_secret, read_or_make, read_secret, redis_access
 from proxy.settings.loading import parse
+from proxy.store.address import Access
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
@@ -81,25 +81,24 @@ def test_the_cache_secret_is_the_operators_or_one_of_our_own(tmp_path: Path, min
     assert cache_secret(named) == b"n" * 32
 
 
-@pytest.mark.parametrize(
-    ("url", "user"), [("rediss://redis:6380/2", None), ("redis://bob@redis", "bob"), ("unix:///run/redis.sock", None)]
-)
-def test_the_password_reaches_redis_as_it_stands(
-    tmp_path: Path, minimal_config: str, url: str, user: str | None
-) -> None:
-    settings = parse(f'{minimal_config}\nredis = {{ url = "{url}", password_file = "pw" }}', {}, folder=tmp_path)
+def test_passwords_reach_redis_as_they_stand(tmp_path: Path, minimal_config: str) -> None:
+    lines = """
+    redis.url = "rediss+sentinel://bob@one,two/main"
+    redis.password_file = "pw"
+    redis.sentinel_username = "eve"
+    redis.sentinel_password_file = "other"
+    redis.ca_file = "ca.pem"
+    """
+    settings = parse(f"{lines}\n{minimal_config}", {}, folder=tmp_path)
     with pytest.raises(UnusableSecret, match="cannot be read"):
-        redis_url(settings)
+        redis_access(settings)
     (tmp_path / "pw").write_bytes("p@ss/w:ö rd?#%41\n".encode())
-    complete = redis_url(settings)
-    assert complete is not None
-    with_password, without = parse_url(complete), parse_url(url)
-    assert (with_password.pop("password"), with_password.get("username") or None) == ("p@ss/w:ö rd?#%41", user)
-    without.pop("username", None)
-    with_password.pop("username", None)
-    assert with_password == without
+    (tmp_path / "other").write_bytes(b"two")
+    assert redis_access(settings) == Access("p@ss/w:ö rd?#%41", "eve", "two", tmp_path / "ca.pem")
+    (tmp_path / "pw").write_bytes(b"\xff")
+    with pytest.raises(UnusableSecret, match="UTF-8"):
+        redis_access(settings)
 
 
-def test_without_a_password_the_address_stays(minimal_config: str) -> None:
-    assert redis_url(parse(minimal_config, {})) is None
-    assert redis_url(parse(f'{minimal_config}\nredis.url = "redis://r"', {})) == "redis://r"
+def test_without_files_nothing_is_shown(minimal_config: str) -> None:
+    assert redis_access(parse(minimal_config, {})) == Access()

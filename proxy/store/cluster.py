@@ -1,0 +1,166 @@
+"""
+The primaries of a cluster: a line for each, found by the slot of a key.
+
+Rules:
+- A node is asked for the slots at the first call, when one says that a slot has moved (which is believed at once), when
+  a line ended, and in every survey. Some are asked at a time and the first answer counts: a dead one costs nothing.
+- Calls for a slot of which nobody knows the primary wait in the lobby for the next answer, and no longer.
+
+Must not know what a call is about.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from redis.crc import key_slot
+
+from proxy.store.address import Place
+from proxy.store.line import Call, Line, Lost
+from proxy.store.primaries import Target
+
+SLOTS = 16_384
+ASKED_AT_ONCE = 3
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """The `Primaries` of a cluster; `lead` makes a line, `nodes` are those that the operator named."""
+
+    def __init__(self, nodes: Sequence[Place], lead: Callable[[Place], Line]) -> None:
+        self._nodes = tuple(nodes)
+        self._lead = lead
+        self._lines: dict[Place, Line] = {}
+        self._serving: frozenset[Line] = frozenset()
+        self._lobby = _Lobby(self)
+        self._slots: list[Target] = [self._lobby] * SLOTS
+        self._looking: asyncio.Task[None] | None = None
+
+    def of(self, key: str | None) -> Target:
+        """Return the line to the primary of a key's slot, or what waits until that is known."""
+        return self._slots[key_slot(key.encode()) if key is not None else 0]
+
+    def knows(self, key: str | None) -> bool:
+        """Tell whether a key has a primary."""
+        return self.of(key) is not self._lobby
+
+    def elsewhere(self, place: Place, slot: int | None) -> Line:
+        """Return the line to a node; where a slot has moved there, what else has moved is asked for."""
+        line = self._at(place)
+        if slot is not None:
+            self._slots[slot] = line
+            self.look()
+        return line
+
+    def doubt(self, key: str | None) -> None:
+        """Let calls that would go over a line that ended wait until the cluster has told who has its slots."""
+        line = self.of(key)
+        if line in self._serving:
+            self._serving -= {line}
+            self._slots = [self._lobby if each is line else each for each in self._slots]
+
+    async def survey(self) -> Sequence[Line]:
+        """
+        Ask for the slots anew; return the lines to all who have any.
+
+        Raises: Lost.
+        """
+        await asyncio.shield(self.look())
+        return tuple(self._serving)
+
+    async def close(self) -> None:
+        """End every line."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        self._lobby.leave(Lost("nobody calls any more"))
+        for line in self._lines.values():
+            await line.close()
+
+    def look(self) -> "asyncio.Task[None]":
+        """Ask for the slots, once for all who want to know."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+        return self._looking
+
+    def _looked(self, task: "asyncio.Task[None]") -> None:
+        self._looking = None
+        if not task.cancelled():
+            self._lobby.leave(task.exception())
+
+    def _at(self, place: Place) -> Line:
+        if place not in self._lines:
+            self._lines[place] = self._lead(place)
+        return self._lines[place]
+
+    async def _look(self) -> None:
+        places = list(dict.fromkeys((*self._lines, *self._nodes)))
+        for first in range(0, len(places), ASKED_AT_ONCE):
+            lines = [self._at(place) for place in places[first : first + ASKED_AT_ONCE]]
+            if found := await _first_answer(lines, "CLUSTER", "SLOTS"):
+                await self._adopt(*found)
+                return
+        raise Lost("no node of the cluster answers")
+
+    async def _adopt(self, told_by: Line, rows: Iterable[Any]) -> None:
+        slots: list[Target] = [self._lobby] * SLOTS
+        serving = set()
+        for first, last, (host, port, *_), *_ in rows:
+            line = self._at(place_of(host, port, told_by))
+            slots[first : last + 1] = [line] * (last + 1 - first)
+            serving.add(line)
+        if self._serving and serving != self._serving:
+            _log.warning("redis_cluster_changed", extra={"primaries": sorted(str(line.place) for line in serving)})
+        self._slots, self._serving = slots, frozenset(serving)
+        for place, line in list(self._lines.items()):
+            if line not in serving and line.idle:
+                await self._lines.pop(place).close()
+
+
+class _Lobby:
+    """Where calls wait for a line."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._calls: list[Call] = []
+
+    def send(self, call: Call) -> None:
+        """Keep a call until the slots are known."""
+        self._calls.append(call)
+        self._cluster.look()
+
+    def leave(self, fault: BaseException | None) -> None:
+        """Send what waits to where it belongs, if there is such a place."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            if isinstance(fault, Exception):
+                call.lost(fault)
+            elif self._cluster.knows(call.key):
+                self._cluster.of(call.key).send(call)
+            else:
+                call.lost(Lost("no node of the cluster has this slot"))
+
+
+def place_of(host: str | None, port: int, told_by: Line) -> Place:
+    """Return a node's place; one that does not know its own host is where it was asked."""
+    own = told_by.place
+    return Place(host or (own.host if own else ""), port)
+
+
+async def _first_answer(lines: Sequence[Line], *command: str) -> tuple[Line, Any] | None:
+    """Ask several; return who answered first and what, or None where nobody did."""
+    waiting = {line.ask(*command): line for line in lines}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for answer in done:
+                line = waiting.pop(answer)
+                if answer.exception() is None:
+                    return line, answer.result()
+    finally:
+        for answer in waiting:
+            answer.cancel()
+    return None

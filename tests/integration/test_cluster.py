@@ -1,0 +1,164 @@
+"""`proxy.store.cluster` with a real cluster: each call where its key is, slots that move, nodes that die."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+
+from proxy.store.connection import Connection
+from proxy.store.keys import late
+from proxy.store.line import Lost, Refused, Silent
+from proxy.store.scripts import CLAIM
+from proxy.store.wire import Wire
+from tests.redis_fleets import Cluster, Node, cluster, until
+from tests.redis_server import SERVERS
+
+DEADLINE_S = 5.0
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=str)
+def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Run a cluster for the tests that leave it whole."""
+    with tempfile.TemporaryDirectory(prefix="tw-") as folder, cluster(Path(folder), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def wire(nodes: Cluster) -> AsyncIterator[Wire]:
+    async with Wire(nodes.url, deadline_s=DEADLINE_S) as opened:
+        yield opened
+
+
+async def test_each_call_goes_where_its_key_is(nodes: Cluster, wire: Wire) -> None:
+    names = [f"name{number}" for number in range(300)]
+    assert await asyncio.gather(*(wire.ask("SET", name, name) for name in names)) == ["OK"] * 300
+    assert {nodes.owner(name) for name in names} == {0, 1, 2}
+    for name in names:
+        assert nodes.primaries[nodes.owner(name)].ask("GET", name) == name
+    assert await asyncio.gather(*(wire.ask("GET", name) for name in names)) == names
+
+
+async def test_a_script_runs_on_each_node_though_none_knows_it(nodes: Cluster) -> None:
+    for node in nodes.primaries:
+        node.ask("SCRIPT", "FLUSH")
+    async with Connection(nodes.url, deadline_s=DEADLINE_S) as connection:
+        guards = [late(nodes.tenant_on(index), "R1") for index in range(3)]
+        for answer in await asyncio.gather(*(connection.run(CLAIM, [guard], ["who", 9_000]) for guard in guards * 9)):
+            assert answer.split()[1] == "1"
+
+
+async def test_every_primary_is_asked(nodes: Cluster) -> None:
+    async with Connection(nodes.url, deadline_s=DEADLINE_S) as connection:
+        await connection.check()
+        assert await connection.servers() == {node.info("server")["run_id"] for node in nodes.primaries}
+
+
+async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Wire) -> None:
+    with pytest.raises(Refused, match="CROSSSLOT"):
+        await wire.ask("DEL", *(nodes.tenant_on(index) for index in range(3)))
+
+
+async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> None:
+    async with Wire(f"redis://127.0.0.1:{nodes.primaries[0].port}", deadline_s=DEADLINE_S) as wire:
+        with pytest.raises(Refused, match="MOVED"):
+            await wire.ask("GET", nodes.tenant_on(1))
+
+
+async def test_nobody_there_is_said_at_once() -> None:
+    async with Wire("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as wire:
+        for fault in await asyncio.gather(*(wire.ask("PING") for _ in range(5)), return_exceptions=True):
+            assert isinstance(fault, Lost)
+
+
+async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: Wire) -> None:
+    tag = nodes.tenant_on(2)
+    names = [f"{{{tag}}}:{number}" for number in range(40)]
+    counted = dict.fromkeys(names, 0)
+    ended = asyncio.Event()
+
+    async def count(name: str) -> None:
+        while not ended.is_set():
+            counted[name] += 1
+            assert await wire.ask("INCR", name) == counted[name]
+
+    tasks = [asyncio.create_task(count(name)) for name in names]
+    await asyncio.to_thread(_move, nodes.primaries[2], nodes.primaries[1], key_slot(tag.encode()), nodes)
+    before = sum(counted.values())
+    while sum(counted.values()) < before + 400:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    ended.set()
+    await asyncio.gather(*tasks)
+    for name in names:
+        assert int(nodes.primaries[1].ask("GET", name)) == counted[name]
+
+
+def _move(source: Node, target: Node, slot: int, nodes: Cluster) -> None:
+    """Move a slot, a key at a time."""
+    source_id, target_id = (node.ask("CLUSTER", "MYID") for node in (source, target))
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        source.ask("MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
+    for node in (target, source, *nodes.primaries):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Wire) -> None:
+    tag = nodes.tenant_on(0)
+    one, other, slot = f"{{{tag}}}:a", f"{{{tag}}}:b", key_slot(tag.encode())
+    await wire.ask("MSET", one, 1, other, 2)
+    source, target = nodes.primaries[0], nodes.primaries[1]
+    source_id, target_id = (node.ask("CLUSTER", "MYID") for node in (source, target))
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    source.ask("MIGRATE", "127.0.0.1", target.port, one, 0, 5000)
+    asked = wire.ask("MGET", one, other)
+    await asyncio.sleep(0.2)
+    assert not asked.done()
+    source.ask("MIGRATE", "127.0.0.1", target.port, other, 0, 5000)
+    assert await asked == ["1", "2"]
+    for node in (target, source):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+    async with Wire(nodes.url, deadline_s=0.2) as hasty:
+        source.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        assert await hasty.ask("MGET", one, other) == ["1", "2"]
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(server: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="tw-") as folder, cluster(Path(folder), server) as nodes:
+        # Else all nodes refuse everything while one is gone.
+        for node in (*nodes.primaries, nodes.replica):
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with Wire(nodes.url, deadline_s=1.0) as wire:
+            lost, kept = nodes.tenant_on(0), nodes.tenant_on(2)
+            await wire.ask("SET", lost, "before")
+            await asyncio.to_thread(until, lambda: "connected_slaves" in nodes.primaries[0].info("replication"))
+            nodes.primaries[0].kill()
+            failed = 0
+            async with asyncio.timeout(30):
+                while True:
+                    assert await wire.ask("SET", kept, "value") == "OK"
+                    try:
+                        assert await wire.ask("SET", lost, "after") == "OK"
+                    except (Lost, Silent, Refused):
+                        failed += 1
+                        await asyncio.sleep(0.05)
+                    else:
+                        break
+            assert failed > 0
+            assert nodes.replica.ask("GET", lost) == "after"
+            async with asyncio.timeout(10):
+                while nodes.replica.port not in await _primaries(wire):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+
+async def _primaries(wire: Wire) -> set[int]:
+    """Return the ports of the primaries; none while a node still names the one that died."""
+    try:
+        return {place.port for place in await wire.ask_each("PING")}
+    except Lost:
+        return set()

@@ -1,0 +1,109 @@
+"""`proxy.store.primaries` with real sentinels: the primary is found, followed, and left when it is one no longer."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import LedgerUnavailable
+from proxy.store.connection import Connection, UnsafeRedis
+from proxy.store.line import Lost, Silent
+from proxy.store.scripts import BEAT, CLAIM
+from proxy.store.wire import Wire
+from tests.redis_fleets import SERVICE, Watched, until, watched
+from tests.redis_server import SERVERS
+
+DEADLINE_S = 5.0
+
+
+@pytest.fixture(params=SERVERS, ids=str)
+def servers(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """Run a primary with its replica and sentinels for one test."""
+    with tempfile.TemporaryDirectory(prefix="tw-") as folder, watched(Path(folder), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def wire(servers: Watched) -> AsyncIterator[Wire]:
+    async with Wire(servers.url, deadline_s=DEADLINE_S) as opened:
+        yield opened
+
+
+async def _written(wire: Wire, value: str) -> None:
+    """Write a value as soon as somebody takes it."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                assert await wire.ask("SET", "name", value) == "OK"
+            except (Lost, Silent):
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_the_primary_is_found_and_followed(servers: Watched, wire: Wire) -> None:
+    await _written(wire, "before")
+    assert servers.primary.ask("GET", "name") == "before"
+    servers.primary.kill()
+    await _written(wire, "after")
+    assert servers.replica.ask("GET", "name") == "after"
+
+
+@pytest.mark.parametrize("script", [False, True])
+async def test_a_primary_that_became_a_replica_is_left_within_the_call(servers: Watched, *, script: bool) -> None:
+    async with Connection(servers.url, deadline_s=DEADLINE_S) as connection:
+        await connection.run(BEAT, ["lives"], ["before", 10_000_000])
+        servers.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+        await asyncio.to_thread(until, servers.failed_over)
+        servers.primary.ask("REPLICAOF", "127.0.0.1", servers.replica.port)
+        if script:
+            await connection.run(BEAT, ["lives"], ["after", 10_000_000])
+        else:
+            await connection.call("ZADD", "lives", 1, "after")
+    assert "after" in servers.replica.ask("ZRANGE", "lives", 0, -1)
+
+
+async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(servers: Watched, wire: Wire) -> None:
+    await _written(wire, "before")
+    (before,) = await wire.ask_each("INFO", "server")
+    with servers.primary.frozen():
+        await asyncio.to_thread(until, servers.failed_over)
+        (after,) = await wire.ask_each("INFO", "server")
+    assert (before.port, after.port) == (servers.primary.port, servers.replica.port)
+
+
+async def test_sentinels_may_be_away(servers: Watched, wire: Wire) -> None:
+    servers.sentinels[0].kill()
+    with servers.sentinels[1].frozen():
+        assert await wire.ask("PING") == "PONG"
+    for sentinel in servers.sentinels[1:]:
+        sentinel.kill()
+    assert await wire.ask("PING") == "PONG"
+    assert len(await wire.ask_each("PING")) == 1
+
+
+async def test_a_service_that_nobody_watches_is_said(servers: Watched) -> None:
+    async with Wire(servers.url.replace(SERVICE, "other"), deadline_s=DEADLINE_S) as wire:
+        with pytest.raises(Lost, match="no sentinel names the primary of other"):
+            await wire.ask("PING")
+
+
+async def test_scripts_and_servers_follow(servers: Watched) -> None:
+    async with Connection(servers.url, deadline_s=DEADLINE_S) as connection:
+        await connection.check()
+        await connection.run(CLAIM, ["guard"], ["who", 9_000])
+        before = await connection.servers()
+        servers.primary.kill()
+        await asyncio.to_thread(until, servers.failed_over)
+        await connection.run(CLAIM, ["guard"], ["who", 9_000])
+        assert not before & await connection.servers()
+
+
+async def test_a_replica_alone_is_refused(servers: Watched) -> None:
+    async with Connection(f"redis://127.0.0.1:{servers.replica.port}", deadline_s=DEADLINE_S) as connection:
+        with pytest.raises(UnsafeRedis, match="replica"):
+            await connection.check(allow_unsafe=True)
+        with pytest.raises(LedgerUnavailable):
+            await connection.call("SET", "name", "value")

