@@ -8,7 +8,8 @@ The nouns:
   `normal`).
 - A **stream** turns bytes into **frames** (`sse`, `chunk`, `stream`), an **answer** comes in one piece (`answer`), and
   **usage** is what they say was used (`usage`).
-- **Upstream** is the way to a replica (`client`), its failures are `faults`, and `abort` tells it to give a request up.
+- **Upstream** is the way to a replica (`client`, over a `transport` of `connection`s), its failures are `faults`, and
+  `abort` tells it to give a request up.
 - A **child** is a process of ours (`process`, `tether`); `keeper` starts it again; `launch` runs replicas (`command`),
   and `sim/` is one.
 - `background` and `shielding` are what tasks need to begin, end and let go properly.

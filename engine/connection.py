@@ -146,6 +146,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection now, whatever is under way."""
+        self._refusal = None  # its traceback leads back to here
         self._fail(httpx.ReadError("the connection was closed"))
         if self._transport is not None:
             self._transport.abort()
@@ -201,6 +202,7 @@ class Connection(asyncio.Protocol):
             self.asked = False
         ended = "the connection ended" if self.heard else "the connection ended without an answer"
         self._fail(httpx.ReadError(ended) if exc else httpx.RemoteProtocolError(ended))
+        del self._parser  # which leads back to here: no connection should need the garbage collector
 
     # httptools.HttpResponseParser
 

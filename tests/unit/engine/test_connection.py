@@ -1,6 +1,8 @@
 """A connection is fed bytes as a socket would, cut anywhere."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import suppress
 from typing import Any, cast
 
@@ -200,6 +202,30 @@ async def test_a_body_that_was_not_taken_to_its_end_spoils_the_connection() -> N
     opened.data_received(PLAIN)
     await opened.head()
     assert not opened.usable, "the next answer would begin with the rest of this one"
+
+
+async def test_a_connection_that_was_given_up_leaves_nothing_to_the_garbage_collector() -> None:
+    opened, _ = asked()
+    opened.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+
+    def refuse(_: bytes) -> None:
+        raise ValueError
+
+    pouring = asyncio.create_task(opened.pour(refuse))
+    await asyncio.sleep(0)
+    opened.data_received(b"a")
+    with suppress(ValueError):
+        await pouring
+    opened.close()
+    opened.connection_lost(None)
+    left = weakref.ref(opened)
+    gc.disable()
+    try:
+        del opened, pouring
+        await asyncio.sleep(0)  # the event loop lets go of what it called back
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 async def test_closing_wakes_whoever_waits() -> None:
