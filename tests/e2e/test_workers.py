@@ -119,7 +119,7 @@ def test_a_worker_that_cannot_start_ends_the_start_with_one_line(tmp_path: Path)
     refused = started(environment, "2", tmp_path)
     assert refused.returncode == 1
     [line] = [line for line in refused.stderr.splitlines() if not line.startswith("{")]
-    assert line.startswith("Error: The quota store does not answer")
+    assert line.startswith("Error: Redis does not answer")
     assert refused.stdout == ""
 
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.settings import Settings
+from proxy.settings import Settings, load
 from proxy.settings.loading import parse
 from proxy.workers.room import TooFewSequences, shared_out
 
+ROOT = Path(__file__).parents[4]
 CONFIG = """
 auth.issuers = [{ issuer = "dev", algorithms = ["HS256"], development = true }]
 plans.pro = {}
@@ -59,6 +60,7 @@ def test_connections_and_bodies_are_shared_out_and_none_becomes_nothing() -> Non
     assert shared_out(config(64), 4)[0].limits.bodies_bytes_max == 2**30 / 4
 
 
-def test_a_share_reads_as_a_config_again() -> None:
-    share = shared_out(config(64), 3)[1]
-    assert Settings.model_validate_json(share.model_dump_json()) == share
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.toml")), ids=lambda path: path.name)
+def test_a_share_reads_as_a_config_again(path: Path) -> None:
+    for share in shared_out(load(path, {}), 3):
+        assert Settings.model_validate_json(share.model_dump_json()) == share
