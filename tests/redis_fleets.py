@@ -57,6 +57,18 @@ class Node:
             self.process.send_signal(signal.SIGCONT)
 
 
+def cut_off(primary: Node, replica: Node) -> None:
+    """Let a primary go on without its replica, which has what was written until now."""
+
+    def offset(node: Node, name: str) -> int:
+        return int(node.info("replication")[name])
+
+    until(lambda: offset(replica, "slave_repl_offset") >= offset(primary, "master_repl_offset"))
+    with Redis(port=primary.port) as client:
+        client.config_set("requirepass", "nobody knows")
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+
 @dataclass
 class Watched:
     """A primary, its replica, and three sentinels."""
@@ -75,18 +87,6 @@ class Watched:
         living = [each for each in self.sentinels if each.process.poll() is None]
         named = [each.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for each in living]
         return all(int(port) == self.replica.port for _, port in named)
-
-    def cut_off_replica(self) -> None:
-        """Let the primary go on without its replica, which has what was written until now."""
-        until(
-            lambda: self._offset(self.replica, "slave_repl_offset") >= self._offset(self.primary, "master_repl_offset")
-        )
-        with Redis(port=self.primary.port) as client:
-            client.config_set("requirepass", "nobody knows")
-            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
-
-    def _offset(self, node: Node, name: str) -> int:
-        return int(node.info("replication")[name])
 
 
 @dataclass
