@@ -37,6 +37,10 @@ class Client(Protocol):
         """Whether the client is gone."""
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Whose callbacks it is."""
+
+    @property
     def more_body(self) -> bool:
         """Whether more of the body is to come than has come."""
 
@@ -204,7 +208,7 @@ class Watch:
         if self._client.disconnected:
             self._downstream.left = True
             raise ClientGone
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._client.loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
@@ -224,7 +228,7 @@ class Watch:
     def _gone(self) -> None:
         if not self._downstream.finished:
             self._downstream.left = True
-            self._parting = asyncio.create_task(self._part_and_cut())
+            self._parting = self._client.loop.create_task(self._part_and_cut())
 
     async def _part_and_cut(self) -> None:
         await self._part()

@@ -60,6 +60,15 @@ class Edge:
     lingering: int = 0
     straight: Mapping[bytes, Serve] = field(default_factory=dict)
     """Who serves a POST to one of these paths, without ASGI."""
+    _defaults: list[tuple[bytes, bytes]] = field(default_factory=list)
+    _default_lines: bytes = b""
+
+    def default_lines(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the headers of every answer as lines; uvicorn makes a new list of them every second."""
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            self._default_lines = b"".join([b"%b: %b\r\n" % pair for pair in defaults])
+        return self._default_lines
 
 
 class _Wire:
@@ -190,6 +199,10 @@ class GuardedHttp(HttpToolsProtocol):
             self._stop_timer()
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(_LAST_CALL_S, self._hang_up)
+
+    def default_lines(self) -> bytes:
+        """Return the lines of every answer: its date."""
+        return self._edge.default_lines(self.server_state.default_headers)
 
     def drop(self) -> None:
         """End the connection now, whatever its client has not read."""

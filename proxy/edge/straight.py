@@ -46,6 +46,7 @@ class StraightCycle:
         "disconnected",
         "fields",
         "keep_alive",
+        "loop",
         "more_body",
         "response_complete",
         "response_started",
@@ -64,6 +65,7 @@ class StraightCycle:
         """The first value of each header, by its lower-case name."""
         self.address = connection.address
         """Who is at the other end of the connection: the client, or the proxy before the gateway."""
+        self.loop = connection.loop
         self.disconnected = False
         """Whether the client is gone."""
         self.keep_alive = False
@@ -140,7 +142,7 @@ class StraightCycle:
             self._invited = True
             if self.fields.get(b"expect", b"").lower() == b"100-continue":
                 self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._news = self._connection.loop.create_future()
+        self._news = self.loop.create_future()
         try:
             await self._news
         finally:
@@ -159,7 +161,8 @@ class StraightCycle:
         self.response_started = True
         coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
         close = b"" if self.keep_alive else _CLOSE
-        self._write(b"".join((STATUS_LINE[status], fields, close, coding, b"\r\n", self._framed(body))))
+        default = self._connection.default_lines()
+        self._write(b"".join((STATUS_LINE[status], default, fields, close, coding, b"\r\n", self._framed(body))))
 
     def write(self, body: bytes) -> None:
         """Write another part."""
@@ -179,7 +182,8 @@ class StraightCycle:
         self.response_started = True
         close = b"" if self.keep_alive else _CLOSE
         length = b"content-length: %d\r\n\r\n" % len(body)
-        self._write(b"".join((STATUS_LINE[status], fields, close, length, body)))
+        default = self._connection.default_lines()
+        self._write(b"".join((STATUS_LINE[status], default, fields, close, length, body)))
         self._complete()
 
     @property

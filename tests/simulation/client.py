@@ -177,6 +177,11 @@ class SimClient:
 
     # --- the connection, as the gateway sees it
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the world's loop."""
+        return asyncio.get_running_loop()
+
     def take(self) -> bytes:
         """Return what has arrived of the body."""
         arrived, self._arrived = self._arrived, b""

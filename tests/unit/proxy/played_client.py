@@ -44,6 +44,11 @@ class PlayedClient:
         """Whether it hung up."""
         return self.left.is_set()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that it lives on."""
+        return asyncio.get_running_loop()
+
     def take(self) -> bytes:
         """Return what has arrived."""
         body, self._arrived = b"".join(self._arrived), []

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.downstream import ClientGone, Downstream
+from proxy.edge.bodies import Bodies, Share
 from proxy.errors import ApiError, Code
 from tests.unit.proxy.gateway import until
 from tests.unit.proxy.played_client import PlayedClient
@@ -274,3 +275,38 @@ async def test_a_client_that_does_not_read_the_end_is_gone(stalls_after: int) ->
     with pytest.raises(ClientGone):
         await downstream.finish(b"end")
     assert no_cancellation_is_left()
+
+
+async def test_what_is_written_at_once_has_its_length_and_what_is_written_in_parts_has_none() -> None:
+    whole, parts = PlayedClient(), PlayedClient()
+    for client in (whole, parts):
+        downstream = client.downstream()
+        downstream.head(200, b"x-request-id: R\r\n")
+        if client is parts:
+            downstream.write(b"")
+        await downstream.finish(b"end")
+    assert whole.answer_headers == {"x-request-id": "R", "content-length": "3"}
+    assert parts.answer_headers == {"x-request-id": "R"}
+    assert whole.answer == parts.answer == b"end"
+
+
+async def test_some_lines_are_in_every_head() -> None:
+    client = PlayedClient()
+    downstream = Downstream(client, Share(Bodies(1)), b"vary: Origin\r\n", write_s_max=5.0)
+    downstream.head(200, b"")
+    await downstream.answer(429, b"retry-after: 7\r\n", b"")
+    assert client.answer_headers == {"vary": "Origin", "retry-after": "7", "content-length": "0"}
+
+
+async def test_a_writer_learns_when_its_client_does_not_keep_up() -> None:
+    client = PlayedClient(stalls_after=2)
+    downstream = client.downstream()
+    downstream.head(200, b"")
+    assert (downstream.write(b"one"), downstream.write(b"two")) == (True, False)
+    waiting = asyncio.create_task(downstream.drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    client.left.set()
+    await waiting
+    assert downstream.write(b"three")
+    assert client.answer == b"onetwo"

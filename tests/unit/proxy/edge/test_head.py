@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.edge.head import path
+from proxy.edge.head import check_repeated, path
 from proxy.errors import ApiError, Code
 
 
@@ -42,3 +42,17 @@ def test_a_method_that_no_path_takes(method: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         path(method, "1.1", b"/", b"here", coding=None)
     assert caught.value.code is Code.METHOD_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [(b"/a/b", b"/a/b"), (b"/a?b=/c%20", b"/a"), (b"/%61%C3%A9?x", "/a\u00e9".encode()), (b"/?", b"/")],
+)
+def test_a_path_is_without_its_query_and_decoded(target: bytes, found: bytes) -> None:
+    assert path(b"GET", "1.1", target, b"here", coding=None) == found
+
+
+def test_what_may_stand_once_stands_once() -> None:
+    check_repeated([(b"host", b"a"), (b"accept", b"b"), (b"accept", b"c"), (b"expect", b"d")])
+    with pytest.raises(ApiError, match="`host` stands twice"):
+        check_repeated([(b"host", b"a"), (b"accept", b"b"), (b"host", b"a")])
