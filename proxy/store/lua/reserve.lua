@@ -31,12 +31,13 @@ local completion, least = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 -- Of each unit (1 tokens, 2 requests, 3 in flight) the limit with the least room: what binds.
 local room, binding, group_of, place_of, amount_of = {MAX, MAX, MAX}, {}, {}, {}, {}
-local counters, index = {}, -1
+local counters, index, alive = {}, -1, alive_at(now)
 for g = 1, #groups do
   local group = groups[g]
   if group[2] == 0 then
     index = index + 1
-    local free = group[3] - redis.call('ZCOUNT', KEYS[FIRST + g], alive_at(now), '+inf')
+    redis.call('ZREMRANGEBYSCORE', KEYS[FIRST + g], '-inf', '(' .. alive)
+    local free = group[3] - redis.call('ZCARD', KEYS[FIRST + g])
     if not binding[3] or free < room[3] then
       room[3], binding[3], group_of[3], amount_of[3] = free, index, g, group[3]
     end
@@ -59,107 +60,94 @@ for g = 1, #groups do
   end
 end
 
--- What a decision says of the limits that bind: "index used reset".
-local function standings()
-  local told = ''
-  for unit = 1, 3 do
-    local g, amount = group_of[unit], amount_of[unit]
-    if g then
-      local used = counters[g] and counters[g][place_of[unit] + 1] or amount - room[unit]
-      local after = counters[g] and reset(counters[g], place_of[unit], amount, now) or latest_end(KEYS[FIRST + g], now)
-      told = told .. format(' %.0f %.0f %.0f', binding[unit], used, after)
-    end
-  end
-  return told
-end
-
--- How long until the least that is asked fits one limit; -1 where it fits now, math.huge where it never does.
-local function missing_wait(cost, amount, used, wait_for)
-  if cost > amount then
-    return math.huge
-  end
-  local missing = cost - (amount - used)
-  return missing > 0 and wait_for(missing) or -1
-end
-
-local function refused()
-  local longest, longest_at, index = -1, 0, -1
-  for g, group in ipairs(groups) do
-    local counter, at = counters[g], 2
-    for i = 2, #group, 2 do
-      local code, amount = group[i], group[i + 1]
-      local waits
-      if code == 0 then
-        waits = missing_wait(1, amount, redis.call('ZCOUNT', KEYS[FIRST + g], alive_at(now), '+inf'), function(missing)
-          local ends = redis.call(
-            'ZRANGEBYSCORE', KEYS[FIRST + g], alive_at(now), '+inf', 'WITHSCORES', 'LIMIT', missing - 1, 1)
-          return math.max(1000000, tonumber(ends[2]) - now)
-        end)
-      else
-        at = place(counter, at, code)
-        local cost = code > 5 and 1 or prompt + choices * least
-        waits = missing_wait(cost, amount, counter[at + 1], function(missing)
-          return wait(counter, at, amount, missing, now)
-        end)
-      end
-      index = index + 1
-      if waits > longest then
-        longest, longest_at = waits, index
-      end
-    end
-  end
-  local told = longest == math.huge and '-' or text(longest)
-  return text(now) .. ' refused ' .. longest_at .. ' ' .. told .. standings()
-end
-
 if binding[1] then
   local spare = room[1] - prompt
   completion = spare < 0 and -1 or math.min(completion, (divide(spare, choices)))
 end
-if completion < least or room[2] < 1 or room[3] < 1 then
-  return refused()
-end
+local fits = completion >= least and room[2] > 0 and room[3] > 0
 
-local cost = prompt + choices * completion
-local ends = ''
-for g = 1, #groups do
-  local group, counter = groups[g], counters[g]
-  if counter then
-    local at, silent = 2, 0
-    for i = 2, #group, 2 do
-      local code = group[i]
-      while counter[at] ~= code do
+local cost, ends, longest, refusing = prompt + choices * completion, {}, -1, 0
+if fits then
+  for g = 1, #groups do
+    local group, counter, key = groups[g], counters[g], KEYS[FIRST + g]
+    if counter then
+      local at, lasts = 2, 0
+      for i = 2, #group, 2 do
+        local code = group[i]
+        while counter[at] ~= code do
+          at = at + 4
+        end
+        counter[at + 1] = counter[at + 1] + (code > 5 and 1 or cost)
+        local lasts_one = PERIOD_US[code]
+        if not lasts_one then
+          ends[#ends + 1] = counter[at + 2]
+          lasts_one = counter[at + 2] * DAY_US - now
+        end
+        if lasts_one > lasts then
+          lasts = lasts_one
+        end
         at = at + 4
       end
-      counter[at + 1] = counter[at + 1] + (code > 5 and 1 or cost)
-      if not PERIOD_US[code] then
-        ends = ends .. ' ' .. counter[at + 2]
-      end
-      local silent_then = silent_at(counter, at, group[i + 1], now)
-      if silent_then > silent then
-        silent = silent_then
-      end
-      at = at + 4
+      save(key, counter, lasts, now)
+    else
+      redis.call('ZADD', key, text(now + tonumber(ARGV[11])), ARGV[1])
+      keep(key)
+      room[3] = g == group_of[3] and room[3] - 1 or room[3]
     end
-    save(KEYS[FIRST + g], counter, silent, now)
-  else
-    local key = KEYS[FIRST + g]
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. alive_at(now))
-    redis.call('ZADD', key, text(now + tonumber(ARGV[11])), ARGV[1])
-    keep(key)
-    if group_of[3] == g then
-      room[3] = room[3] - 1
+  end
+else
+  -- Which limit takes longest until the least that is asked fits; math.huge is never.
+  index = -1
+  for g, group in ipairs(groups) do
+    local counter, at = counters[g], 2
+    for i = 2, #group, 2 do
+      local code, amount, used = group[i], group[i + 1], nil
+      local asked = (code == 0 or code > 5) and 1 or prompt + choices * least
+      if code == 0 then
+        used = redis.call('ZCARD', KEYS[FIRST + g])
+      else
+        at = place(counter, at, code)
+        used = counter[at + 1]
+      end
+      local missing, waits = asked - (amount - used), -1
+      if asked > amount then
+        waits = math.huge
+      elseif missing > 0 and code == 0 then
+        waits = place_wait(KEYS[FIRST + g], missing, now)
+      elseif missing > 0 then
+        waits = wait(counter, at, amount, missing, now)
+      end
+      index = index + 1
+      if waits > longest then
+        longest, refusing = waits, index
+      end
     end
   end
 end
 
-local decision = format('%.0f granted %.0f', now, completion) .. standings()
+-- What the decision says of the limits that bind.
+local told = ''
+for unit = 1, 3 do
+  local g, amount = group_of[unit], amount_of[unit]
+  local counter, at = counters[g], place_of[unit]
+  if counter then
+    told = told .. format(' %.0f %.0f %.0f', binding[unit], counter[at + 1], reset(counter, at, amount, now))
+  elseif g then
+    told = told .. format(' %.0f %.0f %.0f', binding[unit], amount - room[unit], latest_end(KEYS[FIRST + g], now))
+  end
+end
+if not fits then
+  return format('%.0f refused %.0f %s', now, refusing, longest == math.huge and '-' or text(longest)) .. told
+end
+
+local decision = format('%.0f granted %.0f', now, completion) .. told
 local once = '-'
 if ARGV[12] ~= '0' then
   once = KEYS[4]
   redis.call('SET', once, ARGV[1], 'PX', ARGV[12])
 end
-local lines = {format('PENDING %.0f 0', cost) .. ends, once, decision, ARGV[4], ARGV[5], ARGV[6]}
+local head = format('PENDING %.0f 0', cost) .. (#ends > 0 and ' ' .. table.concat(ends, ' ') or '')
+local lines = {head, once, decision, ARGV[4], ARGV[5], ARGV[6]}
 redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING_MS)
 redis.call('ZADD', KEYS[2], text(now), ARGV[2])
 keep(KEYS[2])

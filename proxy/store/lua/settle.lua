@@ -12,7 +12,7 @@
 --       COUNTED.
 
 local FIRST = 4
-local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+)(.*)$'
+local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
 
 local now = clock()
 local found = redis.call('MGET', unpack(KEYS))
@@ -24,50 +24,32 @@ local head = head_of(found[1])
 local state = head[1]
 local tokens = tonumber(ARGV[9])
 
-local function words(list)
-  local told = {}
-  for i, number in ipairs(list) do
-    told[i] = text(number)
-  end
-  return table.concat(told, ' ')
-end
-
-local function append(kind, record)
-  return redis.call('XADD', KEYS[4], '*', 'kind', kind, 'record', record)
-end
-
-local function counted()
-  return {string.match(ARGV[10], COUNTED)}
-end
-
--- Append the CORRECTION and move every limit from what the sweep posted to what this end posts.
-local function correction(lines)
-  local held, record, differences = split(lines[2], ' '), counted(), {}
-  local used = ARGV[6] == 'keep' and tonumber(held[1]) or tokens
-  move(cjson.decode(ARGV[8]), FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
-  for i, billed in ipairs(split(lines[3], ' ')) do
-    differences[i] = tonumber(record[i + 1]) - tonumber(billed)
-  end
-  local told = words(differences)
-  append('CORRECTION', record[1] .. ',' .. string.gsub(told, ' ', ',') .. record[7])
-  redis.call('SET', KEYS[1], table.concat({lines[1], ARGV[5], told}, ' '), 'PX', MARKER_MS)
-  return told
-end
-
 if not state and ARGV[7] == 'leave' then
   redis.call('ZREM', KEYS[2], ARGV[2])
   return text(now) .. ' ? 0 0'
 end
+
 if state and state ~= 'PENDING' then
   redis.call('ZREM', KEYS[2], ARGV[2])
-  local ours, told = state == ARGV[4] and head[3] == ARGV[5], '0'
-  if state == 'EXPIRED' and ARGV[4] == 'SETTLED' then
-    if not head[4] then
-      told = '1 ' .. correction(split(found[1], '\n'))
-    elseif head[4] == ARGV[5] then
-      told = '1 ' .. table.concat(head, ' ', 5)
+  local told = '0'
+  if state == 'EXPIRED' and ARGV[4] == 'SETTLED' and head[4] == ARGV[5] then
+    told = '1 ' .. table.concat(head, ' ', 5)
+  elseif state == 'EXPIRED' and ARGV[4] == 'SETTLED' and not head[4] then
+    -- Move every limit from what the sweep posted to what this end posts, and the bill likewise.
+    local lines = split(found[1], '\n')
+    local held = split(lines[2], ' ')
+    local used = ARGV[6] == 'keep' and tonumber(held[1]) or tokens
+    move(cjson.decode(ARGV[8]), FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
+    local record, differences = {string.match(ARGV[10], COUNTED)}, {}
+    for i, billed in ipairs(split(lines[3], ' ')) do
+      differences[i] = text(tonumber(record[i + 1]) - tonumber(billed))
     end
+    redis.call('XADD', KEYS[4], '*', 'kind', 'CORRECTION',
+      'record', table.concat({record[1], table.concat(differences, ','), record[7]}, ','))
+    redis.call('SET', KEYS[1], table.concat({lines[1], ARGV[5], unpack(differences)}, ' '), 'PX', MARKER_MS)
+    told = '1 ' .. table.concat(differences, ' ')
   end
+  local ours = state == ARGV[4] and head[3] == ARGV[5]
   return table.concat({text(now), head[2], ours and '1' or '0', told}, ' ')
 end
 
@@ -76,13 +58,13 @@ local held = state and tonumber(head[2]) or 0
 local posted = state and ARGV[6] == 'keep' and held or tokens
 move(groups, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
 leave(groups, FIRST, ARGV[1])
-local entry = append('FINAL', ARGV[10])
-local marker = table.concat({ARGV[4], entry, ARGV[5]}, ' ')
+local entry = redis.call('XADD', KEYS[4], '*', 'kind', 'FINAL', 'record', ARGV[10])
+local marker = ARGV[4] .. ' ' .. entry .. ' ' .. ARGV[5]
 if ARGV[4] == 'EXPIRED' then
   -- Its gateway may only have been paused: what a CORRECTION is the difference to.
-  local windows = table.concat(head, ' ', 4)
+  local windows, billed = table.concat(head, ' ', 4), {string.match(ARGV[10], COUNTED)}
   marker = format('%s\n%.0f %.0f%s\n', marker, held, posted, windows == '' and '' or ' ' .. windows)
-    .. table.concat(counted(), ' ', 2, 6)
+    .. table.concat(billed, ' ', 2, 6)
 end
 finish(KEYS[1], KEYS[2], ARGV[2], marker, MARKER_MS)
 return text(now) .. ' ' .. entry .. ' 1 0'

@@ -40,44 +40,45 @@ local function place(counter, at, code)
   return at
 end
 
--- Refill a rate. Its clock never runs backwards.
-local function refill(counter, at, amount, period, now)
-  local used, since = counter[at + 1], counter[at + 3]
+-- Bring one limit to now: a rate refills, and its clock never runs backwards; a window that is over begins anew.
+local function bring(counter, at, code, amount, now)
+  local period, since = PERIOD_US[code], counter[at + 3]
+  if not period then
+    if now >= counter[at + 2] * DAY_US then
+      local today = floor(now / DAY_US)
+      counter[at + 1] = 0
+      counter[at + 2] = code % 5 == 1 and month_end(today) or today + 1
+    end
+    return
+  end
   if now <= since then
     return
   end
-  if used > 0 then
-    local elapsed, carry = now - since, counter[at + 2]
-    if elapsed * amount >= 2 * used * period then
-      -- Twice what it needs: no rounding of these products matters.
-      used, carry = 0, 0
-    else
-      local periods, rest = divide(elapsed, period)
-      local refilled, remainder = multiply_divide(amount, rest, period)
-      carry = carry + remainder
-      if carry >= period then
-        refilled, carry = refilled + 1, carry - period
-      end
-      used = used - periods * amount - refilled
-      if used <= 0 then
-        used, carry = 0, 0
-      end
-    end
-    counter[at + 1], counter[at + 2] = used, carry
-  end
   counter[at + 3] = now
-end
-
--- Bring one limit to now: a rate refills, a window that is over begins anew.
-local function bring(counter, at, code, amount, now)
-  local period = PERIOD_US[code]
-  if period then
-    refill(counter, at, amount, period, now)
-  elseif now >= counter[at + 2] * DAY_US then
-    local today = floor(now / DAY_US)
-    counter[at + 1] = 0
-    counter[at + 2] = code % 5 == 1 and month_end(today) or today + 1
+  local used, carry, elapsed = counter[at + 1], counter[at + 2], now - since
+  if used == 0 then
+    return
   end
+  local gained = elapsed * amount + carry
+  if gained >= 2 * used * period then
+    -- Twice what it needs: no rounding of these products matters.
+    used, carry = 0, 0
+  elseif gained <= MAX then
+    carry = fmod(gained, period)
+    used = used - (gained - carry) / period
+  else
+    local periods, rest = divide(elapsed, period)
+    local refilled, remainder = multiply_divide(amount, rest, period)
+    carry = carry + remainder
+    if carry >= period then
+      refilled, carry = refilled + 1, carry - period
+    end
+    used = used - periods * amount - refilled
+  end
+  if used <= 0 then
+    used, carry = 0, 0
+  end
+  counter[at + 1], counter[at + 2] = used, carry
 end
 
 -- The least t with floor((t * amount + carry) / period) >= missing: ceil((missing * period - carry) / amount),
@@ -105,22 +106,14 @@ local function reset(counter, at, amount, now)
   return used == 0 and 0 or wait(counter, at, amount, used, now)
 end
 
--- Milliseconds since the epoch from which on one limit says nothing; in debt that is later than a period.
-local function silent_at(counter, at, amount, now)
-  local period = PERIOD_US[counter[at]]
-  if not period then
-    return counter[at + 2] * (DAY_US / 1000)
+-- Write a counter back. It is kept for as long as it says something, also of another plan's limits.
+local function save(key, counter, lasts, now)
+  local now_ms = floor(now / 1000)
+  local silent_at = now_ms + math.ceil(lasts / 1000) + SLACK_MS
+  if silent_at > counter[1] then
+    counter[1] = silent_at
   end
-  local used = counter[at + 1]
-  return floor((now + (used > amount and refill_wait(amount, period, counter[at + 2], used) or period)) / 1000)
-end
-
--- Write a counter back. It is kept until it says nothing, also by what it says of another plan's limits.
-local function save(key, counter, silent, now)
-  if silent + SLACK_MS > counter[1] then
-    counter[1] = silent + SLACK_MS
-  end
-  redis.call('SET', key, cmsgpack.pack(counter), 'PX', text(counter[1] - floor(now / 1000)))
+  redis.call('SET', key, cmsgpack.pack(counter), 'PX', text(counter[1] - now_ms))
 end
 
 -- Move what is used of each limit on tokens and on requests. `ends` tells, for each window in turn, which one a
@@ -128,7 +121,7 @@ end
 local function move(groups, first, found, ends, now, tokens, requests)
   local window = 0
   for g, group in ipairs(groups) do
-    local counter, at, silent
+    local counter, at, lasts = nil, 2, 0
     for i = 2, group[2] == 0 and 0 or #group, 2 do
       local code, amount = group[i], group[i + 1]
       local difference = code > 5 and requests or tokens
@@ -136,20 +129,25 @@ local function move(groups, first, found, ends, now, tokens, requests)
       window = rate and window or window + 1
       if difference ~= 0 then
         counter = counter or unpacked(found[first + g])
-        at = place(counter, at or 2, code)
+        at = counter[at] == code and at or place(counter, at, code)
         bring(counter, at, code, amount, now)
-        if rate then
-          local used = math.min(math.max(0, counter[at + 1] + difference), MAX)
-          counter[at + 1] = used
-          counter[at + 2] = used > 0 and counter[at + 2] or 0
-        elseif not ends or ends[window] == counter[at + 2] then
-          counter[at + 1] = counter[at + 1] + difference
+        local used, lasts_one = counter[at + 1] + difference, rate
+        if not rate then
+          counter[at + 1] = (not ends or ends[window] == counter[at + 2]) and used or used - difference
+          lasts_one = counter[at + 2] * DAY_US - now
+        elseif used > 0 then
+          counter[at + 1] = used < MAX and used or MAX
+          -- In debt it lasts longer than a period.
+          lasts_one = used > amount and wait(counter, at, amount, counter[at + 1], now) or rate
+        else
+          counter[at + 1], counter[at + 2] = 0, 0
         end
-        silent = math.max(silent or 0, silent_at(counter, at, amount, now))
+        lasts = lasts_one > lasts and lasts_one or lasts
+        at = at + 4
       end
     end
     if counter then
-      save(KEYS[first + g], counter, silent, now)
+      save(KEYS[first + g], counter, lasts, now)
     end
   end
 end
@@ -168,6 +166,13 @@ local function alive_at(now)
   return text(now - PENDING_MS * 1000)
 end
 
+-- Microseconds until `missing` places are expected to be free, at least a second.
+local function place_wait(key, missing, now)
+  local ends = redis.call('ZRANGEBYSCORE', key, alive_at(now), '+inf', 'WITHSCORES', 'LIMIT', missing - 1, 1)
+  return math.max(1000000, tonumber(ends[2]) - now)
+end
+
+-- Microseconds until every place is expected to be free.
 local function latest_end(key, now)
   local latest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
   return latest[2] and math.max(0, tonumber(latest[2]) - now) or 0
