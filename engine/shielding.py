@@ -15,13 +15,28 @@ async def shielded(work: Coroutine[Any, Any, _T] | asyncio.Task[_T]) -> _T:
 
     Bounds: none of its own; `work` must have a deadline.
     """
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
+    task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
+    ended = _Ended(loop=task.get_loop())
+    task.add_done_callback(ended.tell)
+    try:
+        await ended
+    except asyncio.CancelledError as cancelled:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+class _Ended(asyncio.Future[None]):
+    """
+    Done when a task is.
+
+    Whoever waits for it cannot cancel it: one that is cancelled learns first that the task is done, and is cancelled
+    then.
+    """
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Refuse."""
+        return False
+
+    def tell(self, task: asyncio.Task[Any]) -> None:
+        """Wake up who waits."""
+        self.set_result(None)

@@ -78,14 +78,22 @@ class Incarnation(Background):
         await self._look_who_answers()
         await self.epoch.confirm()
 
+    def serves(self, tenant: str) -> bool:
+        """
+        Tell whether a tenant was entered by `serve`.
+
+        Raises: LedgerEmptied.
+        """
+        self.epoch.check()
+        return tenant in self._served
+
     async def serve(self, tenant: str) -> None:
         """
         Enter a tenant in the registry that the sweeper and the archiver walk; once for each start.
 
         Raises: LedgerEmptied, LedgerUnavailable.
         """
-        self.epoch.check()
-        if tenant not in self._served:
+        if not self.serves(tenant):
             await self.epoch.enrol(tenant)
             self._served.add(tenant)
 

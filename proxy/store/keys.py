@@ -78,6 +78,7 @@ def read_open_member(member: str) -> tuple[str, str]:
     return _decoded(incarnation), _decoded(request_id)
 
 
+@lru_cache(maxsize=8_192)
 def _of(tenant: str) -> str:
     return f"tollway:{{{_encoded(tenant)}}}"
 

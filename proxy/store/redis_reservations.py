@@ -124,7 +124,8 @@ class RedisReservations:
     ) -> list[str]:
         """Run a script that counts or charges, on the tenant's data that this gateway remembers and on no other."""
         tenant, epoch = record.tenant, self._incarnation.epoch
-        await self._incarnation.serve(tenant)
+        if not self._incarnation.serves(tenant):
+            await self._incarnation.serve(tenant)
         places = (*_places(record), keys.epoch(tenant), *touched)
         for _ in range(2):
             words = (await self._connection.run(script, places, (*_names(record), epoch.value, *args))).split()
@@ -161,11 +162,10 @@ def _decision(words: list[str], asked: LineUp) -> Granted | Refused | Repeated:
 def _binding(words: list[str], asked: LineUp) -> tuple[Standing, ...]:
     """Return how the limits stand that a decision tells of: index, used, reset of each."""
     numbers = list(map(int, words))
-    return tuple(
-        _standing(asked.limits[index], used, reset)
-        for index, used, reset in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-    )
+    limits = asked.limits
+    return tuple([_standing(limits[numbers[at]], *numbers[at + 1 : at + 3]) for at in range(0, len(numbers), 3)])
 
 
 def _standing(limit: Limit, used: int, reset_after_us: int) -> Standing:
-    return Standing(limit, max(0, limit.amount - used), reset_after_us, used)
+    remaining = limit.amount - used
+    return Standing(limit, remaining if remaining > 0 else 0, reset_after_us, used)
