@@ -49,36 +49,50 @@ class Chunk(NamedTuple):
     """The engine's error object, where the frame is one."""
 
 
-def opening_of(frame: bytes) -> tuple[bytes, int] | None:
-    """Return what all frames open with that speak of the same choice as `frame`, and that choice."""
+def opening_of(frame: bytes) -> bytes | None:
+    """Return what all frames of its stream open with that speak of a choice, up to which; None where it is no such."""
     choice = _CHOICE_INDEX.search(frame)
-    return (frame[: choice.end()], int(choice[1])) if choice and frame.startswith(_VLLMS_OWN) else None
+    return frame[: choice.start(1)] if choice and frame.startswith(_VLLMS_OWN) else None
 
 
-def read_run(data: bytes, opening: bytes) -> tuple[bytes, Usage] | None:
+def read_run(data: bytes, opening: bytes) -> tuple[bytes, list[tuple[int, Usage]]] | None:
     """
-    Return what `data` is without usages and the last of them, if it is frames that open so and end with their usage.
+    Return what `data` is without usages, and each usage with its choice, if it is frames that open so and end with one.
 
-    Of the completion tokens it has the most that any of them tells. None where there is anything else in `data`.
+    Of a choice that speaks alone there is one: the last, with the most completion tokens of all. None where there is
+    anything else in `data`.
     """
     told = _COUNTS_LAST.split(data)
     texts = told[::3]
     # A frame is the text before its usage; behind the last there is nothing.
     count = len(texts) - 1
-    if not count or texts[-1]:
+    if not count or texts.pop():
         return None
-    stripped = _LAST.join(texts)
+    stripped = _LAST.join(texts) + _LAST
     if (
         not stripped.startswith(opening)
-        or (count > 1 and stripped.count(_LAST + opening) != count - 1)
         or stripped.count(b"\n") != 2 * count
         or b"\r" in stripped
         or _USAGE_KEY in stripped
         or _ABORT in stripped
     ):
         return None
-    completion_tokens = int(told[2]) if count == 1 else max(map(int, told[2::3]))
-    return stripped, Usage(int(told[-3]), 0, completion_tokens)
+    choice = _choice_of(stripped, opening)
+    if not choice.isdigit():
+        return None
+    if count == 1:
+        return stripped, [(int(choice), Usage(int(told[1]), 0, int(told[2])))]
+    if stripped.count(_LAST + opening + choice + b",") == count - 1:
+        return stripped, [(int(choice), Usage(int(told[-3]), 0, max(map(int, told[2::3]))))]
+    choices = [_choice_of(text, opening) for text in texts]
+    if stripped.count(_LAST + opening) != count - 1 or not all(map(bytes.isdigit, choices)):
+        return None
+    counts = zip(choices, told[1::3], told[2::3], strict=True)
+    return stripped, [(int(choice), Usage(int(prompt), 0, int(completion))) for choice, prompt, completion in counts]
+
+
+def _choice_of(frame: bytes, opening: bytes) -> bytes:
+    return frame[len(opening) : frame.find(b",", len(opening))]
 
 
 def read_chunk(frame: bytes, data: bytes) -> Chunk:

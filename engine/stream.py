@@ -50,8 +50,7 @@ class CompletionStream:
         self._include_usage = include_usage
         self._continuous_usage = include_usage and continuous_usage
         self._opening: bytes | None = None
-        """What the frames of `_choice` open with, which spoke last."""
-        self._choice = 0
+        """What frames that speak of a choice open with, up to which."""
         self.error: dict[str, Any] | None = None
         """The engine's error object, once an error frame was received."""
         self.aborted = False
@@ -59,9 +58,9 @@ class CompletionStream:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
-        if not self._splitter.rest and (run := self._read_run(data)) is not None:
-            return [run]
         try:
+            if not self._splitter.rest and (run := self._read_run(data)) is not None:
+                return [run]
             return list(self._read_all(self._splitter.feed(data)))
         except ValueError as error:
             raise MalformedStream("a frame is not what vLLM sends") from error
@@ -90,7 +89,7 @@ class CompletionStream:
             while self._opening is not None and end < len(raws) and raws[end].startswith(self._opening):
                 end += 1
             alike = raws[start : max(end, start + 1)]
-            run = self._read_run(b"".join(alike)) if len(alike) > 1 else None
+            run = self._read_run(b"".join(alike))
             if run is not None:
                 yield run
             else:
@@ -98,14 +97,15 @@ class CompletionStream:
             start += len(alike)
 
     def _read_run(self, data: bytes) -> Frame | None:
-        """Return whole frames of the choice that spoke last as one; None where there is anything else in `data`."""
+        """Return whole frames that speak of choices as one; None where there is anything else in `data`."""
         if self._opening is None or self.aborted:
             return None
         run = read_run(data, self._opening)
         if run is None:
             return None
-        stripped, usage = run
-        self._usage.see(self._choice, usage)
+        stripped, usages = run
+        for choice, usage in usages:
+            self._usage.see(choice, usage)
         return Frame(Kind.CONTENT, data if self._continuous_usage else stripped)
 
     def _read(self, raw: bytes) -> Frame:
@@ -126,6 +126,6 @@ class CompletionStream:
             return Frame(Kind.ABORT, b"")
         if not chunk.has_choices:
             return Frame(Kind.USAGE, raw if self._include_usage else b"")
-        if chunk.choice is not None and (opening := opening_of(raw)) is not None:
-            self._opening, self._choice = opening
+        if self._opening is None:
+            self._opening = opening_of(raw)
         return Frame(Kind.CONTENT, raw if self._continuous_usage else chunk.stripped)
