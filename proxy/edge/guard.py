@@ -82,6 +82,11 @@ class _Wire:
         self.close = close
         self.is_closing = closing
 
+    def lost(self) -> None:
+        """Let go of the guard: what holds each other is left to the garbage collector, which seldom comes."""
+        self.close = lambda: None
+        self.is_closing = lambda: True
+
 
 class GuardedHttp(HttpToolsProtocol):
     """
@@ -132,7 +137,8 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the client in, or tell it why not."""
         self._socket = transport
-        super().connection_made(_Wire(transport, self._hang_up, self._is_closing))  # type: ignore[arg-type]
+        self._wire = _Wire(transport, self._hang_up, self._is_closing)
+        super().connection_made(self._wire)  # type: ignore[arg-type]
         self.address = self.client[0] if self.client else ""
         refused = self._edge.connections.enter(self.address)
         if refused is None:
@@ -161,6 +167,8 @@ class GuardedHttp(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 _disconnect(cycle)
         self.pipeline.clear()
+        self._wire.lost()
+        self.cycle = self._running = None  # type: ignore[assignment]  # as uvicorn's own, until it connects
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser piece by piece; whatever it or a check of ours refuses ends the connection."""

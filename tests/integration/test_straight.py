@@ -1,6 +1,7 @@
 """Requests that are served without ASGI, over real sockets: framing, order, bounds, and the news of a hang-up."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from proxy.edge.connections import Connections
-from proxy.edge.guard import Edge
+from proxy.edge.guard import Edge, GuardedHttp
 from proxy.edge.straight import StraightCycle
 from proxy.listeners import Drain, bound, served
 from tests.integration.test_guard import Echo
@@ -205,6 +206,21 @@ async def test_who_leaves_an_answer_unended_loses_the_connection(path: bytes, ca
         assert not said.endswith(b"0\r\n\r\n")
         await here.emptied()
     assert [record.getMessage() for record in caplog.records] == ["request_failed"] * (path == b"/fails")
+
+
+async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    async with listening() as here:
+        gc.collect()
+        gc.disable()
+        try:
+            for path in (b"/whole", b"/parts", b"/echo"):
+                async with here.connected() as client:
+                    await client.ask(sized(path))
+            await here.emptied()
+            here.straight.cycles.clear()
+            await within(lambda: not any(isinstance(each, GuardedHttp) for each in gc.get_objects()))
+        finally:
+            gc.enable()
 
 
 # --- one after the other
