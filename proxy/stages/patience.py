@@ -15,31 +15,31 @@ class Patience:
     Units: seconds. The first step is the replica's and lasts `first_s`; the whole block lasts at most `whole_s`.
     """
 
+    _task: asyncio.Task[object]
+    _timer: asyncio.TimerHandle
+
     def __init__(self, first_s: float, whole_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._end = now + whole_s
-        self._replica_due = now + first_s
-        self._due = min(self._replica_due, self._end)
-        self._timer: asyncio.TimerHandle | None = None
-        self._looks_at = self._due
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
+        self._first_s = first_s
+        self._whole_s = whole_s
         self._over = False
         self.blames_client = False
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._loop = task.get_loop()
+        now = self._loop.time()
+        self._end = now + self._whole_s
+        self._replica_due = now + self._first_s
+        self._due = min(self._replica_due, self._end)
         self._look_at(self._due)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._task is not None
-        assert self._timer is not None
         self._timer.cancel()
         # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
         if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
@@ -63,7 +63,7 @@ class Patience:
 
     def _until(self, due: float) -> None:
         self._due = due if due < self._end else self._end
-        if self._due < self._looks_at and self._timer is not None:
+        if self._due < self._looks_at:
             self._timer.cancel()
             self._look_at(self._due)
 
@@ -72,7 +72,6 @@ class Patience:
         self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        assert self._task is not None
         if self._due <= self._loop.time():
             self._over = True
             self._task.cancel()
