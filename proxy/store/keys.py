@@ -28,8 +28,8 @@ EPOCHS_MISSED = "tollway:epochs-missed"
 
 
 def reservation(tenant: str, request_id: str) -> str:
-    """Return the key of one reservation's hash."""
-    return f"{_of(tenant)}:reservation:{_encoded(request_id)}"
+    """Return the key of one reservation; its text is told in lua/lib/reservations.lua."""
+    return f"{_of(tenant)}:reserved:{_encoded(request_id)}"
 
 
 def open_index(tenant: str) -> str:

@@ -6,7 +6,7 @@ windows of one scope share a key, its counter; requests in flight have one of th
 period a code means stands in `_CODES`, and in lua/lib/counters.lua. The order is that of a decision (`in_order`).
 """
 
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import orjson
@@ -16,6 +16,8 @@ from proxy.store import keys
 
 KNOWN_MAX = 1024
 """Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
+SUBJECTS_MAX = 4096
+"""Subjects whose keys a line-up remembers: who has asked once often asks again."""
 
 _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
     (Unit.CONCURRENT, None),
@@ -27,23 +29,27 @@ _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 class LineUp:
     """One plan's limits, in the order in which a decision looks at them."""
 
-    __slots__ = ("_groups", "limits", "text")
+    __slots__ = ("_groups", "_keys", "limits", "text")
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self.limits = in_order(limits)
-        groups = [(key, list(group)) for key, group in groupby(self.limits, key=_group)]
-        self._groups = tuple(key for key, _ in groups)
-        lines = [
-            [scope, *(word for each in group for word in (code_of(each), each.amount))] for (scope, _), group in groups
-        ]
+        groups = {key: list(group) for key, group in groupby(self.limits, key=_group)}
+        self._groups = tuple(groups)
+        self._keys: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        lines = [[scope, *chain.from_iterable(map(_asked, group))] for (scope, _), group in groups.items()]
         self.text = orjson.dumps(lines).decode()
 
-    def keys(self, tenant: str, user: str, model: str) -> list[str]:
+    def keys(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
         """Return the key of each group, for one subject."""
-        return [
-            keys.in_flight(scope, tenant, user, model) if in_flight else keys.counter(scope, tenant, user, model)
-            for scope, in_flight in self._groups
-        ]
+        subject = tenant, user, model
+        known = self._keys.get(subject)
+        if known is None:
+            if len(self._keys) >= SUBJECTS_MAX:
+                self._keys.clear()
+            known = self._keys[subject] = tuple(
+                (keys.in_flight if in_flight else keys.counter)(scope, *subject) for scope, in_flight in self._groups
+            )
+        return known
 
 
 _known: dict[int, tuple[tuple[Limit, ...], LineUp]] = {}

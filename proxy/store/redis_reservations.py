@@ -143,27 +143,28 @@ def _places(record: ExchangeRecord) -> tuple[str, str]:
     return keys.reservation(record.tenant, record.request_id), keys.open_index(record.tenant)
 
 
-def _counters(record: ExchangeRecord, asked: LineUp) -> list[str]:
+def _counters(record: ExchangeRecord, asked: LineUp) -> tuple[str, ...]:
     return asked.keys(record.tenant, record.user, record.model)
 
 
 def _decision(words: list[str], asked: LineUp) -> Granted | Refused | Repeated:
     kind = words[1]
     if kind == "granted":
-        return Granted(int(words[2]), _binding(words[3:], asked))
+        return Granted(int(words[2]), _binding(words, 3, asked))
     if kind == "refused":
         wait = None if words[3] == "-" else int(words[3])
-        return Refused(asked.limits[int(words[2])], wait, _binding(words[4:], asked))
+        return Refused(asked.limits[int(words[2])], wait, _binding(words, 4, asked))
     if kind == "repeated":
         return Repeated(words[2])
     raise AlreadyEnded
 
 
-def _binding(words: list[str], asked: LineUp) -> tuple[Standing, ...]:
-    """Return how the limits stand that a decision tells of: index, used, reset of each."""
-    numbers = list(map(int, words))
-    limits = asked.limits
-    return tuple([_standing(limits[numbers[at]], *numbers[at + 1 : at + 3]) for at in range(0, len(numbers), 3)])
+def _binding(words: list[str], first: int, asked: LineUp) -> tuple[Standing, ...]:
+    """Return how the limits stand that a decision tells of: index, used, reset of each, from the `first` word on."""
+    told = []
+    for at in range(first, len(words), 3):
+        told.append(_standing(asked.limits[int(words[at])], int(words[at + 1]), int(words[at + 2])))
+    return tuple(told)
 
 
 def _standing(limit: Limit, used: int, reset_after_us: int) -> Standing:

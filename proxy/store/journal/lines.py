@@ -10,7 +10,7 @@ Rules:
 from dataclasses import dataclass
 from zlib import crc32
 
-VERSION = b"1"
+VERSION = b"2"
 _PREFIX_BYTES = len(VERSION) + 1 + 8 + 1
 
 

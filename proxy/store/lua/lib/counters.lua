@@ -133,7 +133,9 @@ local function move(groups, first, found, ends, now, tokens, requests)
         bring(counter, at, code, amount, now)
         local used, lasts_one = counter[at + 1] + difference, rate
         if not rate then
-          counter[at + 1] = (not ends or ends[window] == counter[at + 2]) and used or used - difference
+          if not ends or ends[window] == counter[at + 2] then
+            counter[at + 1] = used > 0 and used or 0
+          end
           lasts_one = counter[at + 2] * DAY_US - now
         elseif used > 0 then
           counter[at + 1] = used < MAX and used or MAX

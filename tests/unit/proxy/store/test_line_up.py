@@ -5,6 +5,7 @@ import pytest
 
 from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit, in_order
 from proxy.store import keys
+from proxy.store import line_up as line_up_module
 from proxy.store.line_up import LineUp, code_of, line_up, read
 
 EVERY = tuple(
@@ -22,8 +23,15 @@ def test_every_limit_there_is_survives() -> None:
 def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_flight() -> None:
     touched = LineUp(EVERY).keys("acme", "ada", "demo")
     subject = ("acme", "ada", "demo")
-    assert touched == [key(scope, *subject) for key in (keys.counter, keys.in_flight) for scope in Scope]
+    assert touched == tuple(key(scope, *subject) for key in (keys.counter, keys.in_flight) for scope in Scope)
     assert [group[0] for group in orjson.loads(LineUp(EVERY).text)] == [*Scope, *Scope]
+
+
+def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_up_module, "SUBJECTS_MAX", 2)
+    asked = LineUp(EVERY[:1])
+    for user in ("ada", "bob", "cem", "ada"):
+        assert asked.keys("acme", user, "demo") == (keys.counter(EVERY[0].scope, "acme", user, "demo"),)
 
 
 def test_codes_of_a_counter_rise() -> None:
@@ -39,7 +47,7 @@ def test_a_plan_is_lined_up_once() -> None:
 
 
 def test_no_limits_are_no_groups() -> None:
-    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == ("[]", [])
+    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == ("[]", ())
 
 
 @pytest.mark.parametrize("groups", [7, None, [["user", 99, 1]], [["user", 1]], [["nobody", 1, 1]], [[]], [1], {"a": 1}])

@@ -12,7 +12,7 @@ PAYLOADS = st.binary(max_size=40).filter(lambda payload: b"\n" not in payload)
 
 
 def test_a_line_is_what_it_says() -> None:
-    assert line_of(b"abc") == b"1 352441c2 abc\n"
+    assert line_of(b"abc") == b"2 352441c2 abc\n"
     assert payload_of(line_of(b"abc")) == b"abc"
 
 
@@ -51,4 +51,4 @@ def test_damage_in_the_middle_costs_the_line_it_is_in(payloads: list[bytes], dat
 
 def test_another_version_is_not_guessed_at() -> None:
     with pytest.raises(Damaged):
-        payload_of(b"2" + line_of(b"abc")[1:])
+        payload_of(b"3" + line_of(b"abc")[1:])
