@@ -34,7 +34,6 @@ class StraightCycle:
 
     __slots__ = (
         "_body",
-        "_body_bytes",
         "_chunked",
         "_connection",
         "_invited",
@@ -76,8 +75,8 @@ class StraightCycle:
         self._write = connection.transport.write
         self._serve = serve
         self._chunked = chunked
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body: bytes | bytearray = b""
+        """As it came where it came at once, as it nearly always does."""
         self._invited = False
         """Whether the client knows that its body is waited for."""
         self._news: asyncio.Future[None] | None = None
@@ -113,9 +112,13 @@ class StraightCycle:
         """Take in a part of the body."""
         if self.response_complete:
             return
-        self._body.append(body)
-        self._body_bytes += len(body)
-        if self._body_bytes > HIGH_WATER_LIMIT:
+        if self._body:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        else:
+            self._body = body
+        if len(self._body) > HIGH_WATER_LIMIT:
             self._connection.flow.pause_reading()
         if self._news is not None:
             self.set()
@@ -130,9 +133,9 @@ class StraightCycle:
 
     def take(self) -> bytes:
         """Return what has come of the body since the last time; `more_body` tells whether that was the end of it."""
-        parts, self._body, self._body_bytes = self._body, [], 0
+        body, self._body = self._body, b""
         self._connection.flow.resume_reading()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(body)
 
     async def news(self) -> None:
         """Wait until more of the body has come, or the client is gone."""
