@@ -118,7 +118,7 @@ class Watched:
 
 @dataclass
 class Cluster:
-    """Primaries that share the slots, the first of them with a replica."""
+    """Primaries that share the slots, the last of them with a replica."""
 
     primaries: list[Node]
     replica: Node
@@ -128,6 +128,11 @@ class Cluster:
         """Return how a gateway is told of them; it finds the others by itself."""
         scheme = "rediss" if self.replica.tls else "redis"
         return f"{scheme}+cluster://127.0.0.1:{self.primaries[1].port}"
+
+    @property
+    def primary(self) -> Node:
+        """Return the one that has a replica."""
+        return self.primaries[-1]
 
     def owner(self, key: str) -> int:
         """Return which primary had the slot of a key at the beginning."""
@@ -169,7 +174,7 @@ def watched(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = No
 
 @contextmanager
 def cluster(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = None) -> Iterator[Cluster]:
-    """Run three primaries and a replica of the first for the block."""
+    """Run three primaries and a replica of the last for the block."""
     with ExitStack() as stack:
         options: list[str | int] = ["--cluster-enabled", "yes", "--cluster-node-timeout", DOWN_MS]
         options += ["--cluster-replica-validity-factor", 0]
@@ -183,7 +188,7 @@ def cluster(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = No
         for node in nodes[1:]:
             node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
         until(lambda: all(_known_nodes(node) == len(nodes) for node in nodes))
-        replica.ask("CLUSTER", "REPLICATE", primaries[0].ask("CLUSTER", "MYID"))
+        replica.ask("CLUSTER", "REPLICATE", primaries[-1].ask("CLUSTER", "MYID"))
         until(lambda: replica.info("replication")["master_link_status"] == "up")
         until(lambda: all("cluster_state:ok" in _cluster_info(node) for node in nodes))
         yield Cluster(primaries, replica)

@@ -131,7 +131,7 @@ def primary_behind_sentinels(folder: Path, server: Path | None) -> Iterator[tupl
 @contextmanager
 def primary_in_a_cluster(folder: Path, server: Path | None) -> Iterator[tuple[str, Node, Node, list[str]]]:
     with cluster(folder, server) as nodes:
-        yield nodes.url, nodes.primaries[0], nodes.replica, [nodes.tenant_on(index) for index in range(3)]
+        yield nodes.url, nodes.primary, nodes.replica, [nodes.tenant_on(index) for index in (2, 1, 0)]
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=str)
