@@ -143,6 +143,17 @@ class Cluster:
         return next(name for number in range(1000) if self.owner(name := f"tenant{number}") == index)
 
 
+def move_slot(nodes: Cluster, source: Node, target: Node, slot: int) -> None:
+    """Move a slot to another primary, a key at a time, as `redis-cli --cluster reshard` does."""
+    source_id, target_id = (node.ask("CLUSTER", "MYID") for node in (source, target))
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        source.ask("MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
+    for node in (target, source, *nodes.primaries):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
 def until(holds: Callable[[], bool], s_max: float = READY_S_MAX) -> None:
     """Wait until something holds; servers that do not answer yet do not."""
     deadline = time.monotonic() + s_max

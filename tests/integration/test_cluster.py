@@ -13,7 +13,7 @@ from proxy.store.keys import late
 from proxy.store.line import Lost, Refused, Silent
 from proxy.store.scripts import CLAIM
 from proxy.store.wire import Wire
-from tests.redis_fleets import Cluster, Node, cluster
+from tests.redis_fleets import Cluster, cluster, move_slot
 from tests.redis_server import SERVERS
 
 DEADLINE_S = 5.0
@@ -85,7 +85,7 @@ async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: 
             assert await wire.ask("INCR", name) == counted[name]
 
     tasks = [asyncio.create_task(count(name)) for name in names]
-    await asyncio.to_thread(_move, nodes.primaries[2], nodes.primaries[1], key_slot(tag.encode()), nodes)
+    await asyncio.to_thread(move_slot, nodes, nodes.primaries[2], nodes.primaries[1], key_slot(tag.encode()))
     before = sum(counted.values())
     while sum(counted.values()) < before + 400:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -93,17 +93,6 @@ async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: 
     await asyncio.gather(*tasks)
     for name in names:
         assert int(nodes.primaries[1].ask("GET", name)) == counted[name]
-
-
-def _move(source: Node, target: Node, slot: int, nodes: Cluster) -> None:
-    """Move a slot, a key at a time."""
-    source_id, target_id = (node.ask("CLUSTER", "MYID") for node in (source, target))
-    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
-    while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
-        source.ask("MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
-    for node in (target, source, *nodes.primaries):
-        node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
 
 async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Wire) -> None:
