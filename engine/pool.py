@@ -20,4 +20,4 @@ class Pool:
 
     def snapshots(self) -> list[ReplicaSnapshot]:
         """Return every replica as it stands now."""
-        return [replica.snapshot() for replica in self]
+        return [replica.snapshot() for replica in self._replicas.values()]

@@ -37,6 +37,8 @@ def charge_micros(price: Price, prompt_tokens: int, cached_tokens: int, completi
     Units: tokens, micro-units of `price.currency`.
     Bounds: 0 <= every argument, so 0 <= charge.
     """
+    if not (prompt_tokens or completion_tokens):
+        return 0
     cached = min(cached_tokens, prompt_tokens)
     computed = prompt_tokens - cached
     cost = computed * price.prompt + cached * price.cached + completion_tokens * price.completion

@@ -39,6 +39,8 @@ class RetryBudget:
 
     def _forget(self, now_s: int) -> None:
         """Empty the seconds that have begun since the last look: what they count is a whole window old."""
+        if now_s <= self._at_s:
+            return
         for second in range(max(self._at_s + 1, now_s - WINDOW_S + 1), now_s + 1):
             self._requests[second % WINDOW_S] = self._retries[second % WINDOW_S] = 0
-        self._at_s = max(self._at_s, now_s)
+        self._at_s = now_s

@@ -120,9 +120,12 @@ class TokenCounters:
 
     def add(self, record: ExchangeRecord) -> None:
         """Count what the record bills, as far as it is no credit."""
-        self.prompt.inc(max(0, record.prompt_tokens))
-        self.cached.inc(max(0, record.cached_tokens))
-        self.completion.inc(max(0, record.completion_tokens))
+        if record.prompt_tokens > 0:
+            self.prompt.value += record.prompt_tokens
+        if record.cached_tokens > 0:
+            self.cached.value += record.cached_tokens
+        if record.completion_tokens > 0:
+            self.completion.value += record.completion_tokens
 
     def take_away(self, record: ExchangeRecord) -> None:
         """Count what the record credits."""
