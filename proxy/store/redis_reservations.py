@@ -54,6 +54,7 @@ class RedisReservations:
         # Without a key of the client's the reservation's own fills the place.
         own = keys.reservation(draft.tenant, draft.request_id)
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
+        # The numbers of an ask stand in the order of its fields.
         args = (written(draft).decode(), asked.text, orjson.dumps(price).decode(), *ask, 0 if once is None else ONCE_MS)
         return _decision(await self._run(scripts.RESERVE, draft, (place, *_counters(draft, asked)), args), asked)
 
