@@ -3,7 +3,8 @@ The primaries of a cluster: a line for each, found by the slot of a key.
 
 Rules:
 - A node is asked for the slots at the first call, when one says that a slot has moved (which is believed at once), when
-  a line ended, and in every survey. Some are asked at a time and the first answer counts: a dead one costs nothing.
+  a line ended, and in every survey. Some are asked at a time, and who is with the majority and has heard of the last
+  change is believed: a dead one costs nothing, and one that was cut off misleads nobody.
 - Calls for a slot of which nobody knows the primary wait in the lobby for the next answer, and no longer.
 
 Must not know what a call is about.
@@ -12,12 +13,12 @@ Must not know what a call is about.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.crc import key_slot
 
 from proxy.store.address import Place
-from proxy.store.line import Call, Line, Lost
+from proxy.store.line import PAUSE_S, Call, Line, Lost, Refused, Silent
 from proxy.store.primaries import Target
 
 SLOTS = 16_384
@@ -98,12 +99,14 @@ class Cluster:
 
     async def _look(self) -> None:
         places = list(dict.fromkeys((*self._lines, *self._nodes)))
+        fault: BaseException | None = None
         for first in range(0, len(places), ASKED_AT_ONCE):
-            lines = [self._at(place) for place in places[first : first + ASKED_AT_ONCE]]
-            if found := await _first_answer(lines, "CLUSTER", "SLOTS"):
-                await self._adopt(*found)
+            views, fault = await _views([self._at(place) for place in places[first : first + ASKED_AT_ONCE]])
+            if views:
+                best = max(views, key=lambda view: view.rank)
+                await self._adopt(best.told_by, best.rows)
                 return
-        raise Lost("no node of the cluster answers")
+        raise Lost(f"no node of the cluster answers: {fault}") from fault
 
     async def _adopt(self, told_by: Line, rows: Iterable[Any]) -> None:
         slots: list[Target] = [self._lobby] * SLOTS
@@ -129,6 +132,7 @@ class _Lobby:
 
     def send(self, call: Call) -> None:
         """Keep a call until the slots are known."""
+        call.held()
         self._calls.append(call)
         self._cluster.look()
 
@@ -150,17 +154,35 @@ def place_of(host: str | None, port: int, told_by: Line) -> Place:
     return Place(host or (own.host if own else ""), port)
 
 
-async def _first_answer(lines: Sequence[Line], *command: str) -> tuple[Line, Any] | None:
-    """Ask several; return who answered first and what, or None where nobody did."""
-    waiting = {line.ask(*command): line for line in lines}
+class _View(NamedTuple):
+    """Who has which slots, as one node sees it."""
+
+    told_by: Line
+    rank: tuple[bool, int]
+    """Whether it is with the majority, and how late the last change is that it has heard of."""
+    rows: list[Any]
+
+
+async def _views(lines: Sequence[Line]) -> tuple[list[_View], BaseException | None]:
+    """Ask several; return what they say who answer at about the time of the first, and what went wrong with another."""
+    asked = [asyncio.create_task(_view(line)) for line in lines]
+    fault: BaseException | None = None
     try:
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for answer in done:
-                line = waiting.pop(answer)
-                if answer.exception() is None:
-                    return line, answer.result()
+        for first in asyncio.as_completed(asked):
+            try:
+                await first
+            except (Silent, Lost, Refused) as error:
+                fault = error
+            else:
+                await asyncio.wait(asked, timeout=PAUSE_S)
+                break
+        return [task.result() for task in asked if task.done() and task.exception() is None], fault
     finally:
-        for answer in waiting:
-            answer.cancel()
-    return None
+        for task in asked:
+            task.cancel()
+
+
+async def _view(line: Line) -> _View:
+    rows, info = await asyncio.gather(line.ask("CLUSTER", "SLOTS"), line.ask("CLUSTER", "INFO"))
+    told = dict(each.split(":", 1) for each in info.splitlines() if ":" in each)
+    return _View(line, (told["cluster_state"] == "ok", int(told["cluster_current_epoch"])), rows)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.errors import LedgerUnavailable
-from proxy.store.address import Access
+from proxy.store.address import Access, Address, Kind
 from proxy.store.scripts import Script
 from proxy.store.wire import Observe, Wire
 
@@ -44,6 +44,7 @@ class Connection:
         deadline_s: float = DEADLINE_S,
         observe: Observe = lambda op, seconds: None,
     ) -> None:
+        self._alone = Address.of(url).kind is Kind.ALONE
         self._wire = Wire(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
 
     async def __aenter__(self) -> Self:
@@ -94,23 +95,24 @@ class Connection:
         faults = [
             f"{place}: {fault}" if len(answers) > 1 else fault
             for place, answer in answers.items()
-            for fault in _faults(_fields(answer), allow_unsafe=allow_unsafe)
+            for fault in self._faults(_fields(answer), allow_unsafe=allow_unsafe)
         ]
         if faults:
             raise UnsafeRedis("This Redis would lose quotas and bills; " + "; ".join(faults) + ".")
 
-
-def _faults(info: Mapping[str, str], *, allow_unsafe: bool) -> list[str]:
-    faults = []
-    if info.get("role", "master") != "master":
-        faults.append("it is a replica: name the primary, or with redis+sentinel:// who knows it")
-    if allow_unsafe:
+    def _faults(self, info: Mapping[str, str], *, allow_unsafe: bool) -> list[str]:
+        faults = []
+        if info.get("role", "master") != "master":
+            faults.append("it is a replica: name the primary, or with redis+sentinel:// who knows it")
+        if self._alone and info.get("cluster_enabled", "0") != "0":
+            faults.append("it is a part of a cluster: let the url begin with redis+cluster")
+        if allow_unsafe:
+            return faults
+        if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+            faults.append(f"maxmemory-policy is {policy}: set it to noeviction")
+        if info.get("aof_enabled", "0") == "0":
+            faults.append("it keeps no append-only file: set appendonly to yes")
         return faults
-    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-        faults.append(f"maxmemory-policy is {policy}: set it to noeviction")
-    if info.get("aof_enabled", "0") == "0":
-        faults.append("it keeps no append-only file: set appendonly to yes")
-    return faults
 
 
 def _unavailable(fault: Exception) -> Exception:

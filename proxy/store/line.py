@@ -60,6 +60,9 @@ class Call:
         if not self.answer.done():
             self.answer.set_result(value)
 
+    def held(self) -> None:
+        """Learn that it waits where nobody keeps its deadline."""
+
     def refused(self, line: "Line", message: str) -> None:
         """Take an error for an answer."""
         self.lost(Refused(message))

@@ -118,7 +118,9 @@ class Wire:
         """Do what an error asks for, or fail."""
         word, _, rest = message.partition(" ")
         if word in ("TRYAGAIN", "CLUSTERDOWN"):
-            request.limit()
+            if word == "CLUSTERDOWN":
+                self._primaries.doubt(request.key)
+            request.held()
             self.loop.call_later(PAUSE_S, self._send_again, request)
         elif "READONLY" in message:
             fault = Lost(message)
@@ -131,7 +133,7 @@ class Wire:
             request.fail(Refused(message))
 
     def _follow(self, request: "_Request", line: Line, word: str, rest: str) -> None:
-        request.limit()
+        request.held()
         there: Line | None = line
         if word == "NOSCRIPT":
             _aside(line, "SCRIPT", "LOAD", request.script or "")
@@ -147,7 +149,7 @@ class Wire:
         there.send(request)
 
     def _send_again(self, request: "_Request") -> None:
-        request.limit()
+        request.held()
         if not request.answer.done():
             self._primaries.of(request.key).send(request)
 
@@ -192,8 +194,8 @@ class _Request(Call):
         if not self.answer.done():
             self.answer.set_exception(self.wire.fault(fault))
 
-    def limit(self) -> None:
-        """Before it goes out again: keep the deadline that its line cannot know."""
+    def held(self) -> None:
+        """Keep its deadline itself, since no line does, or none knows when it began."""
         self.since = monotonic()
         if self.timer is None:
             left_s = self.began + self.wire.deadline_s - self.since

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from proxy.store.connection import Connection
+from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.keys import late
 from proxy.store.line import Lost, Refused, Silent
 from proxy.store.scripts import CLAIM
 from proxy.store.wire import Wire
-from tests.redis_fleets import Cluster, cluster, move_slot
+from tests.redis_fleets import Cluster, cluster, move_slot, serving
 from tests.redis_server import SERVERS
 
 DEADLINE_S = 5.0
@@ -62,9 +62,29 @@ async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Wire
 
 
 async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> None:
-    async with Wire(f"redis://127.0.0.1:{nodes.primaries[0].port}", deadline_s=DEADLINE_S) as wire:
+    url = f"redis://127.0.0.1:{nodes.primaries[0].port}"
+    async with Wire(url, deadline_s=DEADLINE_S) as wire:
         with pytest.raises(Refused, match="MOVED"):
             await wire.ask("GET", nodes.tenant_on(1))
+    async with Connection(url, deadline_s=DEADLINE_S) as connection:
+        with pytest.raises(UnsafeRedis, match="part of a cluster"):
+            await connection.check(allow_unsafe=True)
+
+
+async def test_a_server_that_is_taken_for_a_cluster_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path / "alone", SERVERS[0], None) as node:
+        async with Wire(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as wire:
+            with pytest.raises(Lost, match="cluster support disabled"):
+                await wire.ask("PING")
+
+
+async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Wire, tmp_path: Path) -> None:
+    before = set(await wire.ask_each("PING"))
+    with serving(tmp_path / "stale", SERVERS[0], None, "--cluster-enabled", "yes") as stale:
+        stale.ask("CLUSTER", "ADDSLOTS", *range(5))
+        url = f"redis+cluster://127.0.0.1:{stale.port},127.0.0.1:{nodes.primaries[2].port}"
+        async with Wire(url, deadline_s=DEADLINE_S) as other:
+            assert set(await other.ask_each("PING")) == before
 
 
 async def test_nobody_there_is_said_at_once() -> None:
