@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from engine.keeper import Keeper, kept
 from engine.process import Child, told
@@ -145,7 +146,7 @@ def _died(became: str) -> None:
 
 
 def _address(path: Path) -> str:
-    return f"unix://{path}"
+    return f"unix://{quote(os.fspath(path))}"
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 
 from engine.process import ChildFailed
+from proxy.store.connection import Connection
 from proxy.store.embedded import (
     EmbeddedRedis,
     EmbeddedRedisNotRunning,
@@ -285,3 +286,10 @@ async def test_killed_it_is_started_again_at_the_same_address_with_its_data(
             assert connection.get("toll") == "paid"
     with pytest.raises(EmbeddedRedisNotRunning):
         address(data_dir)
+
+
+async def test_a_folder_of_any_name_is_reached_by_its_address(tmp_path: Path) -> None:
+    folder = tmp_path / "50%41 #1?"
+    folder.mkdir()
+    async with EmbeddedRedis(folder) as redis, Connection(redis.address, deadline_s=20) as connection:
+        assert await connection.call("PING") == "PONG"
