@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
@@ -69,7 +69,7 @@ class Gateway:
     async def exchange(self, tenant: str) -> bool:
         """Serve one exchange; tell whether it was admitted."""
         record = RECORD._replace(
-            request_id=str(ULID()),
+            request_id=ulid_now(),
             tenant=tenant,
             incarnation=self._incarnation.id,
             started_at=time.time_ns() // 1_000,
