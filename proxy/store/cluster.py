@@ -149,9 +149,10 @@ class _Lobby:
 
 
 def place_of(host: str | None, port: int, told_by: Line) -> Place:
-    """Return a node's place; one that does not know its own host is where it was asked."""
-    own = told_by.place
-    return Place(host or (own.host if own else ""), port)
+    """Return a node's place; one whose host is not told (nothing, or "?") is where it was asked."""
+    if host and host != "?":
+        return Place(host, port)
+    return Place(told_by.place.host if told_by.place else "", port)
 
 
 class _View(NamedTuple):

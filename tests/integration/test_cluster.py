@@ -2,15 +2,19 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from redis.crc import key_slot
 
+from proxy.store.address import Place
+from proxy.store.cluster import ASKED_AT_ONCE, place_of
 from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.keys import late
-from proxy.store.line import Lost, Refused, Silent
+from proxy.store.line import Line, Lost, Refused, Silent
 from proxy.store.scripts import CLAIM
 from proxy.store.wire import Wire
 from tests.redis_fleets import Cluster, cluster, move_slot, serving
@@ -91,6 +95,41 @@ async def test_nobody_there_is_said_at_once() -> None:
     async with Wire("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as wire:
         for fault in await asyncio.gather(*(wire.ask("PING") for _ in range(5)), return_exceptions=True):
             assert isinstance(fault, Lost)
+
+
+async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline(
+    unused_tcp_port_factory: Callable[[], int],
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    ports = [unused_tcp_port_factory() for _ in range(2 * ASKED_AT_ONCE)]
+    async with AsyncExitStack() as stack:
+        for port in ports:
+            await stack.enter_async_context(await asyncio.start_server(say_nothing, "127.0.0.1", port))
+        url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
+        wire = await stack.enter_async_context(Wire(url, deadline_s=0.5))
+        began = monotonic()
+        for fault in await asyncio.gather(*(wire.ask("GET", f"k{n}") for n in range(5)), return_exceptions=True):
+            assert isinstance(fault, Silent)
+        assert monotonic() - began < 0.9
+
+
+@pytest.mark.parametrize("host", ["", "?", None])
+async def test_a_node_that_does_not_know_its_name_is_where_it_was_asked(nodes: Cluster, host: str | None) -> None:
+    line = Line(_locate(Place("127.0.0.1", nodes.primaries[0].port)), deadline_s=DEADLINE_S)
+    assert await line.ask("PING") == "PONG"
+    assert place_of(host, 7, line) == Place("127.0.0.1", 7)
+    assert place_of("other", 7, line) == Place("other", 7)
+    await line.close()
+
+
+def _locate(place: Place) -> Callable[[], Awaitable[Place]]:
+    async def locate() -> Place:
+        return place
+
+    return locate
 
 
 async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: Wire) -> None:
