@@ -28,7 +28,6 @@ from proxy.listeners import Drain, bound, served, url_of
 from proxy.observe.metrics import Metrics
 from proxy.replicas import launched, pooled
 from proxy.settings import Settings
-from proxy.settings.sections import Listen
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
@@ -123,7 +122,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
                 meter=meter,
             )
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
-            edge = _edge(listen, connections_max, listen.connections_per_address_max, metrics)
+            edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
             vitals = Vitals(connection, incarnation.epoch)
             site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
             yield Gateway(site, edge, pools, urls, incarnation.id)
@@ -133,13 +132,17 @@ def operated(
     state: State, listening: socket.socket, settings: Settings, metrics: Metrics
 ) -> AbstractAsyncContextManager[None]:
     """Serve operators for the block."""
-    edge = _edge(settings.listen, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
+    edge = _edge(settings, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
     return served(admin_site(state), listening, edge, drain=Drain(s_max=1))
 
 
-def _edge(listen: Listen, connections_max: int, per_address_max: int, metrics: Metrics) -> Edge:
-    connections = Connections(connections_max, per_address_max)
-    return Edge(connections=connections, head_s_max=listen.head_s_max, refused=metrics.refused)
+def _edge(settings: Settings, connections_max: int, per_address_max: int, metrics: Metrics) -> Edge:
+    return Edge(
+        connections=Connections(connections_max, per_address_max),
+        head_s_max=settings.listen.head_s_max,
+        write_s_max=settings.limits.idle_s_max,
+        refused=metrics.refused,
+    )
 
 
 def _sequences(settings: Settings) -> int:

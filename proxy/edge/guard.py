@@ -8,12 +8,15 @@ Rules:
   not be read, nothing on it can be believed.
 - An answer given before its request was read whole closes the connection, with what is still coming read and thrown
   away for a moment, so that the client sees the answer and not a reset.
-- A hang-up reaches every request of the connection, the ones that wait behind another too.
+- A hang-up reaches every request of the connection, the ones that wait behind another too: it is read on behind a
+  running answer, as far as little has come.
+- A client that does not read its answer is dropped, also when nobody waits for it any more.
 
 It knows nothing of paths, tokens or bodies' content.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,6 +25,7 @@ from typing import Any
 import httptools
 from ulid_transform import ulid_now
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -53,6 +57,8 @@ class Edge:
 
     connections: Connections
     head_s_max: float
+    write_s_max: float = 60.0
+    """For a client to take a buffer of what it is sent."""
     refused: Callable[[str], None] = lambda reason: None
     """Told the code of each refusal, or one of ours where nobody is told."""
     draining: bool = False
@@ -92,7 +98,8 @@ class GuardedHttp(HttpToolsProtocol):
     """
     One connection.
 
-    Bounds: a head of `head.BYTES_MAX` and `edge.head_s_max` seconds, `_PIPELINED_MAX` requests ahead of their answers.
+    Bounds: a head of `head.BYTES_MAX` and `edge.head_s_max` seconds; `_PIPELINED_MAX` requests ahead of their answers,
+    and of them no more than uvicorn's `HIGH_WATER_LIMIT` and one read of the socket.
     Source: uvicorn/protocols/http/httptools_impl.py, whose callbacks these are.
     """
 
@@ -128,6 +135,12 @@ class GuardedHttp(HttpToolsProtocol):
         self._keep_alive = False
         self._idle_until = 0.0
         """When the connection is closed for want of a request; its timer looks at it, and waits on if it has moved."""
+        self._ahead_bytes = 0
+        """Read while an answer runs that others wait behind."""
+        self._unread: float = 0
+        """What the client had left unread when that was looked at last; infinite if it has caught up since."""
+        self._reading: asyncio.TimerHandle | None = None
+        """When that is looked at again."""
         self._running: RequestResponseCycle | StraightCycle | None = None
         self._last_words: bytes | None = None
         """What is said once the answers before it are out."""
@@ -155,6 +168,8 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything back, and tell every request of this connection that its client left."""
         self._stop_timer()
+        if self._reading is not None:
+            self._reading.cancel()
         self._unset_keepalive_if_required()
         if self._counted:
             self._counted = False
@@ -189,8 +204,18 @@ class GuardedHttp(HttpToolsProtocol):
         except ApiError as error:
             self._refuse(error)
         else:
-            if self._in_head and self._timer is None and not self._answering:
-                self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+            if self.pipeline or (self._in_head and self._timer is None and not self._answering):
+                self._read_on(len(data))
+
+    def pause_writing(self) -> None:
+        """Give a client that is behind its time to read."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        """Note that the client has caught up."""
+        super().resume_writing()
+        self._unread = math.inf
 
     def shutdown(self) -> None:
         """
@@ -317,6 +342,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self._is_closing():
             return
         self.flow.resume_reading()
+        self._ahead_bytes = 0
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last_words is not None:
@@ -349,6 +375,32 @@ class GuardedHttp(HttpToolsProtocol):
         """The request whose body is still coming."""
         cycle: RequestResponseCycle | StraightCycle | None = self.cycle
         return cycle if cycle is not None and cycle.more_body else None
+
+    def _read_on(self, size: int) -> None:
+        """Wait for a head; or, behind a running answer, for little: of a connection that is not read nobody leaves."""
+        if not self.pipeline:
+            self._timer = self.loop.call_later(self._edge.head_s_max, self._head_is_late)
+            return
+        self._ahead_bytes += size
+        if self._ahead_bytes <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+        else:
+            self.flow.pause_reading()
+
+    def _expect_reading(self) -> None:
+        if self._reading is None:
+            self._unread = self._socket.get_write_buffer_size()
+            self._reading = self.loop.call_later(self._edge.write_s_max, self._look_if_read)
+
+    def _look_if_read(self) -> None:
+        """Drop a client that has not taken a buffer of its answer since the last look; wait on for another."""
+        self._reading = None
+        if not (self.flow.write_paused or self._socket.is_closing()):
+            return
+        if self._socket.get_write_buffer_size() > self._unread - HIGH_WATER_LIMIT:
+            self.drop()
+        else:
+            self._expect_reading()
 
     def _feed(self, piece: bytes | memoryview) -> None:
         was_in_head, self._ended = self._in_head, False
@@ -428,6 +480,8 @@ class GuardedHttp(HttpToolsProtocol):
             self._linger()
         else:
             self._socket.close()
+            if self._socket.get_write_buffer_size():
+                self._expect_reading()
 
     def _linger(self) -> None:
         """End our side, and throw away what comes until the client ends its own or the time is up."""

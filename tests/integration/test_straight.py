@@ -19,6 +19,7 @@ from tests.raw_http import RawClient, connected
 
 WAIT_S_MAX = 10.0
 PART = b"x" * 65_536
+LARGE = 256
 
 
 def post(*fields: bytes, path: bytes = b"/whole", body: bytes = b"", version: bytes = b"1.1") -> bytes:
@@ -55,6 +56,11 @@ class Straight:
         cycle.write(body)
         cycle.write(b"")
         cycle.finish(body)
+
+    async def large(self, cycle: StraightCycle) -> None:
+        """Answer more at once than the kernel takes."""
+        cycle.take()
+        cycle.reply(200, b"", PART * LARGE)
 
     async def unread(self, cycle: StraightCycle) -> None:
         """Answer before the body has come."""
@@ -124,14 +130,14 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Listening]:
+async def listening(*, write_s_max: float = 60.0, keep_alive_s: float = 75.0) -> AsyncIterator[Listening]:
     straight = Straight()
-    serving = (straight.whole, straight.parts, straight.unread, straight.waits, straight.floods)
+    serving = (straight.whole, straight.parts, straight.large, straight.unread, straight.waits, straight.floods)
     paths = {b"/" + serve.__name__.encode(): serve for serve in (*serving, straight.half, straight.fails)}
-    edge = Edge(connections=Connections(100, 100), head_s_max=10.0, straight=paths)
+    edge = Edge(connections=Connections(100, 100), head_s_max=10.0, write_s_max=write_s_max, straight=paths)
     with bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
-        async with served(Echo(), sock, edge, drain=Drain(s_max=1)):
+        async with served(Echo(), sock, edge, drain=Drain(s_max=1), keep_alive_s=keep_alive_s):
             yield Listening(port, straight, edge)
 
 
@@ -247,6 +253,35 @@ async def test_a_hang_up_reaches_the_request_that_runs_and_begins_none_behind_it
         assert (here.straight.told_gone, len(here.straight.cycles)) == (1, 1)
 
 
+async def test_a_hang_up_is_heard_behind_requests_that_came_while_another_was_answered() -> None:
+    async with listening() as here:
+        async with here.connected() as client:
+            await client.send(sized(b"/waits"))
+            await here.straight.begun.wait()
+            for path in (b"/waits", b"/echo", b"/whole"):
+                await client.send(sized(path))
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(WAIT_S_MAX):
+            await here.straight.gone.wait()
+        await here.emptied()
+        assert (here.straight.told_gone, len(here.straight.cycles)) == (1, 1)
+
+
+async def test_little_is_read_ahead_of_an_answer_and_all_of_it_in_the_end() -> None:
+    async with listening() as here, here.connected() as client:
+        await client.send(sized(b"/waits"))
+        await here.straight.begun.wait()
+        client.writer.write(sized(b"/whole", PART * LARGE))
+        await asyncio.sleep(0.5)
+        unsent = client.writer.transport.get_write_buffer_size
+        before = unsent()
+        await asyncio.sleep(0.2)
+        assert 0 < unsent() == before, "the kernel's buffers are full: the gateway reads no more"
+        here.straight.may_end.set()
+        assert (await client.answer()).body == b"late"
+        assert (await client.answer()).body == PART * LARGE
+
+
 async def test_a_stop_lets_the_running_answer_end_and_begins_none_behind_it() -> None:
     async with connected_to_stopping() as (here, client):
         assert (await client.answer()).headers["connection"] == "close"
@@ -337,6 +372,24 @@ async def test_a_reader_that_stalls_is_waited_for_and_little_is_kept_for_it() ->
             read = 0
             while read < 2**26:
                 read += len(await client.reader.read(2**20))
+
+
+@pytest.mark.parametrize("field", [b"Connection: close", b"Connection: keep-alive"])
+async def test_a_reader_that_stalls_behind_a_whole_answer_is_dropped(field: bytes) -> None:
+    async with listening(write_s_max=0.3, keep_alive_s=0.1) as here, here.connected() as client:
+        await client.send(post(b"Content-Length: 0", field, path=b"/large"))
+        await here.emptied()
+
+
+async def test_a_reader_that_is_slow_has_the_whole_answer() -> None:
+    async with listening(write_s_max=0.3, keep_alive_s=0.1) as here, here.connected() as client:
+        await client.send(post(b"Content-Length: 0", b"Connection: close", path=b"/large"))
+        read = 0
+        while part := await client.reader.read(2**19):
+            read += len(part)
+            await asyncio.sleep(0.05)
+        assert read > len(PART) * LARGE
+        await here.emptied()
 
 
 async def test_a_reader_that_stalls_and_leaves_is_not_waited_for() -> None:

@@ -97,6 +97,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.ended
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def can_write_eof(self) -> bool:
         return True
 
