@@ -84,6 +84,14 @@ async def test_a_preliminary_answer_is_passed_over() -> None:
     assert await whole(opened) == (200, b"hello")
 
 
+async def test_a_replica_that_changes_the_protocol_is_a_fault() -> None:
+    opened, socket = asked()
+    opened.data_received(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nPRI")
+    with pytest.raises(httpx.RemoteProtocolError):
+        await opened.head()
+    assert socket.aborted
+
+
 async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     opened, _ = asked()
     opened.data_received(b"HTTP/1.1 200 OK\r\n\r\nhel")
