@@ -86,6 +86,10 @@ class Connection(asyncio.Protocol):
             await self._more()
         return self._part()
 
+    def whole(self, bytes_max: int) -> bytes | None:
+        """Return the body if all of it has come and is not much, as nearly always; None where it must be poured."""
+        return None if self.asked or self._unread > min(bytes_max, _TAKEN_BYTES_MAX) else self._part()
+
     async def pour(self, take: Take) -> None:
         """Hand the body to `take` as it arrives, up to its end; raise `httpx.TransportError` and what `take` raises."""
         while True:
@@ -151,14 +155,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _more(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Return what is done when something has come; raise where nothing will."""
         if self._fault is not None:
             raise self._fault
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -16,7 +16,7 @@ Instead of: httpx's stock one, which is held to the same tests as this; aiohttp,
 import asyncio
 import socket
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -49,7 +49,7 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, keepalive_s: float, connections_max: int) -> None:
         self._keepalive_s = keepalive_s
         self._connections_max = connections_max
-        self._idle: dict[Origin, deque[tuple[float, Connection]]] = {}
+        self._idle: defaultdict[Origin, deque[tuple[float, Connection]]] = defaultdict(deque)
         self._used: set[Connection] = set()
         self._opening = 0
 
@@ -134,7 +134,7 @@ class Transport(httpx.AsyncBaseTransport):
             return
         self._used.discard(connection)
         if connection.usable:
-            idle = self._idle.setdefault(origin, deque())
+            idle = self._idle[origin]
             now = time.monotonic()
             idle.append((now, connection))
             while idle and (now - idle[0][0] >= self._keepalive_s or not idle[0][1].usable):

@@ -95,6 +95,11 @@ class Downstream:
         self.left = False
         """Whether the client hung up."""
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Whose callbacks the client's are."""
+        return self._client.loop
+
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""
         value = self._client.fields.get(name.encode("latin-1"))

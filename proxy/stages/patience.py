@@ -7,7 +7,7 @@ from typing import Self
 
 class Patience:
     """
-    One deadline that moves with every step of a relay, under one that never moves.
+    One deadline that moves with every step of a relay, under one that never moves; a block of the task that relays.
 
     Raises `TimeoutError` out of its block when a step took too long; `blames_client` tells whose step it was. A step
     moves a number and no timer: the one timer looks at the number when it fires, and waits on if it has moved.
@@ -18,18 +18,18 @@ class Patience:
     _task: asyncio.Task[object]
     _timer: asyncio.TimerHandle
 
-    def __init__(self, first_s: float, whole_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, first_s: float, whole_s: float) -> None:
+        self._loop = loop
         self._first_s = first_s
         self._whole_s = whole_s
         self._over = False
         self.blames_client = False
 
-    async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+    def __enter__(self) -> Self:
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._loop = task.get_loop()
         now = self._loop.time()
         self._end = now + self._whole_s
         self._replica_due = now + self._first_s
@@ -37,7 +37,7 @@ class Patience:
         self._look_at(self._due)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()

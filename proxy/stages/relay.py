@@ -14,7 +14,7 @@ Rules:
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ import orjson
 
 from engine.abort import abort, ids_of
 from engine.answer import read_answer
-from engine.client import Upstream
+from engine.client import Upstream, UpstreamResponse
 from engine.connection import Wait
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.openai import render
@@ -88,31 +88,23 @@ class Relay:
     async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = self._bounds.ttft_s_max if call.inquiry.stream else self._bounds.exchange_s_max
-        patience = Patience(first_s_max, self._bounds.exchange_s_max)
+        patience = Patience(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
         passing: _Passing | None = None
         try:
-            async with (
-                patience,
-                self._upstream.request(
-                    "POST",
-                    replica.url + call.inquiry.endpoint.path,
-                    headers={**_HEADERS, "x-request-id": tally.request_id},
-                    body=self._body(call, tally),
-                    sent=tally.was_sent,
-                ) as response,
-            ):
-                if response.status != 200:
-                    raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                if not call.inquiry.stream:
-                    body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
-                    replica.spoke()
-                    downstream.head(200, JSON + exchange_headers(tally))
-                    return body
-                downstream.head(200, EVENT_STREAM + exchange_headers(tally))
-                passing = _Passing(
-                    patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
-                )
-                await response.pour(passing.take)
+            with patience:
+                async with self._asking(call, replica, tally) as response:
+                    if response.status != 200:
+                        raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
+                    if not call.inquiry.stream:
+                        body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
+                        replica.spoke()
+                        downstream.head(200, JSON + exchange_headers(tally))
+                        return body
+                    downstream.head(200, EVENT_STREAM + exchange_headers(tally))
+                    passing = _Passing(
+                        patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
+                    )
+                    await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
             if passing is None or passing.end is None:
@@ -139,6 +131,16 @@ class Relay:
                     if not await abort(replica, self._upstream, ids):
                         return
                     await asyncio.sleep(pause_s)
+
+    def _asking(self, call: Call, replica: Replica, tally: Tally) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Return the block in which the replica is asked and answers."""
+        return self._upstream.request(
+            "POST",
+            replica.url + call.inquiry.endpoint.path,
+            headers={**_HEADERS, "x-request-id": tally.request_id},
+            body=self._body(call, tally),
+            sent=tally.was_sent,
+        )
 
     def _body(self, call: Call, tally: Tally) -> bytes:
         body, removed = render(
