@@ -285,7 +285,7 @@ class _Socket(asyncio.Protocol):
                         break
                 else:
                     call.answered(answer, now)
-        except (hiredis.ProtocolError, IndexError) as error:
+        except (hiredis.ProtocolError, IndexError, UnicodeDecodeError) as error:
             self.close(Lost(f"not what Redis sends: {type(error).__name__}"))
 
     def connection_lost(self, exc: Exception | None) -> None:

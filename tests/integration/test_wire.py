@@ -145,10 +145,11 @@ async def test_nobody_listening_is_told_to_all_who_wait(tmp_path: Path) -> None:
             assert isinstance(fault, Lost)
 
 
-async def test_who_does_not_speak_redis_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$2\r\n\xff\xfe\r\n"])
+async def test_who_does_not_speak_redis_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixture, said: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.write(said)
         while await reader.read(100):
             pass
         writer.close()
@@ -164,6 +165,7 @@ async def test_who_does_not_speak_redis_is_left(tmp_path: Path) -> None:
             await line.ask("PING")
         for _ in range(2):
             await met.acquire()
+    assert not caplog.records
 
 
 async def test_only_so_many_calls_wait(line: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
