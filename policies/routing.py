@@ -51,17 +51,23 @@ def choose(
     `tried` are replicas that already failed this request; they are not asked again.
     """
     candidates = [replica for replica in replicas if replica.healthy and replica.name not in tried]
+    chosen: ReplicaSnapshot | None = None
+    for replica in candidates:
+        if (chosen is None or _load(replica) < _load(chosen)) and _has_room(replica, sequences):
+            chosen = replica
+    if chosen is not None:
+        return chosen.name
     if not candidates:
         return Rejected(Reason.NO_REPLICA, RETRY_AFTER_US_MIN, "No healthy replica serves this model now.")
-    roomy = [replica for replica in candidates if _has_room(replica, sequences)]
-    if roomy:
-        return min(roomy, key=lambda replica: (replica.inflight_tokens, replica.inflight_sequences)).name
     ends = [end for replica in candidates if (end := replica.earliest_end_us) is not None]
     wait_us = max(RETRY_AFTER_US_MIN, min(ends, default=0) - now_us)
     return Rejected(Reason.QUEUE_FULL, wait_us, "Every replica of this model is full; try again shortly.")
 
 
+def _load(replica: ReplicaSnapshot) -> tuple[int, int]:
+    return replica.inflight_tokens, replica.inflight_sequences
+
+
 def _has_room(replica: ReplicaSnapshot, sequences: int) -> bool:
     """Give a request that is larger than a whole replica to an idle one, which queues what it cannot run at once."""
-    room = replica.free_sequences + replica.inflight_sequences
-    return replica.free_sequences >= min(sequences, room)
+    return replica.free_sequences >= sequences or not replica.inflight_sequences

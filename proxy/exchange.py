@@ -44,22 +44,16 @@ class Exchange:
     async def __call__(self, endpoint: Endpoint, downstream: Downstream) -> None:
         """Serve one request to its end, whatever that end is."""
         tally = Tally(endpoint, self.incarnation)
-        with self.meter(tally), suppress(ClientGone):
-            try:
-                await self._serve(downstream, tally)
-            except (ApiError, EngineRefused) as error:
-                tally.failed(error)
-                await answer_error(downstream, error, tally)
-            except ClientGone as gone:
-                tally.failed(gone)
-            except asyncio.CancelledError as stopped:
-                # The server cuts what outlasts its drain: this task has nothing left to do but to say so.
-                tally.failed(stopped)
-                await answer_error(downstream, ShuttingDown(), tally)
-            except Exception as bug:  # noqa: BLE001 (the last resort: whatever it was, the client is answered)
-                _log.exception("exchange_failed", extra={"request_id": tally.request_id})
-                tally.failed(bug)
-                await answer_error(downstream, InternalError(), tally)
+        try:
+            await self._serve(downstream, tally)
+        except ClientGone as gone:
+            tally.failed(gone)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever it was, the client is answered)
+            tally.failed(error)
+            with suppress(ClientGone):
+                await answer_error(downstream, _told(error, tally), tally)
+        finally:
+            self.meter(tally)
 
     async def _serve(self, downstream: Downstream, tally: Tally) -> None:
         tally.principal = await self.authenticate(downstream)
@@ -95,3 +89,14 @@ class Exchange:
         if isinstance(fault, UpstreamTimeout):
             raise ApiError(Code.UPSTREAM_TIMEOUT, "The replica did not answer in time.") from fault
         raise ApiError(Code.UPSTREAM_ERROR, "The replica failed, and no other could take the request.") from fault
+
+
+def _told(error: BaseException, tally: Tally) -> ApiError | EngineRefused:
+    """Return what the client is told of how its exchange failed."""
+    if isinstance(error, ApiError | EngineRefused):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        # The server cuts what outlasts its drain: this task has nothing left to do but to say so.
+        return ShuttingDown()
+    _log.error("exchange_failed", exc_info=error, extra={"request_id": tally.request_id})
+    return InternalError()

@@ -45,9 +45,9 @@ class Stopwatch:
     @property
     def overhead_s(self) -> float:
         """What the gateway itself took: all but reading the request and waiting for a replica."""
-        reading = max(0.0, self.body_read - self.started)
-        upstream = max(0.0, (self.upstream_ended or self.ended) - self.dispatched) if self.dispatched else 0.0
-        return max(0.0, self.request_s - reading - upstream)
+        begun = self.body_read or self.started
+        upstream_s = (self.upstream_ended or self.ended) - self.dispatched if self.dispatched else 0.0
+        return max(0.0, self.ended - begun - upstream_s)
 
 
 @dataclass(slots=True)

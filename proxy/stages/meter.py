@@ -1,7 +1,6 @@
 """What is told of an exchange once it is over: its metrics and its line in the log."""
 
 import time
-from types import TracebackType
 
 from proxy.billing.record import ExchangeRecord
 from proxy.observe import logs
@@ -15,13 +14,20 @@ class Meter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def __call__(self, tally: Tally) -> "Metered":
+    def __call__(self, tally: Tally) -> None:
         """
-        Count and log the exchange when the block ends.
+        Count and log an exchange that has ended.
 
         One whose settle is owed is counted when the ledger has it, by whoever learns of it: `Ends`, or a sweeper.
         """
-        return Metered(self, tally)
+        watch = tally.watch
+        watch.ended = time.perf_counter()
+        record = tally.final or tally.record()
+        if tally.billed:
+            self._metrics.served(record, request_s=watch.request_s, overhead_s=watch.overhead_s)
+        elif tally.final is None:
+            self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
+        logs.exchange(record)
 
     def billed(self, record: ExchangeRecord) -> None:
         """Count an exchange that ended before, once the ledger has its FINAL."""
@@ -36,32 +42,3 @@ class Meter:
         """Count and log the difference to what a sweeper had billed, once the ledger has its CORRECTION."""
         self._metrics.corrected(record)
         logs.correction(record)
-
-    def tell(self, tally: Tally) -> None:
-        """Count and log an exchange that has ended."""
-        tally.watch.ended = time.perf_counter()
-        record = tally.final or tally.record()
-        if tally.billed:
-            self._metrics.served(record, request_s=tally.watch.request_s, overhead_s=tally.watch.overhead_s)
-        elif tally.final is None:
-            self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
-        logs.exchange(record)
-
-
-class Metered:
-    """The block in which one exchange lives."""
-
-    __slots__ = ("_meter", "_tally")
-
-    def __init__(self, meter: Meter, tally: Tally) -> None:
-        self._meter = meter
-        self._tally = tally
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Tell how it ended."""
-        self._meter.tell(self._tally)

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _Stage = tuple[int, Usage]
 """Which attempt, and what it has used."""
+_BEGUN: _Stage = 0, Usage()
 
 
 class Progress(Background):
@@ -32,22 +33,23 @@ class Progress(Background):
         super().__init__(self._beat_on, "tollway-progress")
         self._store = store
         self._beat_s = beat_s
-        self._noted: dict[str, tuple[Tally, _Stage]] = {}
+        self._followed: dict[str, Followed] = {}
 
     def __len__(self) -> int:
         """Return how many exchanges are followed."""
-        return len(self._noted)
+        return len(self._followed)
 
     def following(self, tally: Tally) -> "Followed":
         """Note the exchange's progress for as long as the block lasts."""
-        return Followed(self._noted, tally)
+        return Followed(self._followed, tally)
 
     async def beat(self) -> None:
         """Note every exchange that has moved since the last beat."""
-        moved = [tally for tally, noted in self._noted.values() if _stage(tally) != noted]
-        await asyncio.gather(*(self._note(tally) for tally in moved))
+        moved = [each for each in self._followed.values() if _stage(each.tally) != each.noted]
+        await asyncio.gather(*map(self._note, moved))
 
-    async def _note(self, tally: Tally) -> None:
+    async def _note(self, followed: "Followed") -> None:
+        tally = followed.tally
         stage = _stage(tally)
         try:
             await self._store.progress(tally.record())
@@ -57,8 +59,7 @@ class Progress(Background):
         except LedgerUnavailable:
             _log.warning("progress_failed", exc_info=True)
         else:
-            if tally.request_id in self._noted:
-                self._noted[tally.request_id] = (tally, stage)
+            followed.noted = stage
 
     async def _beat_on(self) -> None:
         while True:
@@ -69,21 +70,22 @@ class Progress(Background):
 class Followed:
     """The block in which one exchange's progress is noted."""
 
-    __slots__ = ("_noted", "tally")
+    __slots__ = ("_all", "noted", "tally")
 
-    def __init__(self, noted: dict[str, tuple[Tally, _Stage]], tally: Tally) -> None:
-        self._noted = noted
+    def __init__(self, followed: "dict[str, Followed]", tally: Tally) -> None:
+        self._all = followed
         self.tally = tally
+        self.noted = _BEGUN
 
     def __enter__(self) -> None:
         """Begin to follow it."""
-        self._noted[self.tally.request_id] = (self.tally, _stage(self.tally))
+        self._all[self.tally.request_id] = self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Forget it."""
-        del self._noted[self.tally.request_id]
+        del self._all[self.tally.request_id]
 
 
 def _stage(tally: Tally) -> _Stage:

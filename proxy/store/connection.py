@@ -21,7 +21,7 @@ from proxy.store.wire import Observe, Wire
 
 DEADLINE_S = 1.0
 
-Value = str | int
+Value = str | int | bytes
 
 
 class UnsafeRedis(Exception):

@@ -27,21 +27,28 @@ EPOCHS_MISSED = "tollway:epochs-missed"
 """Set: epochs that gateways remember and do not find here; what an operator accepts to have lost."""
 
 
+TENANTS_MAX = 8_192
+"""Tenants whose keys are remembered."""
+
+
 def reservation(tenant: str, request_id: str) -> str:
     """Return the key of one reservation; its text is told in lua/lib/reservations.lua."""
     return f"{_of(tenant)}:reserved:{_encoded(request_id)}"
 
 
+@lru_cache(maxsize=TENANTS_MAX)
 def open_index(tenant: str) -> str:
     """Return the key of the sorted set of a tenant's open reservations: member -> created, in microseconds."""
     return f"{_of(tenant)}:open"
 
 
+@lru_cache(maxsize=TENANTS_MAX)
 def ledger(tenant: str) -> str:
     """Return the key of a tenant's ledger stream."""
     return f"{_of(tenant)}:ledger"
 
 
+@lru_cache(maxsize=TENANTS_MAX)
 def epoch(tenant: str) -> str:
     """Return the key of the epoch that a tenant's counters and ledger are of; it is gone when they are."""
     return f"{_of(tenant)}:epoch"
@@ -78,7 +85,7 @@ def read_open_member(member: str) -> tuple[str, str]:
     return _decoded(incarnation), _decoded(request_id)
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=TENANTS_MAX)
 def _of(tenant: str) -> str:
     return f"tollway:{{{_encoded(tenant)}}}"
 

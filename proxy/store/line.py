@@ -28,7 +28,7 @@ WAITING_MAX = 20_000
 PAUSE_S = 0.05
 """Before something is looked at again that is about to change: who the primary is, where a slot has gone."""
 
-Word = str | int
+Word = str | int | bytes
 
 
 class Silent(Exception):

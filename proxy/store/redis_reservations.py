@@ -5,7 +5,7 @@ Rules: nothing is decided here. Amounts travel as decimal text; an answer is wor
 is the server's time in microseconds. What Redis did not answer is not sent again here (see `ends.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import orjson
 
@@ -50,13 +50,13 @@ class RedisReservations:
         once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
-        asked = line_up(limits)
+        asked, (own, open_index) = line_up(limits), _places(draft)
         # Without a key of the client's the reservation's own fills the place.
-        own = keys.reservation(draft.tenant, draft.request_id)
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
+        touched = (own, open_index, keys.epoch(draft.tenant), place, *_counters(draft, asked))
         # The numbers of an ask stand in the order of its fields.
-        args = (written(draft).decode(), asked.text, orjson.dumps(price).decode(), *ask, 0 if once is None else ONCE_MS)
-        return _decision(await self._run(scripts.RESERVE, draft, (place, *_counters(draft, asked)), args), asked)
+        args = (written(draft), asked.text, orjson.dumps(price), *ask, 0 if once is None else ONCE_MS)
+        return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
 
     async def progress(self, record: ExchangeRecord) -> None:
         """Note on an open reservation how far its exchange has come: what a sweep would bill, and of which replica."""
@@ -72,20 +72,18 @@ class RedisReservations:
         touched = [keys.reservation(draft.tenant, draft.request_id), *_counters(draft, asked)]
         await self._connection.run(scripts.TRIM, touched, [spare, asked.text])
 
-    async def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
+    def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Awaitable[Settlement]:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
-        known = await self._end("SETTLED", record, limits, unobserved=unobserved)
-        return known or _LEFT
+        return self._end("SETTLED", record, limits, unobserved=unobserved, unknown="charge")
 
     async def append_late(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
         """Settle where the reservation is still known; else add to the ledger what it does not have."""
-        known = await self._end("SETTLED", record, limits, unobserved=unobserved, unknown="leave")
-        return known or await late_records.append(self._connection, record, self._incarnation.id)
+        end = await self._end("SETTLED", record, limits, unobserved=unobserved)
+        return await late_records.append(self._connection, record, self._incarnation.id) if end is _LEFT else end
 
-    async def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Settlement:
+    def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Awaitable[Settlement]:
         """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
-        known = await self._end("EXPIRED", record, limits, unobserved=unobserved, unknown="leave")
-        return known or _LEFT
+        return self._end("EXPIRED", record, limits, unobserved=unobserved)
 
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
@@ -106,33 +104,33 @@ class RedisReservations:
         return tuple(standing[limit] for limit in limits)
 
     async def _end(
-        self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "charge"
-    ) -> Settlement | None:
-        """Return None where the reservation is not known and was left."""
+        self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "leave"
+    ) -> Settlement:
         asked = line_up(limits)
         tokens = record.prompt_tokens + record.completion_tokens
         policy = "keep" if unobserved else "post"
-        args = (end, self._incarnation.id, policy, unknown, asked.text, tokens, written(record).decode())
-        touched = (keys.ledger(record.tenant), *_counters(record, asked))
+        args = (end, self._incarnation.id, policy, unknown, asked.text, tokens, written(record))
+        tenant = record.tenant
+        touched = (*_places(record), keys.epoch(tenant), keys.ledger(tenant), *_counters(record, asked))
         _, entry_id, ours, corrected, *differences = await self._run(scripts.SETTLE, record, touched, args)
         if entry_id == "?":
-            return None
-        correction = differing(record, [int(word) for word in differences]) if corrected == "1" else None
+            return _LEFT
+        correction = differing(record, [*map(int, differences)]) if corrected == "1" else None
         return Settlement(None if entry_id == "-" else entry_id, ours == "1", correction)
 
     async def _run(
         self, script: Script, record: ExchangeRecord, touched: Sequence[str], args: Sequence[Value]
     ) -> list[str]:
         """Run a script that counts or charges, on the tenant's data that this gateway remembers and on no other."""
-        tenant, epoch = record.tenant, self._incarnation.epoch
-        if not self._incarnation.serves(tenant):
-            await self._incarnation.serve(tenant)
-        places = (*_places(record), keys.epoch(tenant), *touched)
+        incarnation, names = self._incarnation, _names(record)
+        if not incarnation.serves(record.tenant):
+            await incarnation.serve(record.tenant)
         for _ in range(2):
-            words = (await self._connection.run(script, places, (*_names(record), epoch.value, *args))).split()
+            answer = await self._connection.run(script, touched, (*names, incarnation.epoch.value, *args))
+            words = answer.split()
             if words[1] != "foreign":
                 return words
-            await self._incarnation.serve_again(tenant)
+            await incarnation.serve_again(record.tenant)
         raise LedgerEmptied
 
 
@@ -148,24 +146,24 @@ def _counters(record: ExchangeRecord, asked: LineUp) -> tuple[str, ...]:
     return asked.keys(record.tenant, record.user, record.model)
 
 
-def _decision(words: list[str], asked: LineUp) -> Granted | Refused | Repeated:
+def _decision(words: list[str], limits: _Limits) -> Granted | Refused | Repeated:
     kind = words[1]
     if kind == "granted":
-        return Granted(int(words[2]), _binding(words, 3, asked))
+        return Granted(int(words[2]), _binding(words[3:], limits))
     if kind == "refused":
         wait = None if words[3] == "-" else int(words[3])
-        return Refused(asked.limits[int(words[2])], wait, _binding(words, 4, asked))
+        return Refused(limits[int(words[2])], wait, _binding(words[4:], limits))
     if kind == "repeated":
         return Repeated(words[2])
     raise AlreadyEnded
 
 
-def _binding(words: list[str], first: int, asked: LineUp) -> tuple[Standing, ...]:
-    """Return how the limits stand that a decision tells of: index, used, reset of each, from the `first` word on."""
-    told = []
-    for at in range(first, len(words), 3):
-        told.append(_standing(asked.limits[int(words[at])], int(words[at + 1]), int(words[at + 2])))
-    return tuple(told)
+def _binding(told: list[str], limits: _Limits) -> tuple[Standing, ...]:
+    """Return how the limits stand that a decision tells of: index, used, reset of each."""
+    numbers, standings = [*map(int, told)], []
+    for at in range(0, len(numbers), 3):
+        standings.append(_standing(limits[numbers[at]], numbers[at + 1], numbers[at + 2]))
+    return tuple(standings)
 
 
 def _standing(limit: Limit, used: int, reset_after_us: int) -> Standing:

@@ -228,7 +228,7 @@ class Replay(Background):
                     _log.warning("replay_failed", exc_info=True)
 
 
-async def send(store: Reservations, end: Settle) -> Settlement:
+def send(store: Reservations, end: Settle) -> Awaitable[Settlement]:
     """
     Settle, whether for the first time or again.
 
@@ -238,8 +238,8 @@ async def send(store: Reservations, end: Settle) -> Settlement:
     Raises: LedgerUnavailable.
     """
     if time.time_ns() // 1_000 - end.record.started_at > LATE_US:
-        return await store.append_late(end.record, end.limits, unobserved=end.unobserved)
-    return await store.settle(end.record, end.limits, unobserved=end.unobserved)
+        return store.append_late(end.record, end.limits, unobserved=end.unobserved)
+    return store.settle(end.record, end.limits, unobserved=end.unobserved)
 
 
 def _to_the_back(starts: "array[int]", start: int) -> None:

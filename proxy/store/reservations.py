@@ -11,6 +11,7 @@ the ones that `reserve` was given and no others, because a cluster must know a s
 reservation Redis has lost still charges them.
 """
 
+from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from policies.pricing import Price
@@ -72,9 +73,9 @@ class Reservations(Protocol):
         """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
         ...
 
-    async def settle(
+    def settle(
         self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
-    ) -> Settlement:
+    ) -> Awaitable[Settlement]:
         """
         Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step.
 
@@ -85,9 +86,9 @@ class Reservations(Protocol):
         """
         ...
 
-    async def append_late(
+    def append_late(
         self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
-    ) -> Settlement:
+    ) -> Awaitable[Settlement]:
         """
         Settle a record so old that its reservation may be forgotten: then only the ledger learns of it.
 
