@@ -65,7 +65,7 @@ EMBEDDINGS = Endpoint(
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Inquiry:
     """What a client asks of a model, as far as the gateway needs to know. Nobody changes it."""
 
@@ -127,21 +127,22 @@ def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
         suffix = fields.get("suffix") if endpoint is COMPLETIONS else None
         prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, maxima.prompts_max)
     ids = prompt.id_lengths
+    # In the order of the fields: by their names it costs three times as much.
     return Inquiry(
-        endpoint=endpoint,
-        model=model,
-        stream=completion.stream,
-        include_usage=completion.include_usage,
-        continuous_usage=completion.continuous_usage,
-        prompts=prompt.count,
-        n=completion.n,
-        text_bytes=prompt.text_bytes,
-        token_ids=sum(ids),
-        longest_ids=max(ids) if ids else 0,
-        media=prompt.media,
-        max_completion=completion.longest,
-        min_completion=completion.shortest,
-        fields=fields,
+        endpoint,
+        model,
+        completion.stream,
+        completion.include_usage,
+        completion.continuous_usage,
+        prompt.count,
+        completion.n,
+        prompt.text_bytes,
+        sum(ids),
+        max(ids) if ids else 0,
+        prompt.media,
+        completion.longest,
+        completion.shortest,
+        fields,
     )
 
 
@@ -153,10 +154,13 @@ def render(
 
     Shapes: `model` is the engine's name; `extra_fields` are allowed beyond the endpoint's own.
     """
-    endpoint = inquiry.endpoint
+    endpoint, asked = inquiry.endpoint, inquiry.fields
     passing = endpoint.fields
-    body = {key: value for key, value in inquiry.fields.items() if key in passing or key in extra_fields}
-    removed = len(inquiry.fields) - len(body)
+    if asked.keys() <= passing:
+        body = asked.copy()
+    else:
+        body = {key: value for key, value in asked.items() if key in passing or key in extra_fields}
+    removed = len(asked) - len(body)
     body["model"] = model
     body["cache_salt"] = cache_salt
     if endpoint.completes:
@@ -188,12 +192,12 @@ def _completion(endpoint: Endpoint, fields: dict[str, Any], maxima: Maxima) -> _
     if endpoint is CHAT and not isinstance(fields.get("logprobs"), bool | None):
         raise MalformedRequest("`logprobs` must be true or false.", "logprobs")
     return _Completion(
-        stream=stream,
-        include_usage=options.get("include_usage") is True,
-        continuous_usage=options.get("continuous_usage_stats") is True,
-        n=_integer(fields, "n", 1, maxima.n_max) or 1,
-        longest=_max_completion(endpoint, fields),
-        shortest=_integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
+        stream,
+        options.get("include_usage") is True,
+        options.get("continuous_usage_stats") is True,
+        _integer(fields, "n", 1, maxima.n_max) or 1,
+        _max_completion(endpoint, fields),
+        _integer(fields, "min_tokens", 0, INTEGER_MAX) or 0,
     )
 
 

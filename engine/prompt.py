@@ -60,7 +60,7 @@ def of_chat(fields: dict[str, Any]) -> Prompt:
     rendered = 0
     if not fields.keys().isdisjoint(_TEMPLATE_FIELDS):
         rendered = sum(_rendered_bytes(fields[name]) for name in _TEMPLATE_FIELDS if fields.get(name))
-    return Prompt(1, said + calls + rendered, media=tuple(held))
+    return Prompt(1, said + calls + rendered, (), tuple(held))
 
 
 def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:

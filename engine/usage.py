@@ -20,15 +20,13 @@ class Usage(NamedTuple):
 
 def usage_of(value: dict[str, Any]) -> Usage:
     """Return a usage object of the OpenAI API as ours; raise `ValueError` for what no engine says."""
-    details = value.get("prompt_tokens_details") or {}
+    prompt_tokens, completion_tokens = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    details = value.get("prompt_tokens_details")
+    if not details:
+        return Usage(prompt_tokens, 0, completion_tokens)
     if not isinstance(details, dict):
         raise ValueError("prompt_tokens_details is no object")
-    prompt_tokens = _count(value.get("prompt_tokens"))
-    return Usage(
-        prompt_tokens=prompt_tokens,
-        cached_tokens=min(prompt_tokens, _count(details.get("cached_tokens"))),
-        completion_tokens=_count(value.get("completion_tokens")),
-    )
+    return Usage(prompt_tokens, min(prompt_tokens, _count(details.get("cached_tokens"))), completion_tokens)
 
 
 def _count(value: Any) -> int:
