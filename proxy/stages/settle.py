@@ -4,7 +4,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from engine.shielding import uncut
+from engine.shielding import shielded
 from proxy.call import Call
 from proxy.errors import JournalUnavailable
 from proxy.store.end import Release, Settle
@@ -42,7 +42,7 @@ class Reservation:
                 await self.settle()
         else:
             self._open = False
-            await uncut(self._ends.release(self._released()))
+            await shielded(self._ends.release(self._released()))
 
     def not_made(self) -> None:
         """Note that the limits refused: there is nothing to give back."""
@@ -61,7 +61,7 @@ class Reservation:
         """
         if self._open:
             self._open = False
-            await uncut(self._settle())
+            await shielded(self._settle())
 
     async def _settle(self) -> None:
         tally = self._tally
