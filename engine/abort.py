@@ -11,7 +11,7 @@ the number of its prompt.
 
 import orjson
 
-from engine.client import Upstream
+from engine.client import JSON, Upstream
 from engine.openai import CHAT, Endpoint
 from engine.replica import Replica
 
@@ -31,7 +31,6 @@ async def abort(replica: Replica, upstream: Upstream, ids: list[str]) -> bool:
     """Return whether the replica took the abort of `ids`; raise `engine.faults.UpstreamFault`."""
     assert ids, "no ids are all ids"
     body = orjson.dumps({"request_ids": ids})
-    headers = {"content-type": "application/json"}
-    async with upstream.request("POST", replica.url + replica.abort_path, headers=headers, body=body) as response:
+    async with upstream.request("POST", replica.url + replica.abort_path, fields=JSON, body=body) as response:
         await response.read(_BODY_BYTES_MAX)
         return response.status == 200

@@ -24,6 +24,9 @@ KEEPALIVE_S = 4.0
 """vLLM closes a connection that was idle for 5 s."""
 _CONNECTIONS_MAX = 20_000
 
+JSON = b"content-type: application/json\r\n"
+"""The field of a request with a body."""
+
 
 class UpstreamResponse(Protocol):
     """A response whose head has arrived."""
@@ -48,11 +51,12 @@ class Upstream(Protocol):
     """Something that can send a request to a replica."""
 
     def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """
         Send one request; the block holds the connection. Raises `UpstreamFault`.
 
+        `fields` are the head's own, each a line; where it goes and how long it is are told with them.
         `sent` is called as its first byte is written: from then on the replica may work for it.
         """
 
@@ -77,13 +81,12 @@ class DirectUpstream:
         await self._transport.aclose()
 
     def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> "_Exchange":
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
         target = _target(method, url)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = b"%s%scontent-length: %d\r\n\r\n" % (target.head, lines.encode("ascii"), len(body))
-        return _Exchange(self._transport, target.origin, head + body, connect_s_max=self._connect_s_max, sent=sent)
+        request = b"%b%bcontent-length: %d\r\n\r\n%b" % (target.head, fields, len(body), body)
+        return _Exchange(self._transport, target.origin, request, connect_s_max=self._connect_s_max, sent=sent)
 
 
 class _Exchange:

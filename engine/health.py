@@ -14,7 +14,7 @@ from functools import partial
 import orjson
 
 from engine.background import Background
-from engine.client import Upstream, UpstreamResponse
+from engine.client import JSON, Upstream, UpstreamResponse
 from engine.faults import UpstreamFault
 from engine.replica import Replica
 
@@ -29,15 +29,14 @@ _EMBEDDING = "/v1/embeddings", {"input": "."}
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
     """Return whether `GET /health` answers 200 within its deadline."""
-    return await _answers(upstream.request("GET", f"{replica.url}/health", headers={}), _ANSWER_S_MAX)
+    return await _answers(upstream.request("GET", f"{replica.url}/health"), _ANSWER_S_MAX)
 
 
 async def probe(replica: Replica, upstream: Upstream) -> bool:
     """Return whether the engine itself answers within its deadline: with one token, or one embedding."""
     path, asked = _GENERATION if replica.generates else _EMBEDDING
     body = orjson.dumps({"model": replica.model, **asked})
-    headers = {"content-type": "application/json"}
-    return await _answers(upstream.request("POST", replica.url + path, headers=headers, body=body), _PROBE_S_MAX)
+    return await _answers(upstream.request("POST", replica.url + path, fields=JSON, body=body), _PROBE_S_MAX)
 
 
 async def _answers(request: AbstractAsyncContextManager[UpstreamResponse], s_max: float) -> bool:

@@ -102,13 +102,13 @@ class HttpxUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator[UpstreamResponse]:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
         target = httpx.URL(url)
         lines = [
             (b"host", target.netloc),
-            *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+            *((name, value) for name, _, value in (line.partition(b": ") for line in fields.split(b"\r\n")[:-1])),
             (b"content-length", b"%d" % len(body)),
         ]
         extensions = {"timeout": self._timeout, "sent": sent}

@@ -97,7 +97,7 @@ async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
 
 
 async def whole(upstream: Upstream, url: str, bytes_max: int = 1_000) -> tuple[int, bytes]:
-    async with upstream.request("POST", url + "/v1/x", headers={"x-request-id": "R"}, body=b"{}") as response:
+    async with upstream.request("POST", url + "/v1/x", fields=b"x-request-id: R\r\n", body=b"{}") as response:
         return response.status, await response.read(bytes_max)
 
 
@@ -124,11 +124,11 @@ async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: Upstre
 
     async with served(conversation) as met:
         url = met.url
-        async with upstream.request("POST", url, headers={}, sent=lambda: told.append("sent")) as response:
+        async with upstream.request("POST", url, sent=lambda: told.append("sent")) as response:
             assert told == ["sent"]
             await response.read(0)
     with pytest.raises(ConnectFailed):
-        async with upstream.request("POST", url, headers={}, sent=lambda: told.append("sent again")):
+        async with upstream.request("POST", url, sent=lambda: told.append("sent again")):
             pass
     assert told == ["sent"]
 
@@ -145,7 +145,7 @@ async def test_chunks_arrive_as_they_are_sent(upstream: Upstream) -> None:
             await event.wait()
         await peer.write(b"0\r\n\r\n")
 
-    async with served(conversation) as met, upstream.request("GET", met.url, headers={}) as response:
+    async with served(conversation) as met, upstream.request("GET", met.url) as response:
         waiting = iter(seen)
 
         def take(chunk: bytes) -> None:
@@ -240,7 +240,7 @@ async def test_what_is_poured_comes_in_order_and_leaves_the_connection_usable(up
     async with served(conversation) as met:
         for _ in range(2):
             taken: list[bytes] = []
-            async with upstream.request("POST", met.url, headers={}) as response:
+            async with upstream.request("POST", met.url) as response:
                 await response.pour(taken.append)
             assert b"".join(taken) == b"".join(numbers)
     assert len(met.peers) == 1
@@ -268,7 +268,7 @@ async def test_nothing_is_handed_over_while_whoever_takes_it_waits(upstream: Ups
         taken.append(len(part))
         return None if go_on.is_set() else wait
 
-    async with served(conversation) as met, upstream.request("POST", met.url, headers={}) as response:
+    async with served(conversation) as met, upstream.request("POST", met.url) as response:
         pouring = asyncio.create_task(response.pour(take))
         await stalled.wait()
         before = -1
@@ -305,7 +305,7 @@ async def test_what_whoever_takes_a_body_raises_ends_it(upstream: Upstream, part
 
     async with served(conversation) as met:
         with pytest.raises(Enough):
-            async with upstream.request("POST", met.url, headers={}) as response:
+            async with upstream.request("POST", met.url) as response:
                 await response.pour(take)
     assert count == parts
 
@@ -319,7 +319,7 @@ async def test_what_is_raised_by_a_wait_ends_it_too(upstream: Upstream) -> None:
 
     async with served(conversation) as met:
         with pytest.raises(Enough):
-            async with upstream.request("POST", met.url, headers={}) as response:
+            async with upstream.request("POST", met.url) as response:
                 await response.pour(lambda _: fails)
 
 
@@ -341,7 +341,7 @@ async def test_cancelling_whoever_pours_closes_the_connection(upstream: Upstream
         return asyncio.Event().wait if waits else None
 
     async def pour() -> None:
-        async with upstream.request("POST", met.url, headers={}) as response:
+        async with upstream.request("POST", met.url) as response:
             await response.pour(take)
 
     async with served(conversation) as met:
@@ -365,7 +365,7 @@ async def test_leaving_the_block_closes_the_connection(upstream: Upstream) -> No
 
     async with served(conversation) as met:
         with pytest.raises(Enough):
-            async with upstream.request("POST", met.url, headers={}) as response:
+            async with upstream.request("POST", met.url) as response:
                 await response.pour(enough)
         await hung_up.wait()
 
@@ -455,7 +455,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_by_a_fres
 
     async with served(conversation) as met:
         assert await whole(upstream, met.url) == (200, b"ok")
-        async with upstream.request("POST", met.url, headers={}, sent=lambda: told.append("sent")) as response:
+        async with upstream.request("POST", met.url, sent=lambda: told.append("sent")) as response:
             assert await response.read(2) == b"ok"
     assert len(met.peers) == 2
     assert told == ["sent", "sent"], "the replica may have worked for the first of them"

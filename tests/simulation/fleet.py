@@ -206,7 +206,7 @@ class SimUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator[_Response]:
         """Send one request; the block holds the connection."""
         parts = urlsplit(url)
@@ -218,7 +218,8 @@ class SimUpstream:
         sent()
         if body:
             self._stepped("sent")
-        request_id = headers.get("x-request-id", "")
+        headers = dict(line.split(b": ", 1) for line in fields.split(b"\r\n")[:-1])
+        request_id = headers.get(b"x-request-id", b"").decode()
         attempt = Attempt(request_id)
         if request_id:
             self.attempts.setdefault(request_id, []).append(attempt)
@@ -226,7 +227,7 @@ class SimUpstream:
             "type": "http",
             "method": method,
             "path": parts.path,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": list(headers.items()),
         }
         wire = Wire(replica, scope, body)
         self.wires.add(wire)

@@ -27,7 +27,7 @@ class Health:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator[UpstreamResponse]:
         self.urls.append(f"{method} {url}")
         look = next(self._looks, "no more")

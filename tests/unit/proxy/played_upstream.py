@@ -83,7 +83,7 @@ class PlayedUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: dict[str, str], body: bytes = b"", sent: Sent = unheard
+        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
     ) -> AsyncIterator["_Response"]:
         """Play the replica's next answer."""
         parts = urlsplit(url)
@@ -93,6 +93,7 @@ class PlayedUpstream:
             self.on_abort.set()
             yield _Response(Answer((b"{}",)), self)
             return
+        headers = dict(line.split(": ", 1) for line in fields.decode().splitlines())
         self.asked.append(Asked(parts.hostname, parts.path, headers, orjson.loads(body) if body else {}))
         answer = self.answers[parts.hostname].pop(0)
         await asyncio.sleep(0)
