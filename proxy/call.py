@@ -32,20 +32,18 @@ class Call(NamedTuple):
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
         model, inquiry = self.model, self.inquiry
-        wanted = inquiry.max_completion or min(model.default_completion, model.context_tokens)
-        return Ask(
-            prompt_tokens=prompt_bound(
-                text_bytes=inquiry.text_bytes,
-                token_ids=inquiry.token_ids + self._media_tokens,
-                prompts=inquiry.prompts,
-                template_tokens=model.template_tokens,
-                context_tokens=model.context_tokens,
-            ),
-            choices=inquiry.choices,
-            max_completion=wanted if inquiry.endpoint.completes else 0,
-            min_completion=min(wanted, model.min_completion) if inquiry.endpoint.completes else 0,
-            hold_us=hold_us,
+        prompt_tokens = prompt_bound(
+            text_bytes=inquiry.text_bytes,
+            token_ids=inquiry.token_ids + self._media_tokens if inquiry.media else inquiry.token_ids,
+            prompts=inquiry.prompts,
+            template_tokens=model.template_tokens,
+            context_tokens=model.context_tokens,
         )
+        if not inquiry.endpoint.completes:
+            return Ask(prompt_tokens, inquiry.choices, 0, 0, hold_us)
+        max_completion = inquiry.max_completion or min(model.default_completion, model.context_tokens)
+        min_completion = min(max_completion, model.min_completion)
+        return Ask(prompt_tokens, inquiry.choices, max_completion, min_completion, hold_us)
 
     @property
     def _media_tokens(self) -> int:
@@ -89,7 +87,7 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
         raise InvalidRequest(message, "model")
     _check_context(inquiry, model)
     _check_media(inquiry, model)
-    return Call(principal=principal, plan=plan, model=model, price=catalog.price(model), inquiry=inquiry)
+    return Call(principal, plan, model, catalog.price(model), inquiry)
 
 
 def _check_media(inquiry: Inquiry, model: Model) -> None:
