@@ -37,7 +37,7 @@ class Cluster:
         self._serving: frozenset[Line] = frozenset()
         self._lobby = _Lobby(self)
         self._slots: list[Target] = [self._lobby] * SLOTS
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[frozenset[Line]] | None = None
 
     def of(self, key: str | None) -> Target:
         """Return the line to the primary of a key's slot, or what waits until that is known."""
@@ -68,8 +68,8 @@ class Cluster:
 
         Raises: Lost.
         """
-        await asyncio.shield(self.look())
-        return tuple(self._serving)
+        # What was told, not what others have left of it meanwhile: a primary that died must be missed.
+        return tuple(await asyncio.shield(self.look()))
 
     async def close(self) -> None:
         """End every line."""
@@ -80,14 +80,14 @@ class Cluster:
         for line in self._lines.values():
             await line.close()
 
-    def look(self) -> "asyncio.Task[None]":
+    def look(self) -> "asyncio.Task[frozenset[Line]]":
         """Ask for the slots, once for all who want to know."""
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
             self._looking.add_done_callback(self._looked)
         return self._looking
 
-    def _looked(self, task: "asyncio.Task[None]") -> None:
+    def _looked(self, task: "asyncio.Task[frozenset[Line]]") -> None:
         self._looking = None
         if not task.cancelled():
             self._lobby.leave(task.exception())
@@ -97,30 +97,31 @@ class Cluster:
             self._lines[place] = self._lead(place)
         return self._lines[place]
 
-    async def _look(self) -> None:
+    async def _look(self) -> frozenset[Line]:
         places = list(dict.fromkeys((*self._lines, *self._nodes)))
         fault: BaseException | None = None
         for first in range(0, len(places), ASKED_AT_ONCE):
             views, fault = await _views([self._at(place) for place in places[first : first + ASKED_AT_ONCE]])
             if views:
                 best = max(views, key=lambda view: view.rank)
-                await self._adopt(best.told_by, best.rows)
-                return
+                return await self._adopt(best.told_by, best.rows)
         raise Lost(f"no node of the cluster answers: {fault}") from fault
 
-    async def _adopt(self, told_by: Line, rows: Iterable[Any]) -> None:
+    async def _adopt(self, told_by: Line, rows: Iterable[Any]) -> frozenset[Line]:
         slots: list[Target] = [self._lobby] * SLOTS
-        serving = set()
+        found = set()
         for first, last, (host, port, *_), *_ in rows:
             line = self._at(place_of(host, port, told_by))
             slots[first : last + 1] = [line] * (last + 1 - first)
-            serving.add(line)
+            found.add(line)
+        serving = frozenset(found)
         if self._serving and serving != self._serving:
             _log.warning("redis_cluster_changed", extra={"primaries": sorted(str(line.place) for line in serving)})
-        self._slots, self._serving = slots, frozenset(serving)
+        self._slots, self._serving = slots, serving
         for place, line in list(self._lines.items()):
             if line not in serving and line.idle:
                 await self._lines.pop(place).close()
+        return serving
 
 
 class _Lobby:

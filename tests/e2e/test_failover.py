@@ -44,6 +44,7 @@ async def test_each_answer_is_billed_once_though_a_primary_dies(fleet: Fleet, tm
                 client.cancel()
         assert set(refused) == {503}
         # Who was cut is billed too, as is what the dead primary knew alone.
+        await running.eventually("tollway_reservations_open", 0, within_s=RESENT_S_MAX)
         async with asyncio.timeout(RESENT_S_MAX):
             while not answered <= (rows := await _rows(running)):  # noqa: ASYNC110
                 await asyncio.sleep(0.5)

@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from proxy.store.address import Place
 from proxy.store.cluster import ASKED_AT_ONCE, place_of
+from proxy.store.cluster import Cluster as Primaries
 from proxy.store.connection import Connection, UnsafeRedis
 from proxy.store.keys import late
 from proxy.store.line import Line, Lost, Refused, Silent
@@ -58,6 +59,15 @@ async def test_every_primary_is_asked(nodes: Cluster) -> None:
     async with Connection(nodes.url, deadline_s=DEADLINE_S) as connection:
         await connection.check()
         assert await connection.servers() == {node.info("server")["run_id"] for node in nodes.primaries}
+
+
+async def test_a_primary_is_asked_though_its_line_is_doubted_meanwhile(nodes: Cluster, wire: Wire) -> None:
+    await wire.ask_each("PING")
+    # In the very turn in which the slots are told, before anybody who waits for them goes on.
+    primaries = wire._primaries
+    assert isinstance(primaries, Primaries)
+    primaries.look().add_done_callback(lambda _: primaries.doubt(nodes.tenant_on(2)))
+    assert len(await wire.ask_each("PING")) == 3
 
 
 async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Wire) -> None:
