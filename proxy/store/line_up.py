@@ -16,8 +16,8 @@ from proxy.store import keys
 
 KNOWN_MAX = 1024
 """Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
-SUBJECTS_MAX = 4096
-"""Subjects whose keys a line-up remembers: who has asked once often asks again."""
+SUBJECTS_MAX = 131_072
+"""Subjects whose keys a line-up remembers, some 0.3 kB each: who has asked once often asks again."""
 
 _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
     (Unit.CONCURRENT, None),
