@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +88,17 @@ class Running:
         while (seen := self.metrics(name)) != value:
             assert time.monotonic() < deadline, f"{name} is {seen}, not {value}, after {within_s} s"
             await asyncio.sleep(0.05)
+
+    async def until_refused(self) -> None:
+        """Wait until the gateway takes no new connection."""
+        host, port = self.url.removeprefix("http://").split(":")
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    socket.create_connection((host, int(port))).close()
+                except ConnectionRefusedError:
+                    return
+                await asyncio.sleep(0.02)
 
     @property
     def redis_pid(self) -> int:

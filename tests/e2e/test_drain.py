@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,18 +43,6 @@ async def with_half_a_body(running: Running) -> Client:
     return Client(reader, writer)
 
 
-async def until_refused(running: Running) -> None:
-    """Wait until the gateway takes no new connection."""
-    host, port = running.url.removeprefix("http://").split(":")
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                socket.create_connection((host, int(port))).close()
-            except ConnectionRefusedError:
-                return
-            await asyncio.sleep(0.02)
-
-
 def logged(running: Running) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (running.folder / "log").read_text().splitlines()]
 
@@ -79,7 +66,7 @@ async def test_streams_end_whole_while_nobody_new_is_let_in(sim: SimProcess, fol
                     pass
             assert ready.json()["status"] == "draining"
             assert ready.headers["connection"] == "close"
-            await until_refused(running)
+            await running.until_refused()
         answers = [await client.rest() for client in clients]
         assert all(answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n") for answer in answers)
         assert await asyncio.to_thread(running.process.wait, EXIT_S_MAX) == 0
@@ -100,7 +87,7 @@ async def test_everyone_who_is_cut_hears_of_it_and_is_billed_once(
             await client.until(TOKEN)
         running.process.send_signal(signal.SIGTERM)
         if hurried:
-            await until_refused(running)
+            await running.until_refused()
             running.process.send_signal(signal.SIGTERM)
         told = [await client.rest() for client in streams]
         assert all(b'"code":"stream_truncated"' in answer and b"[DONE]" not in answer for answer in told)

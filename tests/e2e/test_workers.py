@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -247,23 +246,12 @@ async def test_a_second_signal_cuts_the_streams_of_every_worker(folder: Path) ->
             reading = [asyncio.create_task(stream.read(client, 1_500)) for stream in streams]
             await begun(streams)
             running.process.send_signal(signal.SIGTERM)
-            await until_refused(running)
+            await running.until_refused()
             running.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
                 await asyncio.gather(*reading)
         assert await asyncio.to_thread(running.process.wait, GONE_S_MAX) == 0
         assert Counter(line["outcome"] for line in exchanges(running, "hurried")) == {"shutdown": 12}
-
-
-async def until_refused(running: Running) -> None:
-    host, port = running.url.removeprefix("http://").split(":")
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                socket.create_connection((host, int(port))).close()
-            except ConnectionRefusedError:
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_a_supervisor_killed_leaves_nothing_running_and_the_next_start_bills_what_it_left(folder: Path) -> None:
