@@ -94,6 +94,6 @@ class Admission:
     ) -> None:
         """Settle or release what is still open."""
         try:
-            await self._reservation.__aexit__(kind, error, traceback)
+            await self._reservation.end(error)
         finally:
             self._followed.__exit__(kind, error, traceback)

@@ -1,8 +1,6 @@
 """The end of a reservation: post what was used and append its FINAL record, or give all of it back. Once, shielded."""
 
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from engine.shielding import shielded
 from proxy.call import Call
@@ -26,12 +24,8 @@ class Reservation:
         self._tally = tally
         self._open = True
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def end(self, error: BaseException | None) -> None:
+        """Settle what a replica may have worked on, release what none did; `error` is what the exchange failed with."""
         if error is not None:
             self._tally.failed(error)
         if not self._open:

@@ -16,16 +16,15 @@ def reservation(gw: Gateway, asked: Call, tally: Tally) -> Reservation:
 
 async def test_it_ends_once(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
     tally.reached, tally.usage = True, Usage(17, 0, 6)
-    async with reservation:
-        await reservation.settle()
-        await reservation.settle()
+    await reservation.settle()
+    await reservation.settle()
+    await reservation.end(None)
     assert gw.store.steps == ["settle"]
     assert gw.store.ledger == [tally.final]
 
 
 async def test_what_no_replica_saw_is_given_back(gw: Gateway, reservation: Reservation) -> None:
-    async with reservation:
-        pass
+    await reservation.end(None)
     assert (gw.store.steps, gw.store.ledger) == (["release"], [])
 
 
@@ -33,9 +32,7 @@ async def test_what_a_replica_may_have_worked_on_is_settled_with_its_end(
     gw: Gateway, reservation: Reservation, tally: Tally
 ) -> None:
     tally.reached = True
-    with pytest.raises(LookupError):
-        async with reservation:
-            raise LookupError
+    await reservation.end(LookupError())
     assert [record.outcome for record in gw.store.ledger] == ["internal_error"]
 
 
@@ -45,8 +42,7 @@ async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
 ) -> None:
     tally.reached = reached
     gw.store.away = {step}
-    async with reservation:
-        pass
+    await reservation.end(None)
     assert gw.metric("tollway_settle_failures_total") == 1
     assert not tally.billed
     gw.store.away = set()
@@ -59,8 +55,8 @@ async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
 async def test_of_an_unanswered_reserve_the_release_is_owed_and_not_waited_for(
     gw: Gateway, reservation: Reservation
 ) -> None:
-    async with reservation:
-        reservation.unanswered()
+    reservation.unanswered()
+    await reservation.end(None)
     assert gw.store.steps == []
     await gw.ends.send_owed()
     assert gw.store.steps == ["release"]
@@ -69,9 +65,8 @@ async def test_of_an_unanswered_reserve_the_release_is_owed_and_not_waited_for(
 async def test_what_is_sent_to_the_ledger_is_the_last_word(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
     tally.reached, tally.outcome = True, "ok"
     gw.store.away = {"settle"}
-    async with reservation:
-        await reservation.settle()
-        tally.failed(LookupError())
+    await reservation.settle()
+    await reservation.end(LookupError())
     gw.store.away = set()
     await gw.replay.send_owed()
     assert (tally.outcome, [record.outcome for record in gw.store.ledger]) == ("ok", ["ok"])
@@ -79,12 +74,7 @@ async def test_what_is_sent_to_the_ledger_is_the_last_word(gw: Gateway, reservat
 
 async def test_a_release_ends_though_we_are_cancelled(gw: Gateway, reservation: Reservation) -> None:
     gw.store.held["release"] = answered = asyncio.Event()
-
-    async def hold() -> None:
-        async with reservation:
-            pass
-
-    task = asyncio.create_task(hold())
+    task = asyncio.create_task(reservation.end(None))
     await until(lambda: gw.store.steps)
     task.cancel()
     await asyncio.sleep(0)
