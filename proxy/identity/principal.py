@@ -1,10 +1,9 @@
 """Who is asking, as the signed token and the operator's config say it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """A verified caller. Nothing here ever comes from a header other than the token's."""
 
     tenant: str

@@ -83,6 +83,11 @@ class Revoked:
         self.version = 0
         self._by_subject: dict[Subject, Revocation] = {}
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is revoked."""
+        return not self._by_subject
+
     def __iter__(self) -> Iterator[Revocation]:
         """Yield what is revoked."""
         return iter(self._by_subject.values())
@@ -94,8 +99,6 @@ class Revoked:
 
     def refuses(self, origin: Origin, now: float) -> bool:
         """Tell whether a token is revoked; `now` in seconds since the epoch."""
-        if not self._by_subject:
-            return False
         principal = origin.principal
         token = Subject(Kind.JTI, origin.jti, origin.issuer) if origin.jti else None
         user, tenant = Subject(Kind.USER, principal.user, principal.tenant), Subject(Kind.TENANT, principal.tenant)

@@ -21,7 +21,7 @@ from proxy.identity import cache
 from proxy.identity.cache import Refused, Tokens, Verified
 from proxy.identity.fetch import Fetcher
 from proxy.identity.forgeries import Forgeries
-from proxy.identity.jose import Unverified, take_apart
+from proxy.identity.jose import Unverified, read_again, take_apart
 from proxy.identity.keys import KeySource, VerifyingKey, from_file
 from proxy.identity.principal import Principal
 from proxy.identity.published import PublishedKeys, Told
@@ -85,11 +85,10 @@ class Verifier:
             return None
         now = time.time()
         if not known.holds(now):
-            self._verified.forget(token)
             return None
         if known.judged != self._revoked.version:
-            self._check(known, now)
-        return known.origin.principal
+            self._check(token, known, now)
+        return known.principal
 
     async def verify(self, token: str, address: str = "") -> Principal:
         """
@@ -123,9 +122,9 @@ class Verifier:
                 self._refused.keep(token, Refused(error.message, now + cache.REFUSED_S))
             raise
         self._forgeries.right(trusted.claimed(said))
-        known = self._lasting(Origin(trusted.issuer.issuer, principal, said.get("jti"), said.get("iat")), key, said)
+        known = self._lasting(principal, key, said)
         self._verified.keep(token, known)
-        self._check(known, now)
+        self._check(token, known, now)
         return principal
 
     def _source(self, settings: Settings, index: int, told: Told) -> KeySource:
@@ -153,16 +152,23 @@ class Verifier:
         if isinstance(error, Forged):
             self._forgeries.wrong(address, trusted.claimed(unverified.claims), _now_us())
 
-    def _check(self, known: Verified, now: float) -> None:
+    def _check(self, token: str, known: Verified, now: float) -> None:
         """Refuse what is revoked; whatever is not has its answer until the list changes."""
         version = self._revoked.version
-        if self._revoked.refuses(known.origin, now):
+        if not self._revoked.empty and self._revoked.refuses(_origin(token, known.principal), now):
             raise InvalidToken("The token was revoked.")
         known.judged = version
 
-    def _lasting(self, origin: Origin, key: VerifyingKey, said: dict[str, Any]) -> Verified:
+    def _lasting(self, principal: Principal, key: VerifyingKey, said: dict[str, Any]) -> Verified:
         begins = max(said.get("nbf", 0), said.get("iat", 0)) - self._leeway_s
-        return Verified(origin, key, begins, int(said["exp"]) + self._leeway_s)
+        # Floats are smaller than whole numbers of two digits, and compared faster with what a clock says.
+        return Verified(principal, key, float(begins), float(int(said["exp"]) + self._leeway_s))
+
+
+def _origin(token: str, principal: Principal) -> Origin:
+    """Return what a revocation may know a verified token by."""
+    said = read_again(token)
+    return Origin(said["iss"], principal, said.get("jti"), said.get("iat"))
 
 
 def _now_us() -> int:

@@ -86,16 +86,18 @@ class Trusted:
 
     def principal(self, said: Mapping[str, Any], catalog: Catalog) -> Principal:
         """Return whom proven claims speak for, as far as the config agrees; raise InvalidToken."""
-        tenant = claims.name(claims.find(said, self.tenant), "tenant")
+        name = claims.name(claims.find(said, self.tenant), "tenant")
         user = claims.name(claims.find(said, self.user), "user")
         claim = claims.find(said, self.plan)
         asked = None if claim is None else claims.name(claim, "plan")
-        if catalog.tenant(tenant) is None:
+        tenant = catalog.tenant(name)
+        if tenant is None:
             raise InvalidToken("The token's tenant is not known here.")
-        plan = catalog.plan(tenant, asked)
+        plan = catalog.plan(name, asked)
         if plan is None:
             raise InvalidToken("The token names a plan that its tenant does not have.")
-        return Principal(tenant, user, plan.name, claims.scopes(claims.find(said, self.scopes)))
+        # The catalog's own text: one for all of a tenant's users.
+        return Principal(tenant.name, user, plan.name, claims.scopes(claims.find(said, self.scopes)))
 
 
 def _refusal(error: Exception) -> InvalidToken:

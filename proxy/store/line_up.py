@@ -29,27 +29,34 @@ _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 class LineUp:
     """One plan's limits, in the order in which a decision looks at them."""
 
-    __slots__ = ("_groups", "_keys", "limits", "text")
+    __slots__ = ("_groups", "_keys", "_subjects", "limits", "text")
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self.limits = in_order(limits)
         groups = {key: list(group) for key, group in groupby(self.limits, key=_group)}
         self._groups = tuple(groups)
-        self._keys: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._keys: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
+        self._subjects = 0
         lines = [[scope, *chain.from_iterable(map(_asked, group))] for (scope, _), group in groups.items()]
         self.text = orjson.dumps(lines).decode()
 
     def keys(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
         """Return the key of each group, for one subject."""
+        users = self._keys.get((tenant, model))
+        known = users.get(user) if users else None
+        return self._remembered(tenant, user, model) if known is None else known
+
+    def _remembered(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
+        if self._subjects >= SUBJECTS_MAX:
+            self._keys.clear()
+            self._subjects = 0
+        self._subjects += 1
         subject = tenant, user, model
-        known = self._keys.get(subject)
-        if known is None:
-            if len(self._keys) >= SUBJECTS_MAX:
-                self._keys.clear()
-            known = self._keys[subject] = tuple(
-                (keys.in_flight if in_flight else keys.counter)(scope, *subject) for scope, in_flight in self._groups
-            )
-        return known
+        made = tuple(
+            (keys.in_flight if in_flight else keys.counter)(scope, *subject) for scope, in_flight in self._groups
+        )
+        self._keys.setdefault((tenant, model), {})[user] = made
+        return made
 
 
 _known: dict[int, tuple[tuple[Limit, ...], LineUp]] = {}
