@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from proxy.errors import InvalidToken
@@ -24,6 +25,7 @@ from proxy.errors import InvalidToken
 TOKEN_LENGTH_MAX = 8 * 1024
 KID_LENGTH_MAX = 256
 JTI_LENGTH_MAX = 256
+LEVELS_MAX = 64
 _SECONDS_MAX = 2**53
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _MALFORMED = "The token is malformed."
@@ -43,7 +45,7 @@ def take_apart(token: str) -> Unverified:
     Read a token's header and claims.
 
     Raises: InvalidToken.
-    Bounds: 8 KiB; nesting as far as Python's own stack allows; a key id or `jti` of 256 characters.
+    Bounds: 8 KiB; `LEVELS_MAX` of JSON; a key id or `jti` of 256 characters.
     """
     if len(token) > TOKEN_LENGTH_MAX:
         raise InvalidToken(f"The token is longer than {TOKEN_LENGTH_MAX} characters.")
@@ -70,6 +72,8 @@ def read_object(text: bytes) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not an object")
+    if _is_deep(value):
+        raise ValueError("nested too deeply")
     return value
 
 
@@ -106,6 +110,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")
     return found
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell whether a value has more levels than are taken; how many `json` itself takes depends on the Python."""
+    level = [value]
+    for _ in range(LEVELS_MAX):
+        children = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        level = [*chain.from_iterable(children)]
+        if not level:
+            return False
+    return True
 
 
 def _no_number(text: str) -> None:

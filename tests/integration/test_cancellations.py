@@ -91,7 +91,11 @@ async def cut_at(gw: Gateway, chosen: int, how: str, body: dict[str, Any]) -> tu
     client = gw.client(body)
     tasks: list[asyncio.Task[None]] = []
     waits = Waits(chosen, lambda: tasks[0].cancel() if how == SHUTDOWN else client.left.set())
-    tasks.append(asyncio.create_task(_counted(gw.exchange(CHAT, client.downstream()), waits)))
+
+    async def exchange() -> None:
+        await _counted(gw.exchange(CHAT, client.downstream()), waits)
+
+    tasks.append(asyncio.create_task(exchange()))
     async with asyncio.timeout(20):
         await asyncio.wait(tasks)
     assert tasks[0].cancelled() or tasks[0].exception() is None

@@ -122,13 +122,16 @@ async def test_a_request_counts_as_sent_only_once_it_is_written(upstream: Upstre
         await peer.read_request()
         await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
-    async with served(conversation) as met:
-        url = met.url
-        async with upstream.request("POST", url, sent=lambda: told.append("sent")) as response:
-            assert told == ["sent"]
-            await response.read(0)
+    async with (
+        served(conversation) as met,
+        upstream.request("POST", met.url, sent=lambda: told.append("sent")) as response,
+    ):
+        assert told == ["sent"]
+        await response.read(0)
+    async with served(conversation) as gone:
+        pass
     with pytest.raises(ConnectFailed):
-        async with upstream.request("POST", url, sent=lambda: told.append("sent again")):
+        async with upstream.request("POST", gone.url, sent=lambda: told.append("sent again")):
             pass
     assert told == ["sent"]
 

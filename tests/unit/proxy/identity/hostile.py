@@ -15,7 +15,7 @@ from tests.issuer import Signer
 
 Sign = Callable[[bytes], bytes]
 DEEP = 1_200
-"""Levels, over Python's own limit and within a token's 8 KiB; deeper ones are too long already."""
+"""Levels, more than are read and within a token's 8 KiB; deeper ones are too long already."""
 LONG_S = 86_400
 """Tokens are made when the tests are collected and judged when it is their turn: the suite may take its time."""
 
