@@ -115,6 +115,7 @@ async def test_it_evicts_nothing_writes_every_second_and_listens_on_no_port(data
     assert told["maxmemory-policy"] == "noeviction"
     assert told["maxmemory"] == str(64 * 2**20)
     assert (told["appendonly"], told["appendfsync"]) == ("yes", "everysec")
+    assert told["auto-aof-rewrite-min-size"] == str(256 * 2**20)
     assert told["port"] == "0"
 
 
