@@ -13,8 +13,9 @@ ARGS ?=
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python ~/.pyenv/versions/3.1[12].*/bin/python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # Only what was asked for is overridden, so that a tollway.toml of your own keeps its addresses.
@@ -30,8 +31,8 @@ help:  ## Show this help.
 $(READY): pyproject.toml deploy/requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "tollway: Python 3.11 or 3.12 with venv is needed and none was found;" \
 		"set PYTHON=/path/to/python3 (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && \
-		echo "tollway: setting up .venv with $$($(PYTHON) --version)" >&2 && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && \
+		echo "tollway: setting up $(VENV) with $$($(PYTHON) --version)" >&2 && $(PYTHON) -m venv $(VENV); }
 	@echo "tollway: installing the pinned dependencies, once" >&2
 	@$(PIP) install --require-hashes -r deploy/requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
@@ -76,6 +77,6 @@ lock:  ## Pin every dependency anew (needs uv).
 		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o deploy/requirements/dev.txt
 
 clean:  ## Remove what was installed and built; data/ stays.
-	rm -rf .venv .venv-vllm .venv-bench tests/bench/tools/build bench-results/run-* dist
+	rm -rf .venv .venv-* tests/bench/tools/build bench-results/run-* dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
