@@ -1,12 +1,15 @@
 """
-A plan's limits as the scripts take them: one text for each plan, made once.
+A plan's limits as the scripts take them, and as they are kept with a reservation: made once for each plan.
 
-The line-up is JSON: one group for each key that the plan moves, `["user", code, amount, code, amount]`. All rates and
+What is kept is JSON: one group for each key that the plan moves, `["user", code, amount, code, amount]`. All rates and
 windows of one scope share a key, its counter; requests in flight have one of their own and the code 0. Which unit and
 period a code means stands in `_CODES`, and in lua/lib/counters.lua. The order is that of a decision (`in_order`).
 """
 
+import zlib
+from base64 import b64decode, b64encode
 from itertools import chain, groupby
+from struct import pack
 from typing import Any
 
 import orjson
@@ -19,6 +22,9 @@ KNOWN_MAX = 1024
 SUBJECTS_MAX = 131_072
 """Subjects whose keys a line-up remembers, some 0.3 kB each: who has asked once often asks again."""
 
+PLAIN_BYTES_MAX = 160
+"""A longer text is compressed: a third of it is left, and each request carries it three times, to disks too."""
+
 _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
     (Unit.CONCURRENT, None),
     *((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in reversed(Per)),
@@ -29,7 +35,7 @@ _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 class LineUp:
     """One plan's limits, in the order in which a decision looks at them."""
 
-    __slots__ = ("_groups", "_keys", "_subjects", "limits", "text")
+    __slots__ = ("_groups", "_keys", "_subjects", "limits", "packed", "text")
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self.limits = in_order(limits)
@@ -37,8 +43,12 @@ class LineUp:
         self._groups = tuple(groups)
         self._keys: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
         self._subjects = 0
-        lines = [[scope, *chain.from_iterable(map(_asked, group))] for (scope, _), group in groups.items()]
-        self.text = orjson.dumps(lines).decode()
+        self.packed = _packed(groups)
+        """What the scripts decide by."""
+        self.text = _written(
+            [[scope, *chain.from_iterable(map(_asked, group))] for (scope, _), group in groups.items()]
+        )
+        """What is kept with a reservation and a settle, for `read`."""
 
     def keys(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
         """Return the key of each group, for one subject."""
@@ -76,10 +86,12 @@ def line_up(limits: tuple[Limit, ...]) -> LineUp:
 
 def read(groups: Any) -> tuple[Limit, ...]:
     """
-    Return the limits of a line-up that was read.
+    Return the limits of a line-up whose text was read as JSON.
 
     Raises: ValueError, for what is none.
     """
+    if isinstance(groups, str):
+        groups = _decompressed(groups)
     if not isinstance(groups, list):
         raise ValueError("not a line-up")
     try:
@@ -99,6 +111,31 @@ def code_of(limit: Limit) -> int:
 
 def _asked(limit: Limit) -> tuple[int, int]:
     return code_of(limit), limit.amount
+
+
+def _written(groups: list[list[str | int]]) -> str:
+    """Return groups as JSON; many of them compressed, in a string, since they travel with each request."""
+    text = orjson.dumps(groups)
+    return text.decode() if len(text) <= PLAIN_BYTES_MAX else f'"{b64encode(zlib.compress(text)).decode()}"'
+
+
+def _decompressed(text: str) -> Any:
+    try:
+        return orjson.loads(zlib.decompress(b64decode(text)))
+    except zlib.error as error:
+        raise ValueError("not a line-up") from error
+
+
+def _packed(groups: dict[tuple[Scope, bool], list[Limit]]) -> bytes:
+    """Return groups as `line_up_of` (lua/lib/counters.lua) reads them: a format of Lua's `struct`, a zero, values."""
+    counters = [list(map(_asked, group)) for (_, in_flight), group in groups.items() if not in_flight]
+    places = [group[0].amount for (_, in_flight), group in groups.items() if in_flight]
+    layout, values = "<B", [pack("<B", len(counters))]
+    for counter in counters:
+        layout += "s" + "Bd" * len(counter)
+        values += [bytes(code for code, _ in counter), b"\0", *(pack("<Bd", *each) for each in counter)]
+    layout += "d" * len(places)
+    return b"".join([layout.encode(), b"\0", *values, pack(f"<{len(places)}d", *places)])
 
 
 def _group(limit: Limit) -> tuple[Scope, bool]:

@@ -55,7 +55,7 @@ class RedisReservations:
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
         touched = (own, open_index, keys.epoch(draft.tenant), place, *_counters(draft, asked))
         # The numbers of an ask stand in the order of its fields.
-        args = (written(draft), asked.text, orjson.dumps(price), *ask, 0 if once is None else ONCE_MS)
+        args = (written(draft), asked.text, orjson.dumps(price), *ask, 0 if once is None else ONCE_MS, asked.packed)
         return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
 
     async def progress(self, record: ExchangeRecord) -> None:
@@ -70,7 +70,7 @@ class RedisReservations:
         """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
         asked = line_up(limits)
         touched = [keys.reservation(draft.tenant, draft.request_id), *_counters(draft, asked)]
-        await self._connection.run(scripts.TRIM, touched, [spare, asked.text])
+        await self._connection.run(scripts.TRIM, touched, [spare, asked.packed])
 
     def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Awaitable[Settlement]:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
@@ -89,7 +89,7 @@ class RedisReservations:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
         asked = line_up(limits)
         touched = [*_places(draft), *_counters(draft, asked)]
-        await self._connection.run(scripts.RELEASE, touched, [*_names(draft), asked.text])
+        await self._connection.run(scripts.RELEASE, touched, [*_names(draft), asked.packed])
 
     async def standings(self, subject: Subject, limits: _Limits) -> tuple[Standing, ...]:
         """Tell how each limit stands, changing nothing."""
@@ -98,7 +98,7 @@ class RedisReservations:
         self._incarnation.epoch.check()
         asked = line_up(limits)
         touched = asked.keys(subject.tenant, subject.user, subject.model)
-        words = (await self._connection.run(scripts.STANDINGS, touched, [asked.text])).split()
+        words = (await self._connection.run(scripts.STANDINGS, touched, [asked.packed])).split()
         told = zip(asked.limits, words[1::2], words[2::2], strict=True)
         standing = {limit: _standing(limit, int(used), int(reset)) for limit, used, reset in told}
         return tuple(standing[limit] for limit in limits)
@@ -109,7 +109,7 @@ class RedisReservations:
         asked = line_up(limits)
         tokens = record.prompt_tokens + record.completion_tokens
         policy = "keep" if unobserved else "post"
-        args = (end, self._incarnation.id, policy, unknown, asked.text, tokens, written(record))
+        args = (end, self._incarnation.id, policy, unknown, asked.packed, tokens, written(record))
         tenant = record.tenant
         touched = (*_places(record), keys.epoch(tenant), keys.ledger(tenant), *_counters(record, asked))
         _, entry_id, ours, corrected, *differences = await self._run(scripts.SETTLE, record, touched, args)

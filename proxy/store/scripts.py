@@ -10,7 +10,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 _LUA = files("proxy.store") / "lua"
-_LIMITS = ("numbers", "calendar", "counters", "reservations")
+_LIMITS = ("numbers", "calendar", "counters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,14 @@ def _script(name: str, *libraries: str) -> Script:
     return Script(name, f"{library(libraries)}\n{(_LUA / f'{name}.lua').read_text()}")
 
 
-RESERVE = _script("reserve", *_LIMITS)
+RESERVE = _script("reserve", *_LIMITS, "in_flight", "reservations")
 PROGRESS = _script("progress", "numbers", "reservations")
-TRIM = _script("trim", *_LIMITS)
-SETTLE = _script("settle", *_LIMITS)
-RELEASE = _script("release", *_LIMITS)
+TRIM = _script("trim", *_LIMITS, "moves", "reservations")
+SETTLE = _script("settle", *_LIMITS, "moves", "reservations")
+RELEASE = _script("release", *_LIMITS, "moves", "reservations")
 CLAIM = _script("claim", "numbers")
 APPEND = _script("append", "numbers")
-STANDINGS = _script("standings", "numbers", "calendar", "counters")
+STANDINGS = _script("standings", *_LIMITS, "in_flight")
 BEAT = _script("beat", "numbers")
 LIVING = _script("living", "numbers")
 REVOKE = _script("revoke", "numbers")

@@ -35,7 +35,8 @@ LIMITS = [
 """Every limit that a plan can have: one of each name."""
 STREAMS_WANTED = 10_000
 SPARE_FILES = 600
-AMPLE = 10**12
+AMPLE = {Per.SECOND: 10**8, Per.MINUTE: 10**9, Per.HOUR: 10**10, Per.DAY: 10**11, Per.MONTH: 10**12, None: 10**6}
+"""Amounts that are never reached here, and that an operator might write."""
 ASKED_S_MAX = 120.0
 STREAM_GAP_S = 1.0
 STREAM_CHUNKS = 20
@@ -182,7 +183,7 @@ def _with_limits(folder: Path, limits: Sequence[tuple[Scope, Unit, Per | None]])
     before, _, rest = CONFIG.read_text().partition("[plans.ample]")
     after = rest.partition("[tenants.")[2]
     lines = ", ".join(
-        f'{{ scope = "{scope}", unit = "{unit}", amount = {AMPLE}{_per(per)} }}' for scope, unit, per in limits
+        f'{{ scope = "{scope}", unit = "{unit}", amount = {AMPLE[per]}{_per(per)} }}' for scope, unit, per in limits
     )
     written = folder / f"limits-{len(limits)}.toml"
     written.write_text(f"{before}[plans.ample]\nlimits = [{lines}]\n\n[tenants.{after}")

@@ -12,8 +12,10 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import read
+from proxy.store.line_up import code_of
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded, Reservations, Settlement
+from tests.counters import END_DAY, MOVED
 from tests.records import RECORD
 
 USER_TOKENS = Limit(Scope.USER, Unit.TOKENS, 100_000, Per.MINUTE)
@@ -22,6 +24,7 @@ USER_IN_FLIGHT = Limit(Scope.USER, Unit.CONCURRENT, 2, None)
 TENANT_MONTH = Limit(Scope.TENANT, Unit.TOKENS, 1_000_000, Per.MONTH)
 ALL = (USER_TOKENS, USER_REQUESTS, USER_IN_FLIGHT, TENANT_MONTH)
 SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
+DAY_US = 86_400_000_000
 ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
 
 
@@ -231,3 +234,67 @@ async def test_a_refusal_remembers_no_key_and_a_release_forgets_it(reservations:
     assert isinstance(await reservations.reserve(exchange(3), ALL, ASK, once="k"), Granted)
     await reservations.settle(exchange(3), ALL)
     assert await reservations.reserve(exchange(4), ALL, ASK, once="k") == Repeated("R3")
+
+
+EVERY = tuple(
+    Limit(scope, unit, 10**9, per)
+    for scope in Scope
+    for unit, per in [*((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in Per), (Unit.CONCURRENT, None)]
+)
+WINDOWS = tuple(limit for limit in EVERY if limit.per in (Per.DAY, Per.MONTH))
+
+
+def units(limits: tuple[Limit, ...], *, tokens: int, requests: int) -> list[int]:
+    return [tokens if limit.unit is Unit.TOKENS else requests for limit in limits]
+
+
+async def test_every_limit_there_is_moves_and_comes_back(reservations: Reservations) -> None:
+    await reservations.reserve(RECORD, EVERY, ASK)
+    await reservations.reserve(exchange(1), EVERY, ASK)
+    assert await used(reservations, WINDOWS) == units(WINDOWS, tokens=2_000, requests=2)
+    await reservations.settle(RECORD, EVERY)
+    assert await used(reservations, WINDOWS) == units(WINDOWS, tokens=1_131, requests=2)
+    await reservations.release(exchange(1), EVERY)
+    assert await used(reservations, WINDOWS) == units(WINDOWS, tokens=131, requests=1)
+    assert await used(reservations, EVERY[10::11]) == [0, 0, 0, 0]
+
+
+async def test_of_many_windows_only_those_it_was_taken_from_get_the_rest_back(
+    connection: Connection, reservations: Reservations
+) -> None:
+    await reservations.reserve(RECORD, EVERY, ASK)
+    days = Limit(Scope.MODEL, Unit.TOKENS, 10**9, Per.DAY)
+    touched = keys.counter(days.scope, RECORD.tenant, RECORD.user, RECORD.model)
+    await connection.call("EVAL", MOVED, 1, touched, code_of(days), END_DAY, 1)
+    await reservations.settle(RECORD, EVERY)
+    assert await used(reservations, (days,)) == [1_000]
+    others = tuple(limit for limit in WINDOWS if limit != days)
+    assert await used(reservations, others) == units(others, tokens=131, requests=1)
+
+
+async def test_another_plans_limits_stay_as_they_are(reservations: Reservations) -> None:
+    few = (Limit(Scope.USER, Unit.REQUESTS, 5, Per.MONTH), Limit(Scope.USER, Unit.TOKENS, 9_000, Per.DAY))
+    await reservations.reserve(RECORD, EVERY, ASK)
+    await reservations.reserve(exchange(1), few, ASK)
+    assert await used(reservations, few) == [2, 2_000]
+    of_user = tuple(limit for limit in WINDOWS if limit.scope is Scope.USER)
+    in_few = {(limit.unit, limit.per) for limit in few}
+    once = [1 if (limit.unit, limit.per) not in in_few else 2 for limit in of_user]
+    whole = units(of_user, tokens=1_000, requests=1)
+    assert await used(reservations, of_user) == [count * one for count, one in zip(once, whole, strict=True)]
+
+
+async def test_a_place_that_nobody_can_end_any_more_is_free_and_its_set_is_kept(
+    connection: Connection, reservations: Reservations
+) -> None:
+    limits = (USER_IN_FLIGHT,)
+    place = keys.in_flight(Scope.USER, RECORD.tenant, RECORD.user, RECORD.model)
+    await reservations.reserve(RECORD, limits, ASK)
+    await reservations.reserve(exchange(1), limits, ASK)
+    assert isinstance(await reservations.reserve(exchange(2), limits, ASK), Refused)
+    now_us = int(float(await connection.call("ZSCORE", place, RECORD.request_id)))
+    await connection.call("ZADD", place, now_us - 31 * DAY_US, RECORD.request_id)
+    await connection.call("PEXPIRE", place, 29 * DAY_US // 1_000)
+    assert isinstance(await reservations.reserve(exchange(2), limits, ASK), Granted)
+    assert await connection.call("ZCARD", place) == 2
+    assert await connection.call("PTTL", place) > 59 * DAY_US // 1_000

@@ -1,9 +1,10 @@
 -- Take what a request needs on every limit, or nothing. Repeated, it tells its first grant again.
 -- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 the client's own key for the request (where it gave none:
---       the reservation), 5.. one for each group of the line-up
--- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, 5 line-up, 6 price (all JSON),
---       7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it is expected in
---       flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none)
+--       the reservation), 5.. those of the line-up
+-- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, 5 line-up, 6 price (all JSON, for the
+--       sweeper), 7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it
+--       is expected in flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none),
+--       13 line-up (packed)
 -- Returns "now granted completion [index used reset]..." or "now refused index wait [index used reset]..." or "now repeated
 --       id" or "now closed" or "now foreign": times in microseconds, index counts the limits of the line-up from 0 and
 --       tells of each unit the limit that binds, wait "-" is never; repeated: the client's key belongs to the request with
@@ -13,7 +14,9 @@
 local FIRST = 4
 
 local now = clock()
-local found = redis.call('MGET', unpack(KEYS))
+local line_up = line_up_of(ARGV[13])
+local last_counter = FIRST + line_up[1]
+local found = redis.call('MGET', unpack(KEYS, 1, last_counter))
 if found[3] ~= ARGV[3] then
   return text(now) .. ' foreign'
 end
@@ -25,118 +28,133 @@ if found[4] then
   return text(now) .. ' repeated ' .. found[4]
 end
 
-local groups = cjson.decode(ARGV[5])
 local prompt, choices = tonumber(ARGV[7]), tonumber(ARGV[8])
 local completion, least = tonumber(ARGV[9]), tonumber(ARGV[10])
 
--- Of each unit (1 tokens, 2 requests, 3 in flight) the limit with the least room: what binds.
-local room, binding, group_of, place_of, amount_of = {MAX, MAX, MAX}, {}, {}, {}, {}
-local counters, index, alive = {}, -1, alive_at(now)
-for g = 1, #groups do
-  local group = groups[g]
-  if group[2] == 0 then
-    index = index + 1
-    redis.call('ZREMRANGEBYSCORE', KEYS[FIRST + g], '-inf', '(' .. alive)
-    local free = group[3] - redis.call('ZCARD', KEYS[FIRST + g])
-    if not binding[3] or free < room[3] then
-      room[3], binding[3], group_of[3], amount_of[3] = free, index, g, group[3]
-    end
-  else
-    local counter, at = unpacked(found[FIRST + g]), 2
-    counters[g] = counter
-    for i = 2, #group, 2 do
-      local code, amount = group[i], group[i + 1]
-      if counter[at] ~= code then
-        at = place(counter, at, code)
-      end
-      bring(counter, at, code, amount, now)
-      local unit, free = code > 5 and 2 or 1, amount - counter[at + 1]
-      index = index + 1
-      if not binding[unit] or free < room[unit] then
-        room[unit], binding[unit], group_of[unit], place_of[unit], amount_of[unit] = free, index, g, at, amount
-      end
-      at = at + 4
-    end
+-- Of each unit (1 tokens, 2 requests, 3 in flight) the limit with the least room: what binds. Where it stands in the
+-- line-up, which limit that is, and where what is used of it stands.
+local room, limit_of, index_of, key_of, place_of = {math.huge, math.huge, math.huge}, {}, {}, {}, {}
+
+local taken = {}
+for g = last_counter + 1, #KEYS do
+  local i = #line_up - 1 - #KEYS + g
+  taken[g] = places_taken(KEYS[g], now)
+  if line_up[i] - taken[g] < room[3] then
+    room[3], limit_of[3], key_of[3] = line_up[i] - taken[g], i, g
   end
 end
 
-if binding[1] then
-  local spare = room[1] - prompt
-  completion = spare < 0 and -1 or math.min(completion, (divide(spare, choices)))
+-- Bring the other limits to now and take from each what is asked. Where one has not so much, begin anew: with the
+-- largest completion that all of them hold, or, where that is too little, with nothing.
+local cost, request, index = prompt + choices * completion, 1, 0
+if room[3] <= 0 then
+  cost, request = 0, 0
 end
-local fits = completion >= least and room[2] > 0 and room[3] > 0
-
-local cost, ends, longest, refusing = prompt + choices * completion, {}, -1, 0
-if fits then
-  for g = 1, #groups do
-    local group, counter, key = groups[g], counters[g], KEYS[FIRST + g]
-    if counter then
-      local at, lasts = 2, 0
-      for i = 2, #group, 2 do
-        local code = group[i]
-        while counter[at] ~= code do
-          at = at + 4
-        end
-        counter[at + 1] = counter[at + 1] + (code > 5 and 1 or cost)
-        local lasts_one = PERIOD_US[code]
-        if not lasts_one then
-          ends[#ends + 1] = counter[at + 2]
-          lasts_one = counter[at + 2] * DAY_US - now
-        end
-        if lasts_one > lasts then
-          lasts = lasts_one
-        end
-        at = at + 4
+local counters, lasting, ends = {}, {}, {}
+while true do
+  local last, window, fits = 1, 0, true
+  index = 0
+  for g = FIRST + 1, last_counter do
+    local codes = line_up[last + 1]
+    local from = last + 2
+    last = last + 1 + 2 * #codes
+    local counter, at, lasts = unpacked(found[g], codes), 0, 0
+    for i = from, last, 2 do
+      local code, amount = line_up[i], line_up[i + 1]
+      at = at + 3
+      local used, lasts_one = bring(counter, at, code, amount, now)
+      local unit, asked, free = 1, cost, amount - used
+      if code > 5 then
+        unit, asked = 2, request
       end
-      save(key, counter, lasts, now)
-    else
-      redis.call('ZADD', key, text(now + tonumber(ARGV[11])), ARGV[1])
-      keep(key)
-      room[3] = g == group_of[3] and room[3] - 1 or room[3]
-    end
-  end
-else
-  -- Which limit takes longest until the least that is asked fits; math.huge is never.
-  index = -1
-  for g, group in ipairs(groups) do
-    local counter, at = counters[g], 2
-    for i = 2, #group, 2 do
-      local code, amount, used = group[i], group[i + 1], nil
-      local asked = (code == 0 or code > 5) and 1 or prompt + choices * least
-      if code == 0 then
-        used = redis.call('ZCARD', KEYS[FIRST + g])
+      if free < room[unit] then
+        room[unit], limit_of[unit], index_of[unit], key_of[unit], place_of[unit] = free, i, index, g, at
+      end
+      if asked <= free then
+        counter[at] = used + asked
       else
-        at = place(counter, at, code)
-        used = counter[at + 1]
+        fits = false
       end
-      local missing, waits = asked - (amount - used), -1
-      if asked > amount then
-        waits = math.huge
-      elseif missing > 0 and code == 0 then
-        waits = place_wait(KEYS[FIRST + g], missing, now)
-      elseif missing > 0 then
-        waits = wait(counter, at, amount, missing, now)
+      if not PERIOD_US[code] then
+        window = window + 1
+        ends[window] = counter[at + 1]
+      end
+      if lasts_one > lasts then
+        lasts = lasts_one
       end
       index = index + 1
-      if waits > longest then
-        longest, refusing = waits, index
-      end
     end
+    counters[g], lasting[g] = counter, lasts
+  end
+  if fits or request == 0 then
+    break
+  end
+  if limit_of[1] then
+    completion = room[1] < prompt and -1 or math.min(completion, (divide(room[1] - prompt, choices)))
+  end
+  if completion >= least and room[2] > 0 then
+    cost = prompt + choices * completion
+  else
+    cost, request = 0, 0
+  end
+end
+index_of[3] = index + (key_of[3] or 0) - last_counter - 1
+
+if request == 1 then
+  for g = FIRST + 1, last_counter do
+    save(KEYS[g], counters[g], lasting[g], now)
+  end
+  local ends_at = text(now + tonumber(ARGV[11]))
+  for g = last_counter + 1, #KEYS do
+    take_place(KEYS[g], ARGV[1], ends_at, taken[g])
+    taken[g] = taken[g] + 1
   end
 end
 
 -- What the decision says of the limits that bind.
 local told = ''
 for unit = 1, 3 do
-  local g, amount = group_of[unit], amount_of[unit]
-  local counter, at = counters[g], place_of[unit]
-  if counter then
-    told = told .. format(' %.0f %.0f %.0f', binding[unit], counter[at + 1], reset(counter, at, amount, now))
+  local g, i, at = key_of[unit], limit_of[unit], place_of[unit]
+  if at then
+    local resets = reset(counters[g], at, line_up[i], line_up[i + 1], now)
+    told = told .. format(' %.0f %.0f %.0f', index_of[unit], counters[g][at], resets)
   elseif g then
-    told = told .. format(' %.0f %.0f %.0f', binding[unit], amount - room[unit], latest_end(KEYS[FIRST + g], now))
+    told = told .. format(' %.0f %.0f %.0f', index_of[unit], taken[g], latest_end(KEYS[g], now))
   end
 end
-if not fits then
+
+if request == 0 then
+  -- Which limit takes longest until the least that is asked fits; math.huge is never.
+  local last, longest, refusing = 1, -1, 0
+  index = 0
+  for g = FIRST + 1, last_counter do
+    local from = last + 2
+    local at = 0
+    last = last + 1 + 2 * #line_up[last + 1]
+    for i = from, last, 2 do
+      local code, amount = line_up[i], line_up[i + 1]
+      local asked = code > 5 and 1 or prompt + choices * least
+      at = at + 3
+      local missing = asked - (amount - counters[g][at])
+      if missing > 0 then
+        local waits = asked > amount and math.huge or wait(counters[g], at, code, amount, missing, now)
+        if waits > longest then
+          longest, refusing = waits, index
+        end
+      end
+      index = index + 1
+    end
+  end
+  for g = last_counter + 1, #KEYS do
+    local missing = taken[g] + 1 - line_up[#line_up - 1 - #KEYS + g]
+    if missing > 0 then
+      local waits = place_wait(KEYS[g], missing, now)
+      if waits > longest then
+        longest, refusing = waits, index
+      end
+    end
+    index = index + 1
+  end
   return format('%.0f refused %.0f %s', now, refusing, longest == math.huge and '-' or text(longest)) .. told
 end
 
@@ -146,7 +164,11 @@ if ARGV[12] ~= '0' then
   once = KEYS[4]
   redis.call('SET', once, ARGV[1], 'PX', ARGV[12])
 end
-local head = format('PENDING %.0f 0', cost) .. (#ends > 0 and ' ' .. table.concat(ends, ' ') or '')
+local written = #ends
+while written > 2 and ends[written] == ends[written - 2] do
+  written = written - 1
+end
+local head = table.concat({'PENDING', text(cost), '0', unpack(ends, 1, written)}, ' ')
 local lines = {head, once, decision, ARGV[4], ARGV[5], ARGV[6]}
 redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING_MS)
 redis.call('ZADD', KEYS[2], text(now), ARGV[2])

@@ -1,64 +1,82 @@
--- What is used of each limit. All rates and windows of one subject are one string, its counter: a flat list, packed, of
--- when it says nothing any more (milliseconds), then four numbers for each limit, in the order of their codes:
+-- What is used of each limit. All rates and windows of one subject are one string, its counter, packed: a code for each
+-- limit, a zero, then doubles: when it says nothing any more (milliseconds), and three of each limit, in that order:
 --   code   1 to 5 count tokens, 6 to 10 requests, each a month, day, hour, minute, second
 --   used   what is settled and pending together
 --   then, of a rate, the refilled part of a token (in amount * microseconds) and when that was so (microseconds);
 --   of a window, the first day after it, and 0.
--- Requests in flight are a sorted set: request id -> expected end. Beyond PENDING_MS nobody can still end one.
--- A line-up is what a plan asks, one group for each key: {scope, code, amount, code, amount...}, code 0 for in flight.
--- The pure form is policies/rate.py, window.py and in_flight.py; the line-up is made by proxy/store/line_up.py.
+-- A line-up is what a plan asks: how many counters it moves; of each the codes of its limits, as the counter has them,
+-- then code, amount, code, amount...; at the end the amount of each limit in flight. Its keys stand last among KEYS, those
+-- of the counters, then those of the sets of requests in flight.
+-- Whatever becomes a string of Lua's is hashed byte by byte: hence numbers packed by `struct`, and formats made once.
+-- The pure form is policies/rate.py and window.py; the line-up is made by proxy/store/line_up.py.
 
-local PENDING_MS = 30 * 86400000
 local SLACK_MS = 60000
 local PERIOD_US = {
   false, false, 3600000000, 60000000, 1000000,
   false, false, 3600000000, 60000000, 1000000,
 }
 
--- Set a key that must outlive what is pending to expire; not each time, since that is one more write.
-local function keep(key)
-  if redis.call('PTTL', key) < PENDING_MS then
-    redis.call('PEXPIRE', key, 2 * PENDING_MS)
-  end
+-- A line-up; its format stands in front of it. Behind its last value is where unpack stopped.
+local function line_up_of(packed)
+  local format, from = struct.unpack('s', packed)
+  return {struct.unpack(format, packed, from)}
 end
 
-local function unpacked(packed)
-  return packed and cmsgpack.unpack(packed) or {0}
+local layouts = {}
+
+-- The format of a counter of so many limits.
+local function layout(limits)
+  local known = layouts[limits] or '<s' .. string.rep('d', 1 + 3 * limits)
+  layouts[limits] = known
+  return known
 end
 
--- Where a counter has the limit of this code, at `at` or behind; made where it has none.
-local function place(counter, at, code)
-  while counter[at] and counter[at] < code do
-    at = at + 4
-  end
-  if counter[at] ~= code then
-    for i = #counter, at, -1 do
-      counter[i + 4] = counter[i]
+-- A counter with the limits of these codes in front, made where it has none; those of another plan stay, behind them.
+local function arranged(counter, codes)
+  local others = string.gsub(counter[1], '[' .. codes .. ']', '')
+  local new = {codes .. others, counter[2]}
+  for code in string.gmatch(new[1], '.') do
+    local at = 3 * (string.find(counter[1], code, 1, true) or 1 + #counter[1])
+    for i = at, at + 2 do
+      new[#new + 1] = at <= 3 * #counter[1] and counter[i] or 0
     end
-    counter[at], counter[at + 1], counter[at + 2], counter[at + 3] = code, 0, 0, 0
   end
-  return at
+  return new
 end
 
--- Bring one limit to now: a rate refills, and its clock never runs backwards; a window that is over begins anew.
+-- A counter as a list: its codes, when it says nothing any more, and three numbers of each limit; those of the k-th begin
+-- at 3 * k. The limits with these codes come first.
+local function unpacked(packed, codes)
+  local counter = packed and {struct.unpack(layout((#packed - 9) / 25), packed)} or {'', 0}
+  if counter[1] == codes or string.find(counter[1], codes, 1, true) == 1 then
+    return counter
+  end
+  return arranged(counter, codes)
+end
+
+-- Bring a limit to now: a rate refills, and its clock never runs backwards; a window that is over begins anew. Return
+-- what is used then, and for how long that says something, unless it is debt.
 local function bring(counter, at, code, amount, now)
-  local period, since = PERIOD_US[code], counter[at + 3]
+  local period, used = PERIOD_US[code], counter[at]
   if not period then
-    if now >= counter[at + 2] * DAY_US then
-      local today = floor(now / DAY_US)
-      counter[at + 1] = 0
-      counter[at + 2] = code % 5 == 1 and month_end(today) or today + 1
+    local left = counter[at + 1] * DAY_US - now
+    if left > 0 then
+      return used, left
     end
-    return
+    local today = floor(now / DAY_US)
+    local after = code % 5 == 1 and month_end(today) or today + 1
+    counter[at], counter[at + 1] = 0, after
+    return 0, after * DAY_US - now
   end
-  if now <= since then
-    return
+  local elapsed = now - counter[at + 2]
+  if elapsed <= 0 then
+    return used, period
   end
-  counter[at + 3] = now
-  local used, carry, elapsed = counter[at + 1], counter[at + 2], now - since
+  counter[at + 2] = now
   if used == 0 then
-    return
+    return 0, period
   end
+  local carry = counter[at + 1]
   local gained = elapsed * amount + carry
   if gained >= 2 * used * period then
     -- Twice what it needs: no rounding of these products matters.
@@ -78,7 +96,8 @@ local function bring(counter, at, code, amount, now)
   if used <= 0 then
     used, carry = 0, 0
   end
-  counter[at + 1], counter[at + 2] = used, carry
+  counter[at], counter[at + 1] = used, carry
+  return used, period
 end
 
 -- The least t with floor((t * amount + carry) / period) >= missing: ceil((missing * period - carry) / amount),
@@ -92,90 +111,32 @@ local function refill_wait(amount, period, carry, missing)
 end
 
 -- Microseconds until `missing` more of one limit would fit.
-local function wait(counter, at, amount, missing, now)
-  local period = PERIOD_US[counter[at]]
+local function wait(counter, at, code, amount, missing, now)
+  local period = PERIOD_US[code]
   if period then
-    return refill_wait(amount, period, counter[at + 2], missing)
+    return refill_wait(amount, period, counter[at + 1], missing)
   end
-  return counter[at + 2] * DAY_US - now
+  return counter[at + 1] * DAY_US - now
 end
 
 -- Microseconds until nothing of one limit is used.
-local function reset(counter, at, amount, now)
-  local used = counter[at + 1]
-  return used == 0 and 0 or wait(counter, at, amount, used, now)
+local function reset(counter, at, code, amount, now)
+  local used = counter[at]
+  return used == 0 and 0 or wait(counter, at, code, amount, used, now)
 end
 
--- Write a counter back. It is kept for as long as it says something, also of another plan's limits.
+-- Write a counter back. It is kept for as long as it says something, also of another plan's limits, and a little longer,
+-- so that most writes need not set when it expires.
 local function save(key, counter, lasts, now)
-  local now_ms = floor(now / 1000)
-  local silent_at = now_ms + math.ceil(lasts / 1000) + SLACK_MS
-  if silent_at > counter[1] then
-    counter[1] = silent_at
+  local silent_at = (now + lasts) / 1000 + SLACK_MS
+  local kept = silent_at <= counter[2]
+  if not kept then
+    counter[2] = math.ceil(silent_at) + SLACK_MS
   end
-  redis.call('SET', key, cmsgpack.pack(counter), 'PX', text(counter[1] - now_ms))
-end
-
--- Move what is used of each limit on tokens and on requests. `ends` tells, for each window in turn, which one a
--- reservation was taken from: another is not moved; nil moves the present one.
-local function move(groups, first, found, ends, now, tokens, requests)
-  local window = 0
-  for g, group in ipairs(groups) do
-    local counter, at, lasts = nil, 2, 0
-    for i = 2, group[2] == 0 and 0 or #group, 2 do
-      local code, amount = group[i], group[i + 1]
-      local difference = code > 5 and requests or tokens
-      local rate = PERIOD_US[code]
-      window = rate and window or window + 1
-      if difference ~= 0 then
-        counter = counter or unpacked(found[first + g])
-        at = counter[at] == code and at or place(counter, at, code)
-        bring(counter, at, code, amount, now)
-        local used, lasts_one = counter[at + 1] + difference, rate
-        if not rate then
-          if not ends or ends[window] == counter[at + 2] then
-            counter[at + 1] = used > 0 and used or 0
-          end
-          lasts_one = counter[at + 2] * DAY_US - now
-        elseif used > 0 then
-          counter[at + 1] = used < MAX and used or MAX
-          -- In debt it lasts longer than a period.
-          lasts_one = used > amount and wait(counter, at, amount, counter[at + 1], now) or rate
-        else
-          counter[at + 1], counter[at + 2] = 0, 0
-        end
-        lasts = lasts_one > lasts and lasts_one or lasts
-        at = at + 4
-      end
-    end
-    if counter then
-      save(KEYS[first + g], counter, lasts, now)
-    end
+  local packed = struct.pack(layout(#counter[1]), unpack(counter))
+  if kept then
+    redis.call('SET', key, packed, 'KEEPTTL')
+  else
+    redis.call('SET', key, packed, 'PX', text(counter[2] - floor(now / 1000)))
   end
-end
-
--- Give back a request's places in flight.
-local function leave(groups, first, id)
-  for g, group in ipairs(groups) do
-    if group[2] == 0 then
-      redis.call('ZREM', KEYS[first + g], id)
-    end
-  end
-end
-
--- From which expected end on a place in flight is one.
-local function alive_at(now)
-  return text(now - PENDING_MS * 1000)
-end
-
--- Microseconds until `missing` places are expected to be free, at least a second.
-local function place_wait(key, missing, now)
-  local ends = redis.call('ZRANGEBYSCORE', key, alive_at(now), '+inf', 'WITHSCORES', 'LIMIT', missing - 1, 1)
-  return math.max(1000000, tonumber(ends[2]) - now)
-end
-
--- Microseconds until every place is expected to be free.
-local function latest_end(key, now)
-  local latest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
-  return latest[2] and math.max(0, tonumber(latest[2]) - now) or 0
 end

@@ -1,5 +1,6 @@
 -- A reservation as it is kept: one string of lines.
--- Open:  1 PENDING, the tokens it holds, 1 if it was trimmed, then the first day after each window it was taken from
+-- Open:  1 PENDING, the tokens it holds, 1 if it was trimmed, then the first day after each window it was taken from, as
+--        far as they are not each the one before the last again, as month and day in turn are
 --        2 the client's own key for the request, "-" where it gave none  3 the decision
 --        4 the record as far as it was known  5 the line-up  6 the price (all JSON, for the sweeper alone)
 --        7 once it has made progress: attempt, prompt and completion tokens ("-": not told yet), what else is known (JSON)

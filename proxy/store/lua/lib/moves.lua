@@ -1,0 +1,61 @@
+-- What an end moves of a line-up's counters: the difference between what its reservation took and what it posts.
+
+-- Which window a reservation was taken from; where they were left out, each is the one before the last again.
+local function end_of(ends, window)
+  for i = #ends + 1, window do
+    ends[i] = ends[i - 2]
+  end
+  return ends[window]
+end
+
+-- Move what is used of each limit on tokens and on requests. `ends` tells, for each window in turn, which one a
+-- reservation was taken from: another is not moved; nil moves the present one.
+local function move(line_up, first, found, ends, now, tokens, requests)
+  local last, window = 1, 0
+  for g = first + 1, first + line_up[1] do
+    local codes = line_up[last + 1]
+    local from = last + 2
+    last = last + 1 + 2 * #codes
+    local counter, at, lasts = nil, 0, 0
+    for i = from, last, 2 do
+      local code, amount = line_up[i], line_up[i + 1]
+      local difference = code > 5 and requests or tokens
+      local rate = PERIOD_US[code]
+      at = at + 3
+      if not rate then
+        window = window + 1
+      end
+      if difference ~= 0 then
+        counter = counter or unpacked(found[g], codes)
+        local used, lasts_one = bring(counter, at, code, amount, now)
+        used = used + difference
+        if not rate then
+          if not ends or end_of(ends, window) == counter[at + 1] then
+            counter[at] = used > 0 and used or 0
+          end
+        elseif used > 0 then
+          counter[at] = used < MAX and used or MAX
+          if used > amount then
+            -- In debt it lasts longer than a period.
+            lasts_one = wait(counter, at, code, amount, counter[at], now)
+          end
+        else
+          counter[at], counter[at + 1] = 0, 0
+        end
+        if lasts_one > lasts then
+          lasts = lasts_one
+        end
+      end
+    end
+    if counter then
+      save(KEYS[g], counter, lasts, now)
+    end
+  end
+end
+
+-- Give back a request's places in flight.
+local function leave(line_up, first, id)
+  for g = first + line_up[1] + 1, #KEYS do
+    redis.call('ZREM', KEYS[g], id)
+  end
+end
