@@ -158,7 +158,8 @@ if request == 0 then
   return format('%.0f refused %.0f %s', now, refusing, longest == math.huge and '-' or text(longest)) .. told
 end
 
-local decision = format('%.0f granted %.0f', now, completion) .. told
+local written_now = text(now)
+local decision = written_now .. ' granted ' .. text(completion) .. told
 local once = '-'
 if ARGV[12] ~= '0' then
   once = KEYS[4]
@@ -170,7 +171,7 @@ while written > 2 and ends[written] == ends[written - 2] do
 end
 local head = table.concat({'PENDING', text(cost), '0', unpack(ends, 1, written)}, ' ')
 local lines = {head, once, decision, ARGV[4], ARGV[5], ARGV[6]}
-redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING_MS)
-redis.call('ZADD', KEYS[2], text(now), ARGV[2])
+redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING)
+redis.call('ZADD', KEYS[2], written_now, ARGV[2])
 keep(KEYS[2])
 return decision

@@ -3,11 +3,13 @@
 
 -- So long after its expected end nobody can still end a request, and its place is none any more.
 local PENDING_MS = 30 * 86400000
+-- The same, and twice that, as Redis takes it: to write a number out would take longer than some commands.
+local PENDING, KEPT = '2592000000', '5184000000'
 
 -- Set a key that must outlive what is pending to expire; not each time, since that is one more write.
 local function keep(key)
   if redis.call('PTTL', key) < PENDING_MS then
-    redis.call('PEXPIRE', key, 2 * PENDING_MS)
+    redis.call('PEXPIRE', key, KEPT)
   end
 end
 
@@ -19,7 +21,7 @@ local function places_taken(key, now)
     return taken
   end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. text(now - PENDING_MS * 1000))
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
   if first[2] then
     redis.call('PEXPIRE', key, text(2 * PENDING_MS + math.ceil((tonumber(first[2]) - now) / 1000)))
   end
@@ -29,7 +31,7 @@ end
 local function take_place(key, id, ends_at, taken)
   redis.call('ZADD', key, ends_at, id)
   if taken == 0 then
-    redis.call('PEXPIRE', key, 2 * PENDING_MS)
+    redis.call('PEXPIRE', key, KEPT)
   end
 end
 
@@ -41,6 +43,6 @@ end
 
 -- Microseconds until every place is expected to be free.
 local function latest_end(key, now)
-  local latest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
+  local latest = redis.call('ZREVRANGE', key, '0', '0', 'WITHSCORES')
   return latest[2] and math.max(0, tonumber(latest[2]) - now) or 0
 end

@@ -10,9 +10,10 @@
 --        3 what was billed, in the order of COUNTED
 -- Keys are percent-encoded, so they contain neither blanks nor line ends.
 
-local MARKER_MS = 2 * 3600000
--- A release that overtook its reserve is remembered for as long as that reserve may still be on its way.
-local LATE_MS = 5 * 60000
+-- How long an end is remembered, as text for Redis: two hours.
+local MARKER_MS = '7200000'
+-- A release that overtook its reserve is remembered for as long as that reserve may still be on its way: five minutes.
+local LATE_MS = '300000'
 
 local function split(whole, separator)
   local parts, from = {}, 1
