@@ -62,7 +62,7 @@ while true do
     for i = from, last, 2 do
       local code, amount = line_up[i], line_up[i + 1]
       at = at + 3
-      local used, lasts_one = bring(counter, at, code, amount, now)
+      local used, lasts_one, after = bring(counter, at, code, amount, now)
       local unit, asked, free = 1, cost, amount - used
       if code > 5 then
         unit, asked = 2, request
@@ -75,9 +75,9 @@ while true do
       else
         fits = false
       end
-      if not PERIOD_US[code] then
+      if after then
         window = window + 1
-        ends[window] = counter[at + 1]
+        ends[window] = after
       end
       if lasts_one > lasts then
         lasts = lasts_one

@@ -55,18 +55,18 @@ local function unpacked(packed, codes)
 end
 
 -- Bring a limit to now: a rate refills, and its clock never runs backwards; a window that is over begins anew. Return
--- what is used then, and for how long that says something, unless it is debt.
+-- what is used then, for how long that says something, unless it is debt, and of a window the first day after it.
 local function bring(counter, at, code, amount, now)
   local period, used = PERIOD_US[code], counter[at]
   if not period then
-    local left = counter[at + 1] * DAY_US - now
-    if left > 0 then
-      return used, left
+    local after = counter[at + 1]
+    if after * DAY_US > now then
+      return used, after * DAY_US - now, after
     end
     local today = floor(now / DAY_US)
-    local after = code % 5 == 1 and month_end(today) or today + 1
+    after = code % 5 == 1 and month_end(today) or today + 1
     counter[at], counter[at + 1] = 0, after
-    return 0, after * DAY_US - now
+    return 0, after * DAY_US - now, after
   end
   local elapsed = now - counter[at + 2]
   if elapsed <= 0 then

@@ -20,17 +20,20 @@ local function move(line_up, first, found, ends, now, tokens, requests)
     for i = from, last, 2 do
       local code, amount = line_up[i], line_up[i + 1]
       local difference = code > 5 and requests or tokens
-      local rate = PERIOD_US[code]
+      if code > 7 and requests == 0 then
+        -- Behind the windows on requests nothing is left to move or to count.
+        break
+      end
       at = at + 3
-      if not rate then
+      if not PERIOD_US[code] then
         window = window + 1
       end
       if difference ~= 0 then
         counter = counter or unpacked(found[g], codes)
-        local used, lasts_one = bring(counter, at, code, amount, now)
+        local used, lasts_one, after = bring(counter, at, code, amount, now)
         used = used + difference
-        if not rate then
-          if not ends or end_of(ends, window) == counter[at + 1] then
+        if after then
+          if not ends or end_of(ends, window) == after then
             counter[at] = used > 0 and used or 0
           end
         elseif used > 0 then
