@@ -66,7 +66,7 @@ def late(tenant: str, request_id: str) -> str:
 
 def counter(scope: Scope, tenant: str, user: str, model: str) -> str:
     """Return the key of what is used of all rates and windows of one scope for one subject."""
-    return f"{_of(tenant)}:limits:{scope.value}:{_subject(scope, user, model)}"
+    return f"{_of(tenant)}:used:{scope.value}:{_subject(scope, user, model)}"
 
 
 def in_flight(scope: Scope, tenant: str, user: str, model: str) -> str:

@@ -143,7 +143,7 @@ class Growing:
         async with setting.started(place) as target:
             await self._all_have_asked(target, place, setting.asked)
             redis = Redis.from_url(address(place.folder / "data"))
-            keys = [key for key in redis.scan_iter("*user-*", count=1_000) if b":limit" in key]
+            keys = [key for key in redis.scan_iter("*user-*", count=1_000) if b":used:" in key]
             size = sum(int(redis.memory_usage(key) or 0) for key in keys)
         users = len({key.rpartition(b"user-")[2] for key in keys})
         return f"an idle user: {size / users:,.0f} bytes in {len(keys) / users:.1f} keys ({users:,} users)"

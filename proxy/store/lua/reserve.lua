@@ -2,8 +2,8 @@
 -- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 the client's own key for the request (where it gave none:
 --       the reservation), 5.. those of the line-up
 -- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, 5 line-up, 6 price (all JSON, for the
---       sweeper), 7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it
---       is expected in flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none),
+--       sweeper), 7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it is
+--       expected in flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none),
 --       13 line-up (packed)
 -- Returns "now granted completion [index used reset]..." or "now refused index wait [index used reset]..." or "now repeated
 --       id" or "now closed" or "now foreign": times in microseconds, index counts the limits of the line-up from 0 and
@@ -165,6 +165,7 @@ if ARGV[12] ~= '0' then
   once = KEYS[4]
   redis.call('SET', once, ARGV[1], 'PX', ARGV[12])
 end
+-- Which windows it was taken from, as lib/reservations.lua tells.
 local written = #ends
 while written > 2 and ends[written] == ends[written - 2] do
   written = written - 1
