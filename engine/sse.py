@@ -18,6 +18,8 @@ _EOL = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_EOL + _EOL)
 _BLANK_LINE_BYTES_MAX = 4
 _LINE = re.compile(_EOL)
+_VLLMS_OWN_ENDS = (b"}\n\n", b"]\n\n")
+"""Of a chunk or an error, and of `[DONE]`. Behind a third LF there may be more of the next frame."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -35,7 +37,7 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes; raise `MalformedStream` when one never ends."""
-        if self._begun and not self._rest and data.endswith(b"\n\n") and b"\r" not in data:
+        if self._begun and not self._rest and data.endswith(_VLLMS_OWN_ENDS) and b"\r" not in data:
             # Whole frames in vLLM's own writing: the search below would find the same.
             return [frame + b"\n\n" for frame in data[:-2].split(b"\n\n")]
         data = self._rest + data if self._rest else data

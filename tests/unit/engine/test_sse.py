@@ -41,6 +41,8 @@ def test_the_data_of_a_frame(frame: bytes, data: bytes | None) -> None:
         ([b"data: 1\r\r", b"data: 2"], [b"data: 1\r\r"], b"data: 2"),
         ([b"data: 1\n", b"data: 2\n\n"], [b"data: 1\ndata: 2\n\n"], b""),
         ([b"", b"\n", b""], [], b"\n"),
+        ([b"data: {}\n\n", b"data: {}\n\ndata: {}\n\n\n"], [b"data: {}\n\n"] * 3, b"\n"),
+        ([b"data: {}\n\n", b"\ndata: {}\n\n\n\n"], [b"data: {}\n\n", b"\ndata: {}\n\n", b"\n\n"], b""),
     ],
 )
 def test_frames_end_at_a_blank_line(reads: list[bytes], frames: list[bytes], rest: bytes) -> None:
