@@ -8,14 +8,14 @@ from redis import Redis
 
 from proxy.errors import LedgerUnavailable
 from proxy.store.connection import Connection, UnsafeRedis
-from proxy.store.scripts import STANDINGS
+from proxy.store.scripts import RESTORE
 
 
 async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: Connection) -> None:
     with Redis.from_url(redis_url) as client:
         client.script_flush()
-    assert int(await connection.run(STANDINGS, ["none"], ["[]"])) > 0
-    assert int(await connection.run(STANDINGS, ["none"], ["[]"])) > 0
+    assert int(await connection.run(RESTORE, ["revoked"], [0])) > 0
+    assert int(await connection.run(RESTORE, ["revoked"], [0])) > 0
 
 
 async def test_nobody_listening_is_one_fault(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ async def test_every_call_is_observed_by_its_name(redis_url: str) -> None:
     seen: list[tuple[str, float]] = []
     async with Connection(redis_url, observe=lambda op, seconds: seen.append((op, seconds))) as connection:
         await connection.call("PING")
-        await connection.run(STANDINGS, ["none"], ["[]"])
-    assert [op for op, _ in seen] == ["ping", "standings"]
+        await connection.run(RESTORE, ["revoked"], [0])
+    assert [op for op, _ in seen] == ["ping", "restore"]
     assert all(seconds > 0 for _, seconds in seen)
 
 
