@@ -127,6 +127,12 @@ if request == 0 then
   -- Which limit takes longest until the least that is asked fits; math.huge is never.
   local last, longest, refusing = 1, -1, 0
   index = 0
+  local function look_at(missing, waits)
+    if missing > 0 and waits > longest then
+      longest, refusing = waits, index
+    end
+    index = index + 1
+  end
   for g = FIRST + 1, last_counter do
     local from = last + 2
     local at = 0
@@ -136,24 +142,12 @@ if request == 0 then
       local asked = code > 5 and 1 or prompt + choices * least
       at = at + 3
       local missing = asked - (amount - counters[g][at])
-      if missing > 0 then
-        local waits = asked > amount and math.huge or wait(counters[g], at, code, amount, missing, now)
-        if waits > longest then
-          longest, refusing = waits, index
-        end
-      end
-      index = index + 1
+      look_at(missing, asked > amount and math.huge or missing > 0 and wait(counters[g], at, code, amount, missing, now))
     end
   end
   for g = last_counter + 1, #KEYS do
     local missing = taken[g] + 1 - line_up[#line_up - 1 - #KEYS + g]
-    if missing > 0 then
-      local waits = place_wait(KEYS[g], missing, now)
-      if waits > longest then
-        longest, refusing = waits, index
-      end
-    end
-    index = index + 1
+    look_at(missing, missing > 0 and place_wait(KEYS[g], missing, now))
   end
   return format('%.0f refused %.0f %s', now, refusing, longest == math.huge and '-' or text(longest)) .. told
 end

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy.catalog import Catalog
 from proxy.errors import Code, InvalidToken
-from proxy.identity.jose import read_object, take_apart
+from proxy.identity.jose import LEVELS_MAX, read_object, take_apart
 from proxy.identity.tokens import Verifier
 from proxy.settings.loading import parse
 from tests.issuer import Signer
@@ -102,3 +102,15 @@ def test_what_is_read_is_told_before_anything_is_believed() -> None:
 def test_an_object_is_read_strictly(text: bytes) -> None:
     with pytest.raises(ValueError):
         read_object(text)
+
+
+@pytest.mark.parametrize(("opens", "closes"), [(b'{"a":', b"}"), (b"[", b"]")])
+def test_as_many_levels_are_read_as_are_promised_on_every_python(opens: bytes, closes: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        inner = levels - 2  # the object around them and the number within are two
+        return b'{"x":' + opens * inner + b"1" + closes * inner + b"}"
+
+    assert read_object(nested(LEVELS_MAX))
+    for levels in (LEVELS_MAX + 1, 5_000):
+        with pytest.raises(ValueError, match="deep"):
+            read_object(nested(levels))
