@@ -16,7 +16,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python ~/.pyenv/version
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# What it warns of are folders that somebody's pip.conf names and that are not there: errors are told.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # Only what was asked for is overridden, so that a tollway.toml of your own keeps its addresses.
 OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY__LISTEN__PORT='$(PORT)') \
