@@ -7,6 +7,8 @@ Rules:
 - A counter's key tells scope and subject, never the plan: who switches plans keeps what was used.
 """
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote
@@ -64,14 +66,23 @@ def late(tenant: str, request_id: str) -> str:
     return f"{_of(tenant)}:late:{_encoded(request_id)}"
 
 
-def counter(scope: Scope, tenant: str, user: str, model: str) -> str:
+Template = tuple[str, ...]
+"""A key without its user, whose name belongs between the parts; one part alone is the key of all users."""
+
+
+def counter(scope: Scope, tenant: str, model: str) -> Template:
     """Return the key of what is used of all rates and windows of one scope for one subject."""
-    return f"{_of(tenant)}:used:{scope.value}:{_subject(scope, user, model)}"
+    return _of_subject(f"{_of(tenant)}:used:{scope.value}:", scope, model)
 
 
-def in_flight(scope: Scope, tenant: str, user: str, model: str) -> str:
+def in_flight(scope: Scope, tenant: str, model: str) -> Template:
     """Return the key of the sorted set of a subject's requests in flight: request id -> expected end."""
-    return f"{_of(tenant)}:in-flight:{scope.value}:{_subject(scope, user, model)}"
+    return _of_subject(f"{_of(tenant)}:in-flight:{scope.value}:", scope, model)
+
+
+def of_user(user: str, templates: Iterable[Template]) -> tuple[str, ...]:
+    """Return the keys that templates make for one user."""
+    return tuple(map(_encoded(user).join, templates))
 
 
 def open_member(incarnation: str, request_id: str) -> str:
@@ -90,18 +101,22 @@ def _of(tenant: str) -> str:
     return f"tollway:{{{_encoded(tenant)}}}"
 
 
-def _subject(scope: Scope, user: str, model: str) -> str:
-    """Return what tells a subject's use from others' within its tenant."""
+def _of_subject(counted: str, scope: Scope, model: str) -> Template:
+    """Return the keys that tell a subject's use from others' within its tenant."""
     if scope is Scope.USER:
-        return _encoded(user)
+        return counted, ""
     if scope is Scope.MODEL:
-        return _encoded(model)
-    return "" if scope is Scope.TENANT else f"{_encoded(user)}:{_encoded(model)}"
+        return (f"{counted}{_encoded(model)}",)
+    return (counted,) if scope is Scope.TENANT else (counted, f":{_encoded(model)}")
 
 
 def _encoded(name: str) -> str:
     """Return `name` so that it has no separator in it; an empty one is `%`, since an empty hash tag is none."""
-    return name if name.isascii() and name.isalnum() else _quoted(name)
+    return name if _PLAIN(name) else _quoted(name)
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
+"""What stays as it is, percent-encoded: of most names nothing has to be remembered."""
 
 
 @lru_cache(maxsize=8_192)

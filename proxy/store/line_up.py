@@ -16,11 +16,12 @@ import orjson
 
 from policies.quota import Limit, Per, Scope, Unit, in_order
 from proxy.store import keys
+from proxy.store.keys import Template
 
 KNOWN_MAX = 1024
 """Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
-SUBJECTS_MAX = 131_072
-"""Subjects whose keys a line-up remembers, some 0.3 kB each: who has asked once often asks again."""
+PLACES_MAX = 8_192
+"""Pairs of tenant and model for which a line-up remembers its keys. Of users nothing is: there may be any number."""
 
 PLAIN_BYTES_MAX = 160
 """A longer text is compressed: a third of it is left, and each request carries it three times, to disks too."""
@@ -35,14 +36,13 @@ _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 class LineUp:
     """One plan's limits, in the order in which a decision looks at them."""
 
-    __slots__ = ("_groups", "_keys", "_subjects", "limits", "packed", "text")
+    __slots__ = ("_groups", "_templates", "limits", "packed", "text")
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self.limits = in_order(limits)
         groups = {key: list(group) for key, group in groupby(self.limits, key=_group)}
         self._groups = tuple(groups)
-        self._keys: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
-        self._subjects = 0
+        self._templates: dict[tuple[str, str], tuple[Template, ...]] = {}
         self.packed = _packed(groups)
         """What the scripts decide by."""
         self.text = _written(
@@ -52,20 +52,15 @@ class LineUp:
 
     def keys(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
         """Return the key of each group, for one subject."""
-        users = self._keys.get((tenant, model))
-        known = users.get(user) if users else None
-        return self._remembered(tenant, user, model) if known is None else known
+        templates = self._templates.get((tenant, model))
+        return keys.of_user(user, self._made(tenant, model) if templates is None else templates)
 
-    def _remembered(self, tenant: str, user: str, model: str) -> tuple[str, ...]:
-        if self._subjects >= SUBJECTS_MAX:
-            self._keys.clear()
-            self._subjects = 0
-        self._subjects += 1
-        subject = tenant, user, model
-        made = tuple(
-            (keys.in_flight if in_flight else keys.counter)(scope, *subject) for scope, in_flight in self._groups
+    def _made(self, tenant: str, model: str) -> tuple[Template, ...]:
+        if len(self._templates) >= PLACES_MAX:
+            self._templates.clear()
+        made = self._templates[tenant, model] = tuple(
+            (keys.in_flight if in_flight else keys.counter)(scope, tenant, model) for scope, in_flight in self._groups
         )
-        self._keys.setdefault((tenant, model), {})[user] = made
         return made
 
 

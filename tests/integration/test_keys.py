@@ -10,6 +10,7 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation, tenants
 from proxy.store.ledger import read
+from proxy.store.line_up import LineUp
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 
@@ -32,16 +33,13 @@ HOSTILE = [
     "ü" * 1000,
 ]
 LIMITS = tuple(Limit(scope, Unit.TOKENS, 1_000, Per.DAY) for scope in Scope)
+IN_FLIGHT = tuple(Limit(scope, Unit.CONCURRENT, 1_000, None) for scope in Scope)
 ASK = Ask(prompt_tokens=1_000, choices=1, max_completion=0, min_completion=0, hold_us=1)
 
 
 def _keys(subject: Subject) -> list[str]:
     own = [keys.reservation(subject.tenant, subject.user), keys.open_index(subject.tenant), keys.ledger(subject.tenant)]
-    return own + [
-        key(scope, subject.tenant, subject.user, subject.model)
-        for key in (keys.counter, keys.in_flight)
-        for scope in Scope
-    ]
+    return [*own, *LineUp(LIMITS + IN_FLIGHT).keys(subject.tenant, subject.user, subject.model)]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -52,7 +50,8 @@ def test_all_keys_of_a_tenant_share_a_slot(name: str) -> None:
 
 def test_no_two_names_share_a_counter() -> None:
     triples = list(itertools.product(HOSTILE, repeat=3))
-    counters = {keys.counter(Scope.USER_MODEL, t, u, m) for t, u, m in triples}
+    (of_a_user_and_model,) = (limit for limit in LIMITS if limit.scope is Scope.USER_MODEL)
+    counters = {LineUp((of_a_user_and_model,)).keys(*triple) for triple in triples}
     assert len(counters) == len(triples)
 
 

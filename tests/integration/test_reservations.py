@@ -12,7 +12,7 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import read
-from proxy.store.line_up import code_of
+from proxy.store.line_up import LineUp, code_of
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded, Reservations, Settlement
 from tests.counters import END_DAY, MOVED
@@ -264,8 +264,8 @@ async def test_of_many_windows_only_those_it_was_taken_from_get_the_rest_back(
 ) -> None:
     await reservations.reserve(RECORD, EVERY, ASK)
     days = Limit(Scope.MODEL, Unit.TOKENS, 10**9, Per.DAY)
-    touched = keys.counter(days.scope, RECORD.tenant, RECORD.user, RECORD.model)
-    await connection.call("EVAL", MOVED, 1, touched, code_of(days), END_DAY, 1)
+    (counter,) = LineUp((days,)).keys(RECORD.tenant, RECORD.user, RECORD.model)
+    await connection.call("EVAL", MOVED, 1, counter, code_of(days), END_DAY, 1)
     await reservations.settle(RECORD, EVERY)
     assert await used(reservations, (days,)) == [1_000]
     others = tuple(limit for limit in WINDOWS if limit != days)
@@ -288,7 +288,7 @@ async def test_a_place_that_nobody_can_end_any_more_is_free_and_its_set_is_kept(
     connection: Connection, reservations: Reservations
 ) -> None:
     limits = (USER_IN_FLIGHT,)
-    place = keys.in_flight(Scope.USER, RECORD.tenant, RECORD.user, RECORD.model)
+    (place,) = LineUp(limits).keys(RECORD.tenant, RECORD.user, RECORD.model)
     await reservations.reserve(RECORD, limits, ASK)
     await reservations.reserve(exchange(1), limits, ASK)
     assert isinstance(await reservations.reserve(exchange(2), limits, ASK), Refused)

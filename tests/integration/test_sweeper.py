@@ -14,7 +14,7 @@ from proxy.store import keys
 from proxy.store.connection import Connection
 from proxy.store.incarnation import DEAD_AFTER_US, Incarnation
 from proxy.store.ledger import Entry, read
-from proxy.store.line_up import code_of
+from proxy.store.line_up import LineUp, code_of
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import Settlement
 from proxy.store.sweeper import Sweeper
@@ -154,7 +154,8 @@ async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
     day = code_of(LIMITS[0])
-    await connection.call("EVAL", MOVED, 1, keys.counter(Scope.USER, "acme", "ada", "demo"), day, END_DAY, 1)
+    (counter,) = LineUp(LIMITS[:1]).keys("acme", "ada", "demo")
+    await connection.call("EVAL", MOVED, 1, counter, day, END_DAY, 1)
     assert (await reservations.settle(RECORD, LIMITS)).correction is not None
     assert await used(reservations) == [121, 1, 0]
 

@@ -25,7 +25,7 @@ from proxy.billing.record import COUNTED, ExchangeRecord, read
 from proxy.store import keys
 from proxy.store.connection import Connection, Value
 from proxy.store.incarnation import Incarnation
-from proxy.store.line_up import code_of
+from proxy.store.line_up import LineUp, code_of
 from proxy.store.open_reservation import OpenReservation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
@@ -324,8 +324,8 @@ class QuotaMachine(RuleBasedStateMachine):
 
 
 def _key(limit: Limit, subject: Subject) -> str:
-    name = keys.in_flight if limit.per is None else keys.counter
-    return name(limit.scope, subject.tenant, subject.user, subject.model)
+    (key,) = LineUp((limit,)).keys(subject.tenant, subject.user, subject.model)
+    return key
 
 
 def _moved(hold: Hold, by_us: int) -> Hold:

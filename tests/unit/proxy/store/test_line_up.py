@@ -4,7 +4,6 @@ import orjson
 import pytest
 
 from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit, in_order
-from proxy.store import keys
 from proxy.store import line_up as line_up_module
 from proxy.store.line_up import PLAIN_BYTES_MAX, LineUp, code_of, line_up, read
 
@@ -22,18 +21,21 @@ def test_every_limit_there_is_survives() -> None:
 
 
 def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_flight() -> None:
-    touched = LineUp(EVERY).keys("acme", "ada", "demo")
-    subject = ("acme", "ada", "demo")
-    assert touched == tuple(key(scope, *subject) for key in (keys.counter, keys.in_flight) for scope in Scope)
+    assert LineUp(EVERY).keys("acme", "ada", "demo") == tuple(
+        f"tollway:{{acme}}:{counted}:{subject}"
+        for counted in ("used", "in-flight")
+        for subject in ("tenant:", "user:ada", "model:demo", "user_model:ada:demo")
+    )
     one_each = [Limit(scope, unit, 1, per) for scope in Scope for unit, per in [DAYS_TOKENS, IN_FLIGHT]]
     assert [group[0] for group in orjson.loads(LineUp(tuple(one_each)).text)] == [*Scope, *Scope]
 
 
 def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_up_module, "SUBJECTS_MAX", 2)
-    asked = LineUp(EVERY[:1])
-    for user in ("ada", "bob", "cem", "ada"):
-        assert asked.keys("acme", user, "demo") == (keys.counter(EVERY[0].scope, "acme", user, "demo"),)
+    monkeypatch.setattr(line_up_module, "PLACES_MAX", 2)
+    asked = LineUp((Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY),))
+    for model in ("small", "large", "huge", "small"):
+        for user in ("ada", "bob"):
+            assert asked.keys("acme", user, model) == (f"tollway:{{acme}}:used:user_model:{user}:{model}",)
 
 
 def test_codes_of_a_counter_rise() -> None:
