@@ -26,11 +26,10 @@ from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, Exch
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
 from proxy.observe.series import Children, Distribution, Distributions, Sum, Sums, Timings, TokenCounters
+from proxy.observe.users import UserTokens
 from proxy.store.journal.failure import Failure
 
 USER_SERIES_MAX = 10_000
-OTHER_USERS = "other"
-"""The `user` of everybody beyond the cap."""
 
 RETRIED = "retried"
 FAILED = "failed"
@@ -40,25 +39,18 @@ UNOBSERVED = "unobserved"
 
 
 class Metrics:
-    """
-    The gateway's metrics.
-
-    Bounds: `user_series_max` pairs of tenant and user get series of their own, first come; all others of a tenant
-    are summed in `user="other"`, so that the sum over its users stays exact.
-    """
+    """The gateway's metrics, with series of their own for at most `user_series_max` users."""
 
     def __init__(self, user_series_max: int = USER_SERIES_MAX) -> None:
         self._registry = CollectorRegistry()
-        self._user_series_max = user_series_max
+        self._user_tokens = UserTokens(user_series_max)
+        self._registry.register(self._user_tokens)
         self._register_counters()
         self._register_gauges()
         self._register_histograms()
         ProcessCollector(registry=self._registry)
 
     def _register_counters(self) -> None:
-        self._user_tokens_metric = self._counter(definitions.USER_TOKENS)
-        self._user_tokens: dict[tuple[str, str], TokenCounters] = {}
-        self._other_users = Children(partial(TokenCounters.of, self._user_tokens_metric))
         self._tokens = Children(partial(TokenCounters.of, self._counter(definitions.TOKENS)))
         self._requests = self._counter(definitions.REQUESTS)
         self._charge = self._counter(definitions.CHARGE)
@@ -133,7 +125,7 @@ class Metrics:
         """Count what a FINAL record bills, and no times: of an exchange recovered from a gateway that died."""
         self._requests[record.tenant, record.model, record.lane, record.outcome].inc()
         self._tokens[record.tenant, record.model].add(record)
-        self._user(record.tenant, record.user).add(record)
+        self._user_tokens.add(record)
         if record.charge_micros:
             self._charge[record.tenant, record.model, record.currency].inc(record.charge_micros)
         if record.wasted_tokens:
@@ -143,20 +135,11 @@ class Metrics:
         """Count what a CORRECTION adds to a bill where bills are counted, and apart from them what it takes away."""
         self._corrections[record.tenant, record.model].inc()
         self._tokens[record.tenant, record.model].add(record)
-        self._user(record.tenant, record.user).add(record)
+        self._user_tokens.add(record)
         self._credited[record.tenant, record.model].take_away(record)
         charge = self._charge if record.charge_micros > 0 else self._credited_micros
         if record.charge_micros:
             charge[record.tenant, record.model, record.currency].inc(abs(record.charge_micros))
-
-    def _user(self, tenant: str, user: str) -> TokenCounters:
-        known = self._user_tokens.get((tenant, user))
-        if known is not None:
-            return known
-        if len(self._user_tokens) >= self._user_series_max:
-            return self._other_users[tenant, OTHER_USERS]
-        counters = self._user_tokens[tenant, user] = TokenCounters.of(self._user_tokens_metric, tenant, user)
-        return counters
 
     def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
         """Count a request that was never admitted; a tenant, model or lane that is not known for sure is ""."""

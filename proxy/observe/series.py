@@ -108,7 +108,7 @@ class Distributions(Collector):
 
 @dataclass(frozen=True, slots=True)
 class TokenCounters:
-    """The three kinds of tokens of one tenant and model, or of one tenant and user."""
+    """The three kinds of tokens of one tenant and model."""
 
     prompt: Sum
     cached: Sum

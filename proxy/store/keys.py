@@ -102,7 +102,7 @@ def _of(tenant: str) -> str:
 
 
 def _of_subject(counted: str, scope: Scope, model: str) -> Template:
-    """Return the keys that tell a subject's use from others' within its tenant."""
+    """Return the template of keys that tell a subject's use from others' within its tenant."""
     if scope is Scope.USER:
         return counted, ""
     if scope is Scope.MODEL:
