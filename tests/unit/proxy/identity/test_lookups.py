@@ -120,7 +120,7 @@ async def test_a_bad_token_is_refused_unseen_for_a_moment(
 
 
 async def test_a_token_that_becomes_good_is_looked_at_again(settings: Settings, verifier: Verifier) -> None:
-    token = mint(settings, tenant="acme", user="ada", now_s=int(time.time()) + 6)
+    token = mint(settings, tenant="acme", user="ada", now_s=int(time.time()) + 8)
     assert await outcome(verifier, token) == "The token is not valid yet."
     verifier._leeway_s = 10
     assert await outcome(verifier, token) == "ada"
