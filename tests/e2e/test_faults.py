@@ -105,7 +105,7 @@ async def test_a_client_that_leaves_before_the_first_token_pays_nothing(
 ) -> None:
     await break_replicas(running, *REPLICAS, kind="hang")
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(2):
             await client.post(CHAT, json=faulty(stream=False))
     billed = await settled(running, request.node.name)
     assert (billed["requests"], billed["prompt_tokens"], billed["completion_tokens"]) == (1, 0, 0)

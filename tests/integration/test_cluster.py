@@ -119,11 +119,11 @@ async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline(
         for port in ports:
             await stack.enter_async_context(await asyncio.start_server(say_nothing, "127.0.0.1", port))
         url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
-        wire = await stack.enter_async_context(Wire(url, deadline_s=0.5))
+        wire = await stack.enter_async_context(Wire(url, deadline_s=2))
         began = monotonic()
         for fault in await asyncio.gather(*(wire.ask("GET", f"k{n}") for n in range(5)), return_exceptions=True):
             assert isinstance(fault, Silent)
-        assert monotonic() - began < 0.9
+        assert monotonic() - began < 3.6
 
 
 @pytest.mark.parametrize("host", ["", "?", None])
@@ -180,7 +180,7 @@ async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Wire) -> 
     assert await asked == ["1", "2"]
     for node in (target, source):
         node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
-    async with Wire(nodes.url, deadline_s=0.2) as hasty:
+    async with Wire(nodes.url, deadline_s=1) as hasty:
         source.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
         assert await hasty.ask("MGET", one, other) == ["1", "2"]
 

@@ -76,9 +76,9 @@ def paused(redis_url: str, ms: int) -> Iterator[None]:
 
 
 async def test_a_silent_redis_is_given_up_at_the_deadline_and_found_again(redis_url: str) -> None:
-    async with Wire(redis_url, deadline_s=0.2) as line:
+    async with Wire(redis_url, deadline_s=1) as line:
         await line.ask("PING")
-        with paused(redis_url, 1_500):
+        with paused(redis_url, 4_000):
             faults = await asyncio.gather(*(line.ask("INCR", "n") for _ in range(9)), return_exceptions=True)
             assert all(isinstance(fault, Silent) for fault in faults)
             await asyncio.sleep(0)
