@@ -127,8 +127,10 @@ def _packed(groups: dict[tuple[Scope, bool], list[Limit]]) -> bytes:
     places = [group[0].amount for (_, in_flight), group in groups.items() if in_flight]
     layout, values = "<B", [pack("<B", len(counters))]
     for counter in counters:
-        layout += "s" + "Bd" * len(counter)
-        values += [bytes(code for code, _ in counter), b"\0", *(pack("<Bd", *each) for each in counter)]
+        codes = bytes(code for code, _ in counter)
+        on_tokens = sum(code < _CODES[Unit.REQUESTS, Per.MONTH] for code in codes)
+        layout += "sB" + "Bd" * len(counter)
+        values += [codes, b"\0", pack("<B", on_tokens), *(pack("<Bd", *each) for each in counter)]
     layout += "d" * len(places)
     return b"".join([layout.encode(), b"\0", *values, pack(f"<{len(places)}d", *places)])
 

@@ -1,11 +1,13 @@
 """
 Reservations in Redis: turns each step into one script's keys and arguments, and its answer into a decision.
 
-Rules: nothing is decided here. Amounts travel as decimal text; an answer is words between blanks, the first of which
-is the server's time in microseconds. What Redis did not answer is not sent again here (see `ends.py`).
+Rules: nothing is decided here. What a reserve asks travels as doubles, which hold every amount; an answer is words
+between blanks, the first of which is the server's time in microseconds. What Redis did not answer is not sent again
+here (see `ends.py`).
 """
 
 from collections.abc import Awaitable, Sequence
+from struct import Struct
 
 import orjson
 
@@ -23,6 +25,8 @@ from proxy.store.scripts import Script
 ONCE_MS = 24 * 3_600_000
 """How long a client's own key for a request is remembered."""
 
+_ASKED = Struct("<6d")
+"""The fields of an ask in their order, and how long the client's key is remembered."""
 _Limits = tuple[Limit, ...]
 _LEFT = Settlement(None, ours=False)
 """Of a reservation that is not known and was left so."""
@@ -54,8 +58,8 @@ class RedisReservations:
         # Without a key of the client's the reservation's own fills the place.
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
         touched = (own, open_index, keys.epoch(draft.tenant), place, *_counters(draft, asked))
-        # The numbers of an ask stand in the order of its fields.
-        args = (written(draft), asked.text, orjson.dumps(price), *ask, 0 if once is None else ONCE_MS, asked.packed)
+        told = b"%b\n%b\n%b" % (written(draft), asked.text.encode(), orjson.dumps(price))
+        args = (told, _ASKED.pack(*ask, 0 if once is None else ONCE_MS), asked.packed)
         return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
 
     async def progress(self, record: ExchangeRecord) -> None:

@@ -284,6 +284,21 @@ async def test_another_plans_limits_stay_as_they_are(reservations: Reservations)
     assert await used(reservations, of_user) == [count * one for count, one in zip(once, whole, strict=True)]
 
 
+async def test_an_end_finds_its_limits_also_behind_those_of_another_plan(reservations: Reservations) -> None:
+    few = (Limit(Scope.USER, Unit.REQUESTS, 5, Per.MONTH), Limit(Scope.USER, Unit.TOKENS, 9_000, Per.DAY))
+    await reservations.reserve(RECORD, EVERY, ASK)
+    await reservations.reserve(exchange(1), few, ASK)
+    await reservations.settle(RECORD, EVERY)
+    await reservations.settle(exchange(1), few)
+    assert await used(reservations, few) == [2, 262]
+    others = tuple(limit for limit in WINDOWS if limit.scope is not Scope.USER)
+    assert await used(reservations, others) == units(others, tokens=131, requests=1)
+    alone = tuple(
+        Limit(Scope.USER, unit, 10**9, per) for unit, per in [(Unit.TOKENS, Per.MONTH), (Unit.REQUESTS, Per.DAY)]
+    )
+    assert await used(reservations, alone) == [131, 1]
+
+
 async def test_a_place_that_nobody_can_end_any_more_is_free_and_its_set_is_kept(
     connection: Connection, reservations: Reservations
 ) -> None:

@@ -1,10 +1,10 @@
 -- Take what a request needs on every limit, or nothing. Repeated, it tells its first grant again.
 -- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 the client's own key for the request (where it gave none:
 --       the reservation), 5.. those of the line-up
--- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, 5 line-up, 6 price (all JSON, for the
---       sweeper), 7 prompt tokens, 8 choices, 9 largest and 10 least completion (tokens a choice), 11 how long it is
---       expected in flight (microseconds), 12 how long the client's key is remembered (milliseconds; 0: it gave none),
---       13 line-up (packed)
+-- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 record so far, line-up and price (a line of JSON each, for
+--       the sweeper), 5 what is asked (six doubles): prompt tokens, choices, largest and least completion (tokens a
+--       choice), how long it is expected in flight (microseconds), how long the client's key is remembered
+--       (milliseconds; 0: it gave none), 6 line-up (packed)
 -- Returns "now granted completion [index used reset]..." or "now refused index wait [index used reset]..." or "now repeated
 --       id" or "now closed" or "now foreign": times in microseconds, index counts the limits of the line-up from 0 and
 --       tells of each unit the limit that binds, wait "-" is never; repeated: the client's key belongs to the request with
@@ -14,7 +14,7 @@
 local FIRST = 4
 
 local now = clock()
-local line_up = line_up_of(ARGV[13])
+local line_up = line_up_of(ARGV[6])
 local last_counter = FIRST + line_up[1]
 local found = redis.call('MGET', unpack(KEYS, 1, last_counter))
 if found[3] ~= ARGV[3] then
@@ -28,37 +28,39 @@ if found[4] then
   return text(now) .. ' repeated ' .. found[4]
 end
 
-local prompt, choices = tonumber(ARGV[7]), tonumber(ARGV[8])
-local completion, least = tonumber(ARGV[9]), tonumber(ARGV[10])
+local prompt, choices, completion, least, held, once_ms = struct.unpack('<dddddd', ARGV[5])
 
 -- Of each unit (1 tokens, 2 requests, 3 in flight) the limit with the least room: what binds. Where it stands in the
--- line-up, which limit that is, and where what is used of it stands.
-local room, limit_of, index_of, key_of, place_of = {math.huge, math.huge, math.huge}, {}, {}, {}, {}
+-- line-up, which limit that is, and where what is used of it stands. Like what follows for each of the four scopes,
+-- these tables begin with the room they need: one that grows is made anew at each power of two.
+local room, limit_of, index_of = {math.huge, math.huge, math.huge}, {false, false, false}, {false, false, false}
+local key_of, place_of = {false, false, false}, {false, false, false}
 
-local taken = {}
+local taken = {0, 0, 0, 0}
 for g = last_counter + 1, #KEYS do
-  local i = #line_up - 1 - #KEYS + g
-  taken[g] = places_taken(KEYS[g], now)
-  if line_up[i] - taken[g] < room[3] then
-    room[3], limit_of[3], key_of[3] = line_up[i] - taken[g], i, g
+  local i, places = #line_up - 1 - #KEYS + g, places_taken(KEYS[g], now)
+  taken[g - last_counter] = places
+  if line_up[i] - places < room[3] then
+    room[3], limit_of[3], key_of[3] = line_up[i] - places, i, g
   end
 end
 
 -- Bring the other limits to now and take from each what is asked. Where one has not so much, begin anew: with the
--- largest completion that all of them hold, or, where that is too little, with nothing.
+-- largest completion that all of them hold, or, where that is too little, with nothing. Which windows that is from is
+-- noted as lib/reservations.lua tells.
 local cost, request, index = prompt + choices * completion, 1, 0
 if room[3] <= 0 then
   cost, request = 0, 0
 end
-local counters, lasting, ends = {}, {}, {}
+local counters, lasting, ends = {0, 0, 0, 0}, {0, 0, 0, 0}, {}
 while true do
-  local last, window, fits = 1, 0, true
+  local last, window, fits, before_last, last_end = 1, 0, true, nil, nil
   index = 0
   for g = FIRST + 1, last_counter do
     local codes = line_up[last + 1]
-    local from = last + 2
-    last = last + 1 + 2 * #codes
-    local counter, at, lasts = unpacked(found[g], codes), 0, 0
+    local from = last + 3
+    last = last + 2 + 2 * #codes
+    local counter, at, lasts = unpacked(found[g], codes, #codes), 0, 0
     for i = from, last, 2 do
       local code, amount = line_up[i], line_up[i + 1]
       at = at + 3
@@ -77,14 +79,20 @@ while true do
       end
       if after then
         window = window + 1
-        ends[window] = after
+        if after ~= before_last then
+          for left_out = #ends + 1, window - 1 do
+            ends[left_out] = ends[left_out - 2]
+          end
+          ends[window] = after
+        end
+        before_last, last_end = last_end, after
       end
       if lasts_one > lasts then
         lasts = lasts_one
       end
       index = index + 1
     end
-    counters[g], lasting[g] = counter, lasts
+    counters[g - FIRST], lasting[g - FIRST] = counter, lasts
   end
   if fits or request == 0 then
     break
@@ -98,16 +106,17 @@ while true do
     cost, request = 0, 0
   end
 end
-index_of[3] = index + (key_of[3] or 0) - last_counter - 1
+index_of[3] = key_of[3] and index + key_of[3] - last_counter - 1
 
 if request == 1 then
   for g = FIRST + 1, last_counter do
-    save(KEYS[g], counters[g], lasting[g], now)
+    save(KEYS[g], counters[g - FIRST], lasting[g - FIRST], now)
   end
-  local ends_at = text(now + tonumber(ARGV[11]))
+  local ends_at = text(now + held)
   for g = last_counter + 1, #KEYS do
-    take_place(KEYS[g], ARGV[1], ends_at, taken[g])
-    taken[g] = taken[g] + 1
+    local places = taken[g - last_counter]
+    take_place(KEYS[g], ARGV[1], ends_at, places)
+    taken[g - last_counter] = places + 1
   end
 end
 
@@ -116,10 +125,11 @@ local told = ''
 for unit = 1, 3 do
   local g, i, at = key_of[unit], limit_of[unit], place_of[unit]
   if at then
-    local resets = reset(counters[g], at, line_up[i], line_up[i + 1], now)
-    told = told .. format(' %.0f %.0f %.0f', index_of[unit], counters[g][at], resets)
+    local counter = counters[g - FIRST]
+    local resets = reset(counter, at, line_up[i], line_up[i + 1], now)
+    told = told .. format(' %.0f %.0f %.0f', index_of[unit], counter[at], resets)
   elseif g then
-    told = told .. format(' %.0f %.0f %.0f', index_of[unit], taken[g], latest_end(KEYS[g], now))
+    told = told .. format(' %.0f %.0f %.0f', index_of[unit], taken[g - last_counter], latest_end(KEYS[g], now))
   end
 end
 
@@ -134,19 +144,19 @@ if request == 0 then
     index = index + 1
   end
   for g = FIRST + 1, last_counter do
-    local from = last + 2
-    local at = 0
-    last = last + 1 + 2 * #line_up[last + 1]
+    local counter, at = counters[g - FIRST], 0
+    local from = last + 3
+    last = last + 2 + 2 * #line_up[last + 1]
     for i = from, last, 2 do
       local code, amount = line_up[i], line_up[i + 1]
       local asked = code > 5 and 1 or prompt + choices * least
       at = at + 3
-      local missing = asked - (amount - counters[g][at])
-      look_at(missing, asked > amount and math.huge or missing > 0 and wait(counters[g], at, code, amount, missing, now))
+      local missing = asked - (amount - counter[at])
+      look_at(missing, asked > amount and math.huge or missing > 0 and wait(counter, at, code, amount, missing, now))
     end
   end
   for g = last_counter + 1, #KEYS do
-    local missing = taken[g] + 1 - line_up[#line_up - 1 - #KEYS + g]
+    local missing = taken[g - last_counter] + 1 - line_up[#line_up - 1 - #KEYS + g]
     look_at(missing, missing > 0 and place_wait(KEYS[g], missing, now))
   end
   return format('%.0f refused %.0f %s', now, refusing, longest == math.huge and '-' or text(longest)) .. told
@@ -155,17 +165,12 @@ end
 local written_now = text(now)
 local decision = written_now .. ' granted ' .. text(completion) .. told
 local once = '-'
-if ARGV[12] ~= '0' then
+if once_ms > 0 then
   once = KEYS[4]
-  redis.call('SET', once, ARGV[1], 'PX', ARGV[12])
+  redis.call('SET', once, ARGV[1], 'PX', text(once_ms))
 end
--- Which windows it was taken from, as lib/reservations.lua tells.
-local written = #ends
-while written > 2 and ends[written] == ends[written - 2] do
-  written = written - 1
-end
-local head = table.concat({'PENDING', text(cost), '0', unpack(ends, 1, written)}, ' ')
-local lines = {head, once, decision, ARGV[4], ARGV[5], ARGV[6]}
+local head = table.concat({'PENDING', text(cost), '0', unpack(ends)}, ' ')
+local lines = {head, once, decision, ARGV[4]}
 redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING)
 redis.call('ZADD', KEYS[2], written_now, ARGV[2])
 keep(KEYS[2])

@@ -5,8 +5,8 @@
 --   then, of a rate, the refilled part of a token (in amount * microseconds) and when that was so (microseconds);
 --   of a window, the first day after it, and 0.
 -- A line-up is what a plan asks: how many counters it moves; of each the codes of its limits, as the counter has them,
--- then code, amount, code, amount...; at the end the amount of each limit in flight. Its keys stand last among KEYS:
--- those of the counters, then those of the sets of requests in flight.
+-- how many of them count tokens, then code, amount, code, amount...; at the end the amount of each limit in flight. Its
+-- keys stand last among KEYS: those of the counters, then those of the sets of requests in flight.
 -- Whatever becomes a string of Lua's is hashed byte by byte: hence numbers packed by `struct`, and formats made once.
 -- The pure form is policies/rate.py and window.py; the line-up is made by proxy/store/line_up.py.
 
@@ -45,13 +45,14 @@ local function arranged(counter, codes)
 end
 
 -- A counter as a list: its codes, when it says nothing any more, and three numbers of each limit; those of the k-th
--- begin at 3 * k. The limits with these codes come first.
-local function unpacked(packed, codes)
-  local counter = packed and {struct.unpack(layout((#packed - 9) / 25), packed)} or {'', 0}
+-- begin at 3 * k. The limits with these codes come first; of those not in the first `most` none need be there.
+local function unpacked(packed, codes, most)
+  local limits = packed and (#packed - 9) / 25 or 0
+  local counter = packed and {struct.unpack(layout(math.min(limits, most)), packed)} or {'', 0}
   if counter[1] == codes or string.find(counter[1], codes, 1, true) == 1 then
     return counter
   end
-  return arranged(counter, codes)
+  return arranged(most < limits and {struct.unpack(layout(limits), packed)} or counter, codes)
 end
 
 -- Bring a limit to now: a rate refills, and its clock never runs backwards; a window that is over begins anew. Return
@@ -125,18 +126,16 @@ local function reset(counter, at, code, amount, now)
   return used == 0 and 0 or wait(counter, at, code, amount, used, now)
 end
 
--- Write a counter back. It is kept for as long as it says something, also of another plan's limits, and a little
--- longer, so that most writes need not set when it expires.
+-- Write back what is there of a counter. It is kept for as long as it says something, also of another plan's limits, and
+-- a little longer, so that most writes need not set when it expires.
 local function save(key, counter, lasts, now)
   local silent_at = (now + lasts) / 1000 + SLACK_MS
   local kept = silent_at <= counter[2]
   if not kept then
     counter[2] = math.ceil(silent_at) + SLACK_MS
   end
-  local packed = struct.pack(layout(#counter[1]), unpack(counter))
-  if kept then
-    redis.call('SET', key, packed, 'KEEPTTL')
-  else
-    redis.call('SET', key, packed, 'PX', text(counter[2] - floor(now / 1000)))
+  redis.call('SETRANGE', key, '0', struct.pack(layout(floor((#counter - 2) / 3)), unpack(counter)))
+  if not kept then
+    redis.call('PEXPIRE', key, text(counter[2] - floor(now / 1000)))
   end
 end

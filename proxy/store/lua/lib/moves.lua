@@ -1,21 +1,13 @@
 -- What an end moves of a line-up's counters: the difference between what its reservation took and what it posts.
 
--- Which window a reservation was taken from; where they were left out, each is the one before the last again.
-local function end_of(ends, window)
-  for i = #ends + 1, window do
-    ends[i] = ends[i - 2]
-  end
-  return ends[window]
-end
-
 -- Move what is used of each limit on tokens and on requests. `ends` tells, for each window in turn, which one a
--- reservation was taken from: another is not moved; nil moves the present one.
+-- reservation was taken from, as lib/reservations.lua has them: another is not moved; nil moves the present one.
 local function move(line_up, first, found, ends, now, tokens, requests)
-  local last, window = 1, 0
+  local last, window, before_last, last_end = 1, 0, nil, nil
   for g = first + 1, first + line_up[1] do
-    local codes = line_up[last + 1]
-    local from = last + 2
-    last = last + 1 + 2 * #codes
+    local codes, on_tokens = line_up[last + 1], line_up[last + 2]
+    local from = last + 3
+    last = last + 2 + 2 * #codes
     local counter, at, lasts = nil, 0, 0
     for i = from, last, 2 do
       local code, amount = line_up[i], line_up[i + 1]
@@ -27,13 +19,14 @@ local function move(line_up, first, found, ends, now, tokens, requests)
       at = at + 3
       if not PERIOD_US[code] then
         window = window + 1
+        before_last, last_end = last_end, ends and ends[window] or before_last
       end
       if difference ~= 0 then
-        counter = counter or unpacked(found[g], codes)
+        counter = counter or unpacked(found[g], codes, requests == 0 and on_tokens or #codes)
         local used, lasts_one, after = bring(counter, at, code, amount, now)
         used = used + difference
         if after then
-          if not ends or end_of(ends, window) == after then
+          if not ends or last_end == after then
             counter[at] = used > 0 and used or 0
           end
         elseif used > 0 then
