@@ -35,7 +35,7 @@ End = Settle | Release
 
 def written(end: Settle) -> bytes:
     """Return a settle as JSON, without a line end."""
-    limits = line_up.line_up(end.limits).text.encode()
+    limits = line_up.line_up(end.limits).text
     return b"[%b,%b,%b]" % (written_record(end.record), limits, b"true" if end.unobserved else b"false")
 
 

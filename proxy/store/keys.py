@@ -71,12 +71,12 @@ Template = tuple[str, ...]
 
 
 def counter(scope: Scope, tenant: str, model: str) -> Template:
-    """Return the key of what is used of all rates and windows of one scope for one subject."""
+    """Return the template of the key of what is used of all rates and windows of one scope for one subject."""
     return _of_subject(f"{_of(tenant)}:used:{scope.value}:", scope, model)
 
 
 def in_flight(scope: Scope, tenant: str, model: str) -> Template:
-    """Return the key of the sorted set of a subject's requests in flight: request id -> expected end."""
+    """Return the template of the key of a subject's requests in flight, a sorted set: request id -> expected end."""
     return _of_subject(f"{_of(tenant)}:in-flight:{scope.value}:", scope, model)
 
 

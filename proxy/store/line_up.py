@@ -20,7 +20,7 @@ from proxy.store.keys import Template
 
 KNOWN_MAX = 1024
 """Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
-PLACES_MAX = 8_192
+TEMPLATES_MAX = 8_192
 """Pairs of tenant and model for which a line-up remembers its keys. Of users nothing is: there may be any number."""
 
 PLAIN_BYTES_MAX = 160
@@ -56,7 +56,7 @@ class LineUp:
         return keys.of_user(user, self._made(tenant, model) if templates is None else templates)
 
     def _made(self, tenant: str, model: str) -> tuple[Template, ...]:
-        if len(self._templates) >= PLACES_MAX:
+        if len(self._templates) >= TEMPLATES_MAX:
             self._templates.clear()
         made = self._templates[tenant, model] = tuple(
             (keys.in_flight if in_flight else keys.counter)(scope, tenant, model) for scope, in_flight in self._groups
@@ -108,10 +108,10 @@ def _asked(limit: Limit) -> tuple[int, int]:
     return code_of(limit), limit.amount
 
 
-def _written(groups: list[list[str | int]]) -> str:
+def _written(groups: list[list[str | int]]) -> bytes:
     """Return groups as JSON; many of them compressed, in a string, since they travel with each request."""
     text = orjson.dumps(groups)
-    return text.decode() if len(text) <= PLAIN_BYTES_MAX else f'"{b64encode(zlib.compress(text)).decode()}"'
+    return text if len(text) <= PLAIN_BYTES_MAX else b'"%b"' % b64encode(zlib.compress(text))
 
 
 def _decompressed(text: str) -> Any:

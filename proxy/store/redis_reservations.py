@@ -58,7 +58,7 @@ class RedisReservations:
         # Without a key of the client's the reservation's own fills the place.
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
         touched = (own, open_index, keys.epoch(draft.tenant), place, *_counters(draft, asked))
-        told = b"%b\n%b\n%b" % (written(draft), asked.text.encode(), orjson.dumps(price))
+        told = b"%b\n%b\n%b" % (written(draft), asked.text, orjson.dumps(price))
         args = (told, _ASKED.pack(*ask, 0 if once is None else ONCE_MS), asked.packed)
         return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
 

@@ -33,13 +33,13 @@ HOSTILE = [
     "ü" * 1000,
 ]
 LIMITS = tuple(Limit(scope, Unit.TOKENS, 1_000, Per.DAY) for scope in Scope)
-IN_FLIGHT = tuple(Limit(scope, Unit.CONCURRENT, 1_000, None) for scope in Scope)
+EVERY_KEY = LineUp((*LIMITS, *(Limit(scope, Unit.CONCURRENT, 1_000, None) for scope in Scope)))
 ASK = Ask(prompt_tokens=1_000, choices=1, max_completion=0, min_completion=0, hold_us=1)
 
 
 def _keys(subject: Subject) -> list[str]:
     own = [keys.reservation(subject.tenant, subject.user), keys.open_index(subject.tenant), keys.ledger(subject.tenant)]
-    return [*own, *LineUp(LIMITS + IN_FLIGHT).keys(subject.tenant, subject.user, subject.model)]
+    return [*own, *EVERY_KEY.keys(subject.tenant, subject.user, subject.model)]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -50,8 +50,8 @@ def test_all_keys_of_a_tenant_share_a_slot(name: str) -> None:
 
 def test_no_two_names_share_a_counter() -> None:
     triples = list(itertools.product(HOSTILE, repeat=3))
-    (of_a_user_and_model,) = (limit for limit in LIMITS if limit.scope is Scope.USER_MODEL)
-    counters = {LineUp((of_a_user_and_model,)).keys(*triple) for triple in triples}
+    of_a_user_and_model = LineUp(tuple(limit for limit in LIMITS if limit.scope is Scope.USER_MODEL))
+    counters = {of_a_user_and_model.keys(*triple) for triple in triples}
     assert len(counters) == len(triples)
 
 

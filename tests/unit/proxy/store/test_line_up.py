@@ -31,7 +31,7 @@ def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_fl
 
 
 def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_up_module, "PLACES_MAX", 2)
+    monkeypatch.setattr(line_up_module, "TEMPLATES_MAX", 2)
     asked = LineUp((Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY),))
     for model in ("small", "large", "huge", "small"):
         for user in ("ada", "bob"):
@@ -56,7 +56,7 @@ def test_many_limits_take_little_room() -> None:
 
 
 def test_no_limits_are_no_groups() -> None:
-    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == ("[]", ())
+    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == (b"[]", ())
 
 
 BROKEN: list[object] = [
