@@ -43,14 +43,14 @@ class Metrics:
 
     def __init__(self, user_series_max: int = USER_SERIES_MAX) -> None:
         self._registry = CollectorRegistry()
-        self._user_tokens = UserTokens(user_series_max)
-        self._registry.register(self._user_tokens)
-        self._register_counters()
+        self._register_counters(user_series_max)
         self._register_gauges()
         self._register_histograms()
         ProcessCollector(registry=self._registry)
 
-    def _register_counters(self) -> None:
+    def _register_counters(self, user_series_max: int) -> None:
+        self._user_tokens = UserTokens(user_series_max)
+        self._registry.register(self._user_tokens)
         self._tokens = Children(partial(TokenCounters.of, self._counter(definitions.TOKENS)))
         self._requests = self._counter(definitions.REQUESTS)
         self._charge = self._counter(definitions.CHARGE)

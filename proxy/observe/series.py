@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from proxy.billing.record import ExchangeRecord
-from proxy.observe.definitions import Definition
+from proxy.observe.definitions import TOKEN_KINDS, Definition
 
 _Made = TypeVar("_Made")
 
@@ -116,7 +116,7 @@ class TokenCounters:
 
     @classmethod
     def of(cls, series: Children[Sum], *values: str) -> "TokenCounters":
-        return cls(*(series[*values, kind] for kind in ("prompt", "cached", "completion")))
+        return cls(*(series[*values, kind] for kind in TOKEN_KINDS))
 
     def add(self, record: ExchangeRecord) -> None:
         """Count what the record bills, as far as it is no credit."""

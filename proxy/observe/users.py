@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from proxy.billing.record import ExchangeRecord
-from proxy.observe.definitions import USER_TOKENS
+from proxy.observe.definitions import TOKEN_KINDS, USER_TOKENS
 
 OTHER_USERS = "other"
 """The `user` of everybody beyond the cap."""
@@ -68,6 +68,6 @@ class UserTokens(Collector):
         family = CounterMetricFamily(USER_TOKENS.name, USER_TOKENS.help, labels=USER_TOKENS.labels)
         for tenant, places in tuple(self._places.items()):
             for user, at in tuple(places.items()):
-                for kind, number in zip(("prompt", "cached", "completion"), self._numbers[at : at + 3], strict=True):
+                for kind, number in zip(TOKEN_KINDS, self._numbers[at : at + 3], strict=True):
                     family.add_metric((tenant, user, kind), number)
         yield family
