@@ -7,7 +7,7 @@ left, is kept, so that a changed amount keeps it.
 
 Integers only: the part of a token that has refilled but is not whole yet is `carry`, in amount * microseconds.
 
-Source: the token bucket, as GCRA counts it (ITU-T I.371 annex A); its Lua twin is `proxy/store/lua/lib/limits.lua`.
+Source: the token bucket, as GCRA counts it (ITU-T I.371 annex A); its Lua twin is `proxy/store/lua/lib/counters.lua`.
 """
 
 from dataclasses import dataclass, replace

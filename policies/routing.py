@@ -15,7 +15,7 @@ RETRY_AFTER_US_MIN = 1_000_000
 
 
 class ReplicaSnapshot(Protocol):
-    """A replica as a decision sees it; `engine.replica.ReplicaSnapshot` matches it."""
+    """A replica as a decision sees it; `engine.fleet.replica.ReplicaSnapshot` matches it."""
 
     @property
     def name(self) -> str:

@@ -11,22 +11,23 @@ from dataclasses import dataclass
 
 from litestar.types import ASGIApp
 
-from engine.client import DirectUpstream
-from engine.pool import Pool
+from engine.fleet.pool import Pool
+from engine.wire.client import DirectUpstream
 from proxy.api.admin import OwnState, State
 from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
-from proxy.descriptors import room_for_clients
+from proxy.compose.descriptors import room_for_clients
+from proxy.compose.fleet import launched, pooled
+from proxy.compose.storage import incarnated, journalled, redis, settling
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
 from proxy.exchange import Exchange
+from proxy.http.listeners import Drain, bound, served, url_of
 from proxy.identity.revocation import Revoked
 from proxy.identity.secret_files import cache_secret
 from proxy.identity.tokens import Verifier
-from proxy.listeners import Drain, bound, served, url_of
 from proxy.observe.metrics import Metrics
-from proxy.replicas import launched, pooled
 from proxy.settings import Settings
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
@@ -34,7 +35,6 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import HoldTimes, TakeTurn
-from proxy.storage import incarnated, journalled, redis, settling
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.revocations import Revocations
 

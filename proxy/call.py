@@ -5,9 +5,9 @@ import hmac
 from functools import lru_cache
 from typing import NamedTuple
 
-from engine import media
 from engine.faults import MalformedRequest
-from engine.openai import CHAT, Endpoint, Inquiry, parse
+from engine.protocols import media
+from engine.protocols.openai import CHAT, Endpoint, Inquiry, parse
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from engine.faults import EngineRefused, UpstreamFault, UpstreamTimeout
-from engine.openai import Endpoint
-from proxy.answers import answer_error
+from engine.protocols.openai import Endpoint
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
-from proxy.downstream import ClientGone, Downstream
 from proxy.errors import ApiError, Code, InternalError, ShuttingDown
+from proxy.http.answers import answer_error
+from proxy.http.downstream import ClientGone, Downstream
 from proxy.settings.sections import Bounds
 from proxy.stages.admit import Admit, idempotency_key
 from proxy.stages.authenticate import Authenticate

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from ulid_transform import ulid_now
 
 from engine.faults import EngineRefused, UpstreamBroken
-from engine.openai import Endpoint
-from engine.usage import Usage
+from engine.protocols.openai import Endpoint
+from engine.protocols.usage import Usage
 from policies.quota import Standing
 from proxy.billing.charging import charge_for
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
 from proxy.call import Call
-from proxy.downstream import ClientGone
 from proxy.errors import ApiError, Code
+from proxy.http.downstream import ClientGone
 from proxy.identity.principal import Principal
 
 

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from redis import Redis
 
-from proxy.store.connection import Connection
+from proxy.redis.client import Connection
 from tests.redis_server import SERVERS, redis_in
 
 # A test that is slow on a busy machine is no failure; one that hangs is ended by its time limit.

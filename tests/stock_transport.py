@@ -9,9 +9,9 @@ from typing import Self
 
 import httpx
 
-from engine.client import UpstreamResponse, fault_of, read_whole
-from engine.connection import Take
-from engine.transport import Sent, unheard
+from engine.wire.client import UpstreamResponse, fault_of, read_whole
+from engine.wire.connection import Take
+from engine.wire.transport import Sent, unheard
 
 _RECEIVE_BYTES = 131_072
 _CONNECTIONS_MAX = 1_000

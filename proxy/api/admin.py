@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from engine.pool import Pool
-from engine.replica import Replica
+from engine.fleet.pool import Pool
+from engine.fleet.replica import Replica
 from proxy.observe.metrics import Metrics
 
 Shown = Mapping[str, Any]

@@ -7,10 +7,10 @@ from typing import Any
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from engine.pool import Pool
+from engine.fleet.pool import Pool
 from proxy.errors import LedgerEmptied, LedgerUnavailable
-from proxy.store.connection import Connection
-from proxy.store.epoch import Epoch
+from proxy.redis.client import Connection
+from proxy.store.membership.generation import Epoch
 
 
 @dataclass(frozen=True, slots=True)

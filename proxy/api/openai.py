@@ -8,14 +8,14 @@ from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from engine.openai import ENDPOINTS, Endpoint
+from engine.protocols.openai import ENDPOINTS, Endpoint
 from proxy.api.callers import Callers
 from proxy.api.cors import Pages
 from proxy.catalog import Catalog, Model
-from proxy.downstream import Client, Downstream
 from proxy.edge.bodies import Bodies
 from proxy.errors import MethodNotAllowed, ModelNotFound
 from proxy.exchange import Exchange
+from proxy.http.downstream import Client, Downstream
 
 _ALLOWED = "OPTIONS, POST"
 _CREATED = 0

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ControllerRouterHandler, Message, Send
 from ulid_transform import ulid_now
 
-from engine.pool import Pool
+from engine.fleet.pool import Pool
 from proxy.api.admin import State, admin
 from proxy.api.callers import Callers
 from proxy.api.cors import EXPOSED, Pages

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from engine.usage import Usage
+from engine.protocols.usage import Usage
 from policies.pricing import Price, charge_micros
 from proxy.billing.record import ExchangeRecord
 

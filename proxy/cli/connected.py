@@ -7,9 +7,9 @@ from typing import TypeVar
 from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_access
+from proxy.redis.client import Connection
+from proxy.redis.embedded.server import EmbeddedRedisNotRunning, address
 from proxy.settings import Settings
-from proxy.store.connection import Connection
-from proxy.store.embedded import EmbeddedRedisNotRunning, address
 
 _Answer = TypeVar("_Answer")
 

@@ -6,7 +6,7 @@ import click
 
 from proxy.cli.config import config_option, settings_of
 from proxy.cli.connected import on_redis
-from proxy.store import epoch
+from proxy.store.membership import generation as epoch
 
 _LOSS = (
     "Every quota counts from 0 again, and bills that were only in Redis are gone: nothing rebuilds them. "

@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 import uvloop
 
+from engine.runtime.lifetime import until_stopped
 from proxy import app
 from proxy.app import Addresses
 from proxy.cli.banner import banner
 from proxy.cli.config import config_option, settings_of
-from proxy.lifetime import until_stopped
 from proxy.observe import logs
 from proxy.workers import supervisor
 

@@ -12,9 +12,9 @@ from proxy.billing.reports import GROUPS, Report
 from proxy.cli.config import config_option, settings_of
 from proxy.cli.connected import on_redis
 from proxy.cli.period import from_option, period, to_option
+from proxy.redis.client import Connection
 from proxy.store import ledger
-from proxy.store.connection import Connection
-from proxy.store.incarnation import tenants
+from proxy.store.membership.incarnation import tenants
 
 _QUIET_S = 2.0
 """A report that takes longer tells how far it is, as often as this."""

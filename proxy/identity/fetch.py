@@ -2,8 +2,8 @@
 Fetches small JSON documents that issuers publish.
 
 Decision: httpx with its client layer, here and nowhere else in `proxy`, because these are strangers' servers, asked a
-few times an hour, where proxies and certificates of the environment count; `engine.client` is made for replicas, speaks
-to them without that layer, and may be replaced for speed.
+few times an hour, where proxies and certificates of the environment count; `engine.wire.client` is made for replicas,
+speaks to them without that layer, and may be replaced for speed.
 
 Rules: no redirect is followed, nothing is decompressed, no cookie is kept, and a body is bounded while it is read. A
 fault tells what happened and nothing of what was received.

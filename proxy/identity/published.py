@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
-from engine.background import Background
+from engine.runtime.background import Background
 from proxy.errors import KeysUnavailable
 from proxy.identity.fetch import FETCH_S_MAX, Document, Fetch, FetchFailed
 from proxy.identity.jwks import KeySet, UnusableKeys, read_keys

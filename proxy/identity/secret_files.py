@@ -11,8 +11,8 @@ import secrets
 from pathlib import Path
 
 from proxy.fatal import Fatal
+from proxy.redis.address import Access
 from proxy.settings import Settings
-from proxy.store.address import Access
 
 BYTES_MIN = 32
 """Less could be guessed offline by whoever holds one signed token."""

@@ -72,7 +72,7 @@ def _blame(fault: Fault, origins: Mapping[str, str]) -> Fault:
 def _text(path: Path | None, source: str) -> str:
     try:
         if path is None:
-            return files("proxy").joinpath("demo.toml").read_text("utf-8")
+            return files("proxy.settings").joinpath("demo.toml").read_text("utf-8")
         with path.open("rb") as file:
             content = file.read(_BYTES_MAX + 1)
         if len(content) > _BYTES_MAX:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from policies.quota import MAX_AMOUNT
-from proxy.store.address import Address
+from proxy.redis.address import Address
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

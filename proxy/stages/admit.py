@@ -5,12 +5,12 @@ from types import TracebackType
 
 from policies.quota import Refused, Repeated
 from proxy.call import Call
-from proxy.downstream import Downstream
 from proxy.errors import IdempotencyKeyReused, InvalidRequest, LedgerUnavailable, refusal
+from proxy.http.downstream import Downstream
 from proxy.stages.progress import Followed, Progress
 from proxy.stages.settle import Reservation
 from proxy.stages.turn import HoldTimes
-from proxy.store.ends import Ends
+from proxy.store.outbox.outbox import Ends
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from proxy.downstream import Downstream
 from proxy.errors import InvalidToken
+from proxy.http.downstream import Downstream
 from proxy.identity.principal import Principal
 from proxy.identity.tokens import Verifier
 

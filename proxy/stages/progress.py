@@ -9,8 +9,8 @@ import asyncio
 import logging
 from types import TracebackType
 
-from engine.background import Background
-from engine.usage import Usage
+from engine.protocols.usage import Usage
+from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally

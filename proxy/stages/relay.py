@@ -20,22 +20,22 @@ from typing import Any
 
 import orjson
 
-from engine.abort import abort, ids_of
-from engine.answer import read_answer
-from engine.client import Upstream, UpstreamResponse
-from engine.connection import Wait
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.openai import render
-from engine.replica import Replica
-from engine.stream import CompletionStream, Frame, Kind
+from engine.fleet.abort import abort, ids_of
+from engine.fleet.replica import Replica
+from engine.protocols.answer import read_answer
+from engine.protocols.openai import render
+from engine.protocols.stream import CompletionStream, Frame, Kind
+from engine.wire.client import Upstream, UpstreamResponse
+from engine.wire.connection import Wait
 from proxy.billing.record import OK, Source
 from proxy.call import Call
-from proxy.downstream import ClientGone, Downstream
 from proxy.errors import ApiError, Code
-from proxy.headers import EVENT_STREAM, JSON, exchange_headers
+from proxy.http.downstream import ClientGone, Downstream
+from proxy.http.headers import EVENT_STREAM, JSON, exchange_headers
 from proxy.observe.metrics import Metrics
 from proxy.settings.sections import Bounds
-from proxy.stages.patience import Patience
+from proxy.stages.deadlines import Patience
 from proxy.tally import Tally
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024

@@ -2,11 +2,11 @@
 
 from contextlib import suppress
 
-from engine.shielding import shielded
+from engine.runtime.shielding import shielded
 from proxy.call import Call
 from proxy.errors import JournalUnavailable
-from proxy.store.end import Release, Settle
-from proxy.store.ends import Ends
+from proxy.store.outbox.end import Release, Settle
+from proxy.store.outbox.outbox import Ends
 from proxy.tally import Tally
 
 
@@ -15,7 +15,7 @@ class Reservation:
     What one exchange holds on the limits of its plan, from admit to settle.
 
     A store that does not answer now is no reason to break an answer: the end is on the gateway's own disk and owed
-    (`proxy.store.ends`), and the reservation stays open until it is taken.
+    (`proxy.store.outbox.outbox`), and the reservation stays open until it is taken.
     """
 
     def __init__(self, ends: Ends, call: Call, tally: Tally) -> None:

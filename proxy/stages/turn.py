@@ -11,8 +11,8 @@ from functools import partial
 from types import TracebackType
 
 from engine.faults import ConnectFailed
-from engine.pool import Pool
-from engine.replica import Lease, Replica
+from engine.fleet.pool import Pool
+from engine.fleet.replica import Lease, Replica
 from policies.estimate import HOLD_US_START, smoothed_hold_us
 from policies.rejection import Rejected
 from policies.retry import RetryBudget

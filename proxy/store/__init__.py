@@ -4,14 +4,12 @@ What must outlive a request: quotas, reservations and the ledger in Redis, and t
 The nouns:
 - A **reservation** is what one exchange holds on the limits of its plan, `PENDING -> SETTLED | RELEASED | EXPIRED`:
   its steps (`reservations`), those in Redis (`redis_reservations`, `scripts`, `lua/`), how its limits get there
-  (`line_up`), what a sweep finds of it (`open_reservation`), and every key (`keys`).
-- An **end** is a settle or a release (`end`). `ends` sends it, or owes it; `journal/` has each settle on disk first;
-  `replay` sends again what Redis does not have, `late_records` what Redis has forgotten.
-- An **incarnation** is one start of a gateway (`incarnation`). The `sweeper` ends what a dead one left open.
+  (`compiled_limits`), what a sweep finds of it (`open_reservation`), and every key (`keys`).
+- An **end** is a settle or a release. `outbox/` sends it, or owes it and sends it again; `journal/` has each settle on
+  disk first; `late_records` are those that Redis has forgotten.
+- `membership/` knows who lives on this Redis, ends what the dead left open, and tells whether the data was lost.
 - The **ledger** is a stream for each tenant, of FINAL and CORRECTION rows (`ledger`).
-- The **epoch** tells a Redis that lost its data from one in which nothing was used yet (`epoch`).
-- `connection` is the way to a Redis, `embedded` is one of our own (`local_socket`, `lock`), and `revocations` the list
-  of what tokens are no longer good for.
+- `revocations` is the list of what tokens are no longer good for.
 
 Decision: every step of a reservation is one Lua script over the keys of one tenant, and may be sent again.
 Because: all limits must move together or not at all, and an answer that was lost must be asked for without charging

@@ -13,8 +13,8 @@ Must not know why a record is late.
 
 from proxy.billing.record import ExchangeRecord, Source, correction, written
 from proxy.errors import LedgerUnavailable
+from proxy.redis.client import Connection
 from proxy.store import keys, ledger, scripts
-from proxy.store.connection import Connection
 from proxy.store.ledger import Entry
 from proxy.store.reservations import Settlement
 

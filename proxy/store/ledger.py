@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from proxy.billing import record as records
 from proxy.billing.record import ExchangeRecord
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
 
 BATCH = 1000
 NEVER_US = 2**53

@@ -12,7 +12,7 @@ from policies.pricing import Price
 from policies.quota import Limit
 from proxy.billing import record as records
 from proxy.billing.record import ExchangeRecord
-from proxy.store import line_up
+from proxy.store import compiled_limits as line_up
 
 NOTED = ("replica", "group", "attempts", "queue_ms", "ttft_ms", "wasted_tokens")
 """What is known of an exchange only after it was admitted, beside its tokens."""

@@ -15,12 +15,12 @@ from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
 from proxy.billing.record import ExchangeRecord, differing, written
 from proxy.errors import LedgerEmptied
+from proxy.redis.client import Connection, Value
+from proxy.redis.script import Script
 from proxy.store import keys, late_records, open_reservation, scripts
-from proxy.store.connection import Connection, Value
-from proxy.store.incarnation import Incarnation
-from proxy.store.line_up import LineUp, line_up
+from proxy.store.compiled_limits import LineUp, line_up
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
-from proxy.store.scripts import Script
 
 ONCE_MS = 24 * 3_600_000
 """How long a client's own key for a request is remembered."""

@@ -13,11 +13,11 @@ import asyncio
 import logging
 from typing import Self
 
-from engine.background import Background
+from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
 from proxy.identity.revocation import REVOCATIONS_MAX, Revocation, Revoked, Subject
+from proxy.redis.client import Connection, Value
 from proxy.store import keys, scripts
-from proxy.store.connection import Connection, Value
 
 POLL_S = 0.5
 _VERSION = "version"

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from proxy.workers.line import Line, Message
+from proxy.workers.channel import Line, Message
 
 LAST_WORDS_S_MAX = 5.0
 """For what a process has written before its end to be read."""

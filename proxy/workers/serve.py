@@ -2,7 +2,7 @@
 A worker's process: `python -P -m proxy.workers.serve DESCRIPTOR`, where the descriptor is its end of the line.
 
 It serves on the port that its supervisor keeps and answers what that asks, until SIGTERM, which also comes when the
-supervisor is killed (`engine/tether.py`). It logs to the standard error that it shares with its siblings.
+supervisor is killed (`engine/runtime/tether.py`). It logs to the standard error that it shares with its siblings.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from functools import partial
 
 import uvloop
 
-from engine.background import Background
-from engine.pool import Pool
+from engine.fleet.pool import Pool
+from engine.runtime.background import Background
+from engine.runtime.lifetime import until_stopped
 from proxy.api.admin import shown
 from proxy.app import gateway
 from proxy.fatal import Fatal
-from proxy.lifetime import until_stopped
-from proxy.listeners import beside
+from proxy.http.listeners import beside
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
-from proxy.workers.line import Line, Message
+from proxy.workers.channel import Line, Message
 
 
 async def serve(end: socket.socket) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from proxy.api.admin import Shown
 from proxy.observe.joined import JoinedExposition
 from proxy.observe.metrics import Metrics
-from proxy.workers.line import Message
+from proxy.workers.channel import Message
 from proxy.workers.worker import Worker
 
 ANSWER_S_MAX = 2.0

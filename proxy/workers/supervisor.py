@@ -9,18 +9,18 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from engine.background import Background
-from engine.keeper import kept
-from engine.process import ChildFailed
+from engine.runtime.background import Background
+from engine.runtime.keeper import kept
+from engine.runtime.process import ChildFailed
 from proxy.app import Addresses, operated
+from proxy.compose.fleet import launched, placed
+from proxy.compose.storage import embedded
 from proxy.fatal import Fatal
-from proxy.listeners import bound, reserved, url_of
+from proxy.http.listeners import bound, reserved, url_of
 from proxy.observe.joined import JoinedExposition
 from proxy.observe.metrics import Metrics
-from proxy.replicas import launched, placed
 from proxy.settings import Settings
-from proxy.storage import embedded
-from proxy.workers.room import shared_out
+from proxy.workers.share import shared_out
 from proxy.workers.state import JoinedState
 from proxy.workers.worker import Worker
 

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from engine.background import Background
-from engine.keeper import Keeper
-from engine.process import Child, ChildFailed, told
+from engine.runtime.background import Background
+from engine.runtime.keeper import Keeper
+from engine.runtime.process import Child, ChildFailed, told
 from proxy.observe.joined import JoinedExposition
 from proxy.observe.metrics import Metrics
+from proxy.workers.channel import Line, Message
 from proxy.workers.life import Life
-from proxy.workers.line import Line, Message
 
 READY_S_MAX = 300.0
 """A start settles first what gateways before it left in their logs."""

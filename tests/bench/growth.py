@@ -18,7 +18,7 @@ from statistics import median
 from redis import Redis
 
 from policies.quota import Per, Scope, Unit
-from proxy.store.embedded import address
+from proxy.redis.embedded.server import address
 from tests.bench.candidates.candidate import Place, Target
 from tests.bench.candidates.tollway import CONFIG, USERS, Tollway
 from tests.bench.load import Load, loadgen, reading

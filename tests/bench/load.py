@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import orjson
 
-from engine.process import Child
+from engine.runtime.process import Child
 from tests.bench.machine import LOAD_CORE, Unsuitable, pinned
 
 SOURCES = Path(__file__).with_name("tools")

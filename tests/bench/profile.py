@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.process import Child
+from engine.runtime.process import Child
 from tests.bench import rivals
 from tests.bench.candidates.tollway import COMMAND, Tollway
 from tests.bench.load import Load, Reading, loadgen, reading
@@ -31,9 +31,9 @@ SPY_LATE_S_MAX = 60.0
 GROUPS: Mapping[str, str] = {
     "JSON": r"orjson|\bjson/",
     "JWT": r"\bjwt/|cryptography|hmac\.py|_hashopenssl",
-    "Redis client": r"\bredis/|hiredis",
-    "upstream client": r"\b(httpx|httpcore|h11|anyio|sniffio)/|\bengine/client",
-    "server": r"\buvicorn/|httptools|llhttp|proxy/listeners",
+    "Redis client": r"(?<!proxy/)\bredis/|hiredis",
+    "upstream client": r"\b(httpx|httpcore|h11|anyio|sniffio)/|\bengine/wire/",
+    "server": r"\buvicorn/|httptools|llhttp|proxy/http/listeners",
     "Litestar": r"\b(litestar|msgspec|multidict)/|msgspec",
     "metrics and logs": r"\b(prometheus_client|logging)/|proxy/observe/",
     "our stages": r"\b(proxy|engine|policies)/",

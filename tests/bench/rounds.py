@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from engine.process import ChildFailed
+from engine.runtime.process import ChildFailed
 from tests.bench.candidates import Candidate
 from tests.bench.candidates.candidate import Place
 from tests.bench.figures import Round, with_added

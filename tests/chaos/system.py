@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.billing.record import ExchangeRecord
+from proxy.redis.client import Connection
+from proxy.redis.embedded.server import address
 from proxy.store import keys, ledger
-from proxy.store.connection import Connection
-from proxy.store.embedded import address
 from tests.e2e.gateway import Running, gateway_of
 from tests.sim_process import SimProcess, running_sim
 

@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 
 from proxy.identity.development import mint
+from proxy.redis.client import Connection
+from proxy.redis.embedded.server import address
 from proxy.settings import Settings, load
-from proxy.store.connection import Connection
-from proxy.store.embedded import address
-from proxy.store.incarnation import tenants
 from proxy.store.ledger import NEVER_US, Entry, read
+from proxy.store.membership.incarnation import tenants
 from tests.exposition import total
 from tests.processes import descendants
 

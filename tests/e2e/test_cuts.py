@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.replica import SILENCES_MAX
+from engine.fleet.replica import SILENCES_MAX
 from tests.e2e.bare_client import TOKEN, ask
 from tests.e2e.gateway import Running, gateway_of
 from tests.sim_process import SimProcess, running_sim

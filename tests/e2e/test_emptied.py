@@ -6,9 +6,10 @@ from pathlib import Path
 
 import httpx
 
-from proxy.store import epoch, keys
-from proxy.store.connection import Connection
-from proxy.store.embedded import address
+from proxy.redis.client import Connection
+from proxy.redis.embedded.server import address
+from proxy.store import keys
+from proxy.store.membership import generation as epoch
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 

@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from proxy.store.connection import Connection
+from proxy.redis.client import Connection
 from proxy.store.ledger import Entry, read
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from proxy.billing.record import COUNTED
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
 from proxy.store.ledger import Entry
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway

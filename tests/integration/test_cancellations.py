@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from engine.openai import CHAT
+from engine.protocols.openai import CHAT
 from policies.quota import Subject
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
+from proxy.redis.client import Connection
 from proxy.stages.admit import Admit
 from proxy.stages.progress import Progress
 from proxy.stages.turn import HoldTimes
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.ends import Ends
-from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
+from proxy.store.membership.incarnation import Incarnation
+from proxy.store.outbox.outbox import Ends
 from proxy.store.redis_reservations import RedisReservations
 from tests.unit.proxy.gateway import CHAT_BODY, STREAM_BODY, Gateway, gateway
 from tests.unit.proxy.played_client import PlayedClient

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from engine.client import KEEPALIVE_S, DirectUpstream, Upstream
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.transport import Transport
+from engine.wire.client import KEEPALIVE_S, DirectUpstream, Upstream
+from engine.wire.transport import Transport
 from tests.stock_transport import HttpxUpstream, StockTransport
 
 DEADLINE_S = 10.0

@@ -1,4 +1,4 @@
-"""`proxy.store.cluster` with a real cluster: each call where its key is, slots that move, nodes that die."""
+"""`proxy.redis.cluster` with a real cluster: each call where its key is, slots that move, nodes that die."""
 
 import asyncio
 import tempfile
@@ -10,14 +10,14 @@ from time import monotonic
 import pytest
 from redis.crc import key_slot
 
-from proxy.store.address import Place
-from proxy.store.cluster import ASKED_AT_ONCE, place_of
-from proxy.store.cluster import Cluster as Primaries
-from proxy.store.connection import Connection, UnsafeRedis
+from proxy.redis.address import Place
+from proxy.redis.client import Connection, UnsafeRedis
+from proxy.redis.cluster import ASKED_AT_ONCE, place_of
+from proxy.redis.cluster import Cluster as Primaries
+from proxy.redis.pipeline import Wire
+from proxy.redis.socket import Line, Lost, Refused, Silent
 from proxy.store.keys import late
-from proxy.store.line import Line, Lost, Refused, Silent
 from proxy.store.scripts import CLAIM
-from proxy.store.wire import Wire
 from tests.redis_fleets import Cluster, cluster, move_slot, serving
 from tests.redis_server import SERVERS
 

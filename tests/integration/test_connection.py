@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from proxy.errors import LedgerUnavailable
-from proxy.store.connection import Connection, UnsafeRedis
+from proxy.redis.client import Connection, UnsafeRedis
 from proxy.store.scripts import RESTORE
 
 

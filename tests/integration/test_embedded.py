@@ -17,22 +17,22 @@ from typing import cast
 import pytest
 from redis import Redis
 
-from engine.process import ChildFailed
-from proxy.store.connection import Connection
-from proxy.store.embedded import (
+from engine.runtime.process import ChildFailed
+from proxy.redis.client import Connection
+from proxy.redis.embedded.local_socket import ForeignShortcut
+from proxy.redis.embedded.lock import DataDirInUse
+from proxy.redis.embedded.server import (
     EmbeddedRedis,
     EmbeddedRedisNotRunning,
     EmbeddedRedisUnusable,
     address,
     candidates,
 )
-from proxy.store.local_socket import ForeignShortcut
-from proxy.store.lock import DataDirInUse
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from proxy.store.embedded import EmbeddedRedis
+from proxy.redis.embedded.server import EmbeddedRedis
 
 async def main():
     async with EmbeddedRedis(Path(sys.argv[1])) as redis:

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.cli.main import tollway
 from proxy.errors import LedgerEmptied
-from proxy.store import epoch, keys, ledger
-from proxy.store.connection import Connection
-from proxy.store.incarnation import Incarnation, tenants
+from proxy.redis.client import Connection
+from proxy.store import keys, ledger
+from proxy.store.membership import generation as epoch
+from proxy.store.membership.incarnation import Incarnation, tenants
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 

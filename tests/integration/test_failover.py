@@ -17,15 +17,15 @@ from ulid_transform import ulid_now
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import LedgerUnavailable
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.end import Release, Settle
-from proxy.store.ends import Ends
-from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
+from proxy.store.membership.incarnation import Incarnation
+from proxy.store.outbox.end import Release, Settle
+from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
-from proxy.store.replay import Replay
 from tests.records import RECORD
 from tests.redis_fleets import Node, cluster, cut_off, move_slot, until, watched
 from tests.redis_server import SERVERS

@@ -18,7 +18,7 @@ from proxy.edge import guard, head
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge, GuardedHttp
 from proxy.edge.straight import StraightCycle
-from proxy.listeners import Drain, bound, served
+from proxy.http.listeners import Drain, bound, served
 from tests.raw_http import RawClient, connected
 
 GET = b"GET /echo HTTP/1.1\r\nHost: here\r\n\r\n"

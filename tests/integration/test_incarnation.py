@@ -5,10 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from proxy.errors import LedgerUnavailable
+from proxy.redis.client import Connection
+from proxy.redis.embedded.server import EmbeddedRedis
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.embedded import EmbeddedRedis
-from proxy.store.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
+from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
 
 
 async def test_it_lives_from_its_first_moment_to_its_last(connection: Connection) -> None:

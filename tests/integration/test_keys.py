@@ -6,11 +6,11 @@ import pytest
 from redis.crc import key_slot
 
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.incarnation import Incarnation, tenants
+from proxy.store.compiled_limits import LineUp
 from proxy.store.ledger import read
-from proxy.store.line_up import LineUp
+from proxy.store.membership.incarnation import Incarnation, tenants
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 

@@ -10,12 +10,12 @@ import pytest
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
+from proxy.redis.client import Connection
 from proxy.store import keys, late_records, ledger
-from proxy.store.connection import Connection
-from proxy.store.end import Settle
-from proxy.store.ends import Ends
-from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
+from proxy.store.membership.incarnation import Incarnation
+from proxy.store.outbox.end import Settle
+from proxy.store.outbox.outbox import Ends
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 

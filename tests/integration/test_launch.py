@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.command import LaunchSpec
-from engine.launch import PATIENCE_S, READY_S_MAX, Launched, healthy, launch
-from engine.process import ChildFailed
+from engine.fleet.command import LaunchSpec
+from engine.fleet.launch import PATIENCE_S, READY_S_MAX, Launched, healthy, launch
+from engine.runtime.process import ChildFailed
 
 
 def spec(name: str, *args: str, port: int | None = None) -> LaunchSpec:

@@ -3,8 +3,8 @@
 import pytest
 
 from proxy.billing.record import written
+from proxy.redis.client import Connection
 from proxy.store import keys, ledger
-from proxy.store.connection import Connection
 from proxy.store.ledger import read
 from tests.records import RECORD
 

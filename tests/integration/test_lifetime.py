@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.lifetime import until_stopped
+from engine.runtime.lifetime import until_stopped
 
 
 class Block:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.workers.line import Line, Message
+from proxy.workers.channel import Line, Message
 
 
 @pytest.fixture

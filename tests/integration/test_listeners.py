@@ -16,7 +16,7 @@ from litestar.types import Receive, Scope, Send
 
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
-from proxy.listeners import AddressUnavailable, Drain, beside, bound, reserved, served, url_of
+from proxy.http.listeners import AddressUnavailable, Drain, beside, bound, reserved, served, url_of
 
 DEADLINE_S = 10.0
 

@@ -1,4 +1,4 @@
-"""`proxy.store.primaries` with real sentinels: the primary is found, followed, and left when it is one no longer."""
+"""`proxy.redis.topology` with real sentinels: the primary is found, followed, and left when it is one no longer."""
 
 import asyncio
 import tempfile
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import LedgerUnavailable
-from proxy.store.connection import Connection, UnsafeRedis
-from proxy.store.line import Lost, Silent
+from proxy.redis.client import Connection, UnsafeRedis
+from proxy.redis.pipeline import Wire
+from proxy.redis.socket import Lost, Silent
 from proxy.store.scripts import BEAT, CLAIM
-from proxy.store.wire import Wire
 from tests.redis_fleets import SERVICE, Watched, until, watched
 from tests.redis_server import SERVERS
 

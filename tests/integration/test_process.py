@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.process import Child, ChildFailed
+from engine.runtime.process import Child, ChildFailed
 from tests.processes import alive
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
@@ -22,7 +22,7 @@ DEAF = (
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from engine.process import Child
+from engine.runtime.process import Child
 
 async def main():
     async with Child("sleeper", ["sleep", "60"], log=Path(sys.argv[1])) as child:
@@ -182,7 +182,7 @@ async def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_a_child_whose_parent_died_before_it_could_ask_does_not_run() -> None:
-    from engine import tether
+    from engine.runtime import tether
 
     no_parent_of_ours = "1" if os.getpid() != 1 else "2"
     done = subprocess.run(

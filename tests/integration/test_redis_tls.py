@@ -1,4 +1,4 @@
-"""`proxy.store.address.Access` with real servers: who is spoken to over TLS, and with which certificate."""
+"""`proxy.redis.address.Access` with real servers: who is spoken to over TLS, and with which certificate."""
 
 import asyncio
 import ssl
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store.address import Access
-from proxy.store.connection import Connection
-from proxy.store.line import Lost
-from proxy.store.wire import Wire
+from proxy.redis.address import Access
+from proxy.redis.client import Connection
+from proxy.redis.pipeline import Wire
+from proxy.redis.socket import Lost
 from tests.certificates import Authority
 from tests.redis_fleets import Node, Tls, cluster, serving, until, watched
 from tests.redis_server import SERVERS, speaks_tls

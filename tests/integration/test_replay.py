@@ -9,14 +9,14 @@ from pathlib import Path
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
-from proxy.store.connection import Connection
-from proxy.store.end import Settle
-from proxy.store.ends import Ends
-from proxy.store.incarnation import Incarnation
+from proxy.redis.client import Connection
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
+from proxy.store.membership.incarnation import Incarnation
+from proxy.store.outbox.end import Settle
+from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
-from proxy.store.replay import Replay
 from tests.records import RECORD
 from tests.redis_server import redis_in
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.client import DirectUpstream
+from engine.wire.client import DirectUpstream
+from proxy.compose.fleet import launched, placed, pooled
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
-from proxy.replicas import launched, placed, pooled
 from proxy.settings import Settings, load
 from tests.exposition import total
 

@@ -8,11 +8,11 @@ import pytest
 
 from policies.quota import Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.incarnation import Incarnation
+from proxy.store.compiled_limits import LineUp, code_of
 from proxy.store.ledger import read
-from proxy.store.line_up import LineUp, code_of
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded, Reservations, Settlement
 from tests.counters import END_DAY, MOVED

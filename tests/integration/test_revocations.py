@@ -11,9 +11,9 @@ from proxy.cli.main import tollway
 from proxy.errors import LedgerUnavailable
 from proxy.identity.principal import Principal
 from proxy.identity.revocation import REVOCATIONS_MAX, Kind, Origin, Revoked, Subject
+from proxy.redis.client import Connection
 from proxy.store import keys
 from proxy.store import revocations as store
-from proxy.store.connection import Connection
 from proxy.store.revocations import Revocations, TooManyRevocations, lift, revocations, revoke
 from tests.issuer import wait_until
 

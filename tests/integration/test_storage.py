@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.compose.storage import embedded, incarnated, journalled, redis
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
+from proxy.redis.client import Connection
 from proxy.settings import Settings, load
-from proxy.storage import embedded, incarnated, journalled, redis
-from proxy.store.connection import Connection
-from proxy.store.incarnation import Incarnation, tenants
+from proxy.store.membership.incarnation import Incarnation, tenants
 from tests.exposition import total
 
 CONFIG = """

@@ -13,7 +13,7 @@ import pytest
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge, GuardedHttp
 from proxy.edge.straight import StraightCycle
-from proxy.listeners import Drain, bound, served
+from proxy.http.listeners import Drain, bound, served
 from tests.integration.test_guard import Echo
 from tests.raw_http import RawClient, connected
 

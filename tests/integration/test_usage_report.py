@@ -17,10 +17,10 @@ from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.cli.main import tollway
 from proxy.cli.usage import _Progress
+from proxy.redis.client import Connection
 from proxy.store import keys
-from proxy.store.connection import Connection
-from proxy.store.incarnation import Incarnation
 from proxy.store.ledger import BATCH
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
 from tests.records import RECORD

@@ -11,10 +11,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from proxy.store import line as lines
-from proxy.store.address import Access
-from proxy.store.line import Lost, Refused, Silent
-from proxy.store.wire import Wire
+from proxy.redis import socket as lines
+from proxy.redis.address import Access
+from proxy.redis.pipeline import Wire
+from proxy.redis.socket import Lost, Refused, Silent
 
 DEADLINE_S = 20.0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine import keeper
+from engine.runtime import keeper
 from proxy.fatal import Fatal
 from proxy.settings import Settings, load
 from proxy.store.journal.folder import Folder
 from proxy.workers import supervisor, worker
-from proxy.workers.room import TooFewSequences
+from proxy.workers.share import TooFewSequences
 from tests.exposition import total
 from tests.processes import command_line, descendants
 from tests.sim_process import SimProcess, running_sim

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from engine.bounds import Maxima
 from engine.faults import EngineRefused, MalformedRequest, UpstreamFault
-from engine.openai import ENDPOINTS, parse, render
-from engine.sse import FrameSplitter, data_of
-from engine.stream import CompletionStream
+from engine.protocols.bounds import Maxima
+from engine.protocols.openai import ENDPOINTS, parse, render
+from engine.protocols.stream import CompletionStream
+from engine.wire.sse import FrameSplitter, data_of
 from proxy.catalog import Catalog
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge, GuardedHttp

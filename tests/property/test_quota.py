@@ -22,14 +22,14 @@ from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeat
 from policies.rate import Rate
 from policies.window import Window
 from proxy.billing.record import COUNTED, ExchangeRecord, read
+from proxy.redis.client import Connection, Value
+from proxy.redis.script import Script
 from proxy.store import keys
-from proxy.store.connection import Connection, Value
-from proxy.store.incarnation import Incarnation
-from proxy.store.line_up import LineUp, code_of
+from proxy.store.compiled_limits import LineUp, code_of
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.open_reservation import OpenReservation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
-from proxy.store.scripts import Script
 from tests.counters import END_DAY, MOVED, SINCE, UNPACKED, by_code
 from tests.records import RECORD
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.chunk import read_chunk
 from engine.faults import MalformedStream
-from engine.sse import FrameSplitter, data_of
-from engine.stream import CompletionStream, Kind
-from engine.usage import Usage
+from engine.protocols.frames import read_chunk
+from engine.protocols.stream import CompletionStream, Kind
+from engine.protocols.usage import Usage
+from engine.wire.sse import FrameSplitter, data_of
 from tests.transcripts import STREAMS, Transcript
 
 WHOLE = [one for one in STREAMS if one.continuous and one.name.startswith(("1", "2"))]

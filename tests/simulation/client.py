@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from proxy.downstream import Downstream
 from proxy.edge.bodies import Share
+from proxy.http.downstream import Downstream
 
 _UNREAD_MAX = 4
 """Parts that the network holds for a client that does not read."""

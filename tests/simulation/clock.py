@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import proxy.exchange
-import proxy.store.incarnation
+import proxy.store.membership.incarnation
 from proxy.tally import Stopwatch, Tally
 from tests.simulation.loop import VirtualLoop
 
@@ -61,7 +61,7 @@ def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
         # A default factory is bound when its class is made: the class itself must be told.
         stack.enter_context(patch.object(Stopwatch, "__init__", stopwatch))
         stack.enter_context(patch.object(Tally, "__init__", tally))
-        stack.enter_context(patch.object(proxy.store.incarnation, "ulid_now", lambda: _ulid(rng)))
+        stack.enter_context(patch.object(proxy.store.membership.incarnation, "ulid_now", lambda: _ulid(rng)))
         yield
 
 

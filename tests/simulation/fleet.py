@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from engine.connection import Take
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken
+from engine.protocols.usage import Usage
 from engine.sim.app import Simulator
 from engine.sim.config import SimConfig
 from engine.sim.exchange import DROP
-from engine.transport import Sent, unheard
-from engine.usage import Usage
+from engine.wire.connection import Take
+from engine.wire.transport import Sent, unheard
 from tests.simulation.loop import OUTSIDE, Process, current
 
 TRIP_S = 0.0003
@@ -195,7 +195,7 @@ class _Response:
 
 
 class SimUpstream:
-    """The `engine.client.Upstream` of one gateway."""
+    """The `engine.wire.client.Upstream` of one gateway."""
 
     def __init__(self, replicas: dict[str, SimReplica], rng: random.Random, stepped: Callable[[str], None]) -> None:
         self._replicas = replicas

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from engine.openai import CHAT
+from engine.protocols.openai import CHAT
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated
 from proxy.billing.record import ExchangeRecord
 from proxy.catalog import Catalog
-from proxy.downstream import Downstream
+from proxy.compose.fleet import pooled
+from proxy.compose.storage import settling
 from proxy.edge.bodies import Bodies
 from proxy.errors import LedgerUnavailable
 from proxy.exchange import Exchange
+from proxy.http.downstream import Downstream
 from proxy.identity.principal import Principal
 from proxy.identity.tokens import Verifier
 from proxy.observe.metrics import Metrics
-from proxy.replicas import pooled
 from proxy.settings import Settings
 from proxy.stages.admit import Admit
 from proxy.stages.authenticate import Authenticate
@@ -25,9 +26,8 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import HoldTimes, TakeTurn
-from proxy.storage import settling
-from proxy.store.incarnation import Incarnation
 from proxy.store.journal.journal import Journal
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from tests.simulation.client import SimClient
 from tests.simulation.disk import unlocked

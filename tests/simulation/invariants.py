@@ -4,11 +4,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.usage import Usage
+from engine.protocols.usage import Usage
 from policies.quota import Kind, Standing, Subject, Unit
 from proxy.billing.record import CLIENT_CLOSED, ExchangeRecord, Source, read
 from proxy.store import keys
-from proxy.store.incarnation import Incarnation
+from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
 from tests.simulation.client import End, SimClient
 from tests.simulation.fleet import Attempt

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import LedgerUnavailable
-from proxy.store.connection import Connection, Value
-from proxy.store.scripts import Script
+from proxy.redis.client import Connection, Value
+from proxy.redis.script import Script
 from tests.simulation.loop import OUTSIDE, Process
 from tests.simulation.shared_redis import SharedRedis
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from redis import Redis
 
-from proxy.store.connection import Value
-from proxy.store.scripts import Script
+from proxy.redis.client import Value
+from proxy.redis.script import Script
 from tests.simulation.clock import Clock
 
 _TIME = "redis.call('TIME')"

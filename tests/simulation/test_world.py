@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from proxy.store.scripts import Script
+from proxy.redis.script import Script
 from tests.redis_server import SERVERS
 from tests.simulation.invariants import Invariants
 from tests.simulation.shared_redis import Rewrite, unchanged

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from engine.launch import healthy
+from engine.fleet.launch import healthy
 from proxy.billing.record import ExchangeRecord
 from tests import asks
 from tests.e2e.gateway import Running

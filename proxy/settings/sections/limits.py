@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.bounds import Maxima
+from engine.protocols.bounds import Maxima
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Seconds
 

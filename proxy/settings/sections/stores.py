@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
+from proxy.redis.address import Address, Kind
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Location, Name, RedisUrl, Seconds
-from proxy.store.address import Address, Kind
 
 
 class Redis(Section):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import httpx
 
-from engine.process import Child, ChildFailed
+from engine.runtime.process import Child, ChildFailed
 from tests.bench.machine import CANDIDATE_CORE, pinned
 
 READY_S_MAX = 30.0
@@ -55,7 +55,7 @@ class Candidate(Protocol):
         """Install what is needed and return the version. Raises: machine.Missing."""
 
     def started(self, place: Place) -> AbstractAsyncContextManager[Target]:
-        """Run it on the candidates' core for the block. Raises: engine.process.ChildFailed."""
+        """Run it on the candidates' core for the block. Raises: engine.runtime.process.ChildFailed."""
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ async def serving(
     env: Mapping[str, str] | None = None,
     bearer: str = "",
 ) -> AsyncIterator[Child]:
-    """Run a server for the block, once it has answered a whole request. Raises: engine.process.ChildFailed."""
+    """Run a server for the block, once it has answered a whole request. Raises: engine.runtime.process.ChildFailed."""
     words = pinned(CANDIDATE_CORE, command)
     log = place.folder / "server.log"
     async with Child("server", words, log=log, env=env, stop_s_max=STOP_S_MAX) as child, httpx.AsyncClient() as client:

@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 
 from proxy.errors import TABLE, Code
+from proxy.redis.address import Address, Kind
 from proxy.settings.loading import parse
-from proxy.store.address import Address, Kind
 
 README = Path(__file__).parents[3] / "deploy" / "README.md"
 REST = """

@@ -2,7 +2,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from engine.replica import Replica
+from engine.fleet.replica import Replica
 from policies.rejection import Reason, Rejected
 from policies.routing import RETRY_AFTER_US_MIN, choose
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.openai import CHAT, Endpoint
-from engine.pool import Pool
-from engine.replica import Replica
+from engine.fleet.pool import Pool
+from engine.fleet.replica import Replica
+from engine.protocols.openai import CHAT, Endpoint
 from policies.quota import Scope, Standing, Subject
 from proxy.catalog import Catalog
 from proxy.exchange import Exchange
@@ -24,8 +24,8 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import HoldTimes, TakeTurn
-from proxy.store.ends import Ends
-from proxy.store.replay import Replay
+from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.replay import Replay
 from tests.exposition import total
 from tests.unit.proxy.memory_journal import MemoryJournal
 from tests.unit.proxy.memory_reservations import NOW_US, MemoryReservations

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.sse import FrameSplitter, data_of
-from proxy.downstream import Downstream
+from engine.wire.sse import FrameSplitter, data_of
 from proxy.edge.bodies import Bodies, Share
+from proxy.http.downstream import Downstream
 
 
 @dataclass

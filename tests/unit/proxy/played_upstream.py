@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from engine.client import read_whole
-from engine.connection import Take
 from engine.faults import UpstreamFault
-from engine.transport import Sent, unheard
+from engine.wire.client import read_whole
+from engine.wire.connection import Take
+from engine.wire.transport import Sent, unheard
 from tests.transcripts import transcript
 
 
@@ -67,7 +67,7 @@ def silence() -> asyncio.Event:
 
 
 class PlayedUpstream:
-    """The `engine.client.Upstream` of a fleet of players."""
+    """The `engine.wire.client.Upstream` of a fleet of players."""
 
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, render
+from engine.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, render
 from policies.quota import Ask
 from proxy.call import Call, understand
 from proxy.catalog import Catalog

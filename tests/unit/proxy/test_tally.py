@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from engine.faults import EngineRefused, UpstreamBroken
-from engine.openai import CHAT
-from engine.usage import Usage
+from engine.protocols.openai import CHAT
+from engine.protocols.usage import Usage
 from proxy.billing.record import Source
 from proxy.catalog import Catalog
-from proxy.downstream import ClientGone
 from proxy.errors import ApiError, Code
+from proxy.http.downstream import ClientGone
 from proxy.identity.principal import Principal
 from proxy.settings.loading import parse
 from proxy.tally import Stopwatch, Tally

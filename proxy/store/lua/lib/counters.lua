@@ -8,7 +8,7 @@
 -- how many of them count tokens, then code, amount, code, amount...; at the end the amount of each limit in flight. Its
 -- keys stand last among KEYS: those of the counters, then those of the sets of requests in flight.
 -- Whatever becomes a string of Lua's is hashed byte by byte: hence numbers packed by `struct`, and formats made once.
--- The pure form is policies/rate.py and window.py; the line-up is made by proxy/store/line_up.py.
+-- The pure form is policies/rate.py and window.py; the line-up is made by proxy/store/compiled_limits.py.
 
 local SLACK_MS = 60000
 local PERIOD_US = {

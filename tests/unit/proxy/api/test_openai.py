@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from engine.openai import ENDPOINTS
+from engine.protocols.openai import ENDPOINTS
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, Gateway
 

@@ -7,8 +7,8 @@ from threading import Barrier
 import pytest
 
 from proxy.identity.secret_files import UnusableSecret, cache_secret, read_or_make, read_secret, redis_access
+from proxy.redis.address import Access
 from proxy.settings.loading import parse
-from proxy.store.address import Access
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_libraries_that_quote_headers_are_quiet_even_at_debug(stream: io.StringI
     logs.configure("debug", stream)
     logging.getLogger("httpcore.http11").debug("send_request_headers Authorization: Bearer abc")
     logging.getLogger("httpx").info("HTTP Request: POST http://replica")
-    logging.getLogger("engine.pool").debug("replica taken")
+    logging.getLogger("engine.fleet.pool").debug("replica taken")
     assert [line["event"] for line in lines(stream)] == ["replica taken"]
 
 

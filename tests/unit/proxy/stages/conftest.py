@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.openai import CHAT
+from engine.protocols.openai import CHAT
 from proxy.call import Call
 from proxy.identity.principal import Principal
 from proxy.tally import Tally

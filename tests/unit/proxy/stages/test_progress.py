@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from engine.openai import CHAT
-from engine.usage import Usage
+from engine.protocols.openai import CHAT
+from engine.protocols.usage import Usage
 from proxy.identity.principal import Principal
 from proxy.stages.progress import Progress
 from proxy.tally import Tally

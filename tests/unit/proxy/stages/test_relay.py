@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.faults import UpstreamBroken
-from engine.openai import CHAT, COMPLETIONS, Endpoint
-from engine.replica import SILENCES_MAX
+from engine.fleet.replica import SILENCES_MAX
+from engine.protocols.openai import CHAT, COMPLETIONS, Endpoint
 from proxy.billing.record import ExchangeRecord, Source
 from proxy.stages import relay
 from tests.transcripts import transcript

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from engine.usage import Usage
+from engine.protocols.usage import Usage
 from proxy.call import Call
 from proxy.stages.settle import Reservation
 from proxy.tally import Tally

@@ -6,7 +6,7 @@ import pytest
 from policies.pricing import Price
 from policies.quota import Limit, Per, Scope, Unit
 from proxy.billing.record import written
-from proxy.store.line_up import LineUp
+from proxy.store.compiled_limits import LineUp
 from proxy.store.open_reservation import OpenReservation, noted
 from tests.records import RECORD
 

@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
+from proxy.workers.channel import Line, Message
 from proxy.workers.life import Life
-from proxy.workers.line import Line, Message
 
 
 class PlayedLine:

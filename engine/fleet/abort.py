@@ -1,0 +1,36 @@
+"""
+Abort a request by its id, so that the replica ends it and tells what it cost.
+
+Rules: an empty list of ids would abort everything in flight, so none is ever sent. The answer says nothing: an id that
+the replica has not registered yet is passed over with a 200.
+
+Source: vllm entrypoints/serve (`/abort_requests` with VLLM_SERVER_DEV_MODE=1) and entrypoints/scale_out
+(`/inference/v1/abort_requests` with --enable-scale-out); vLLM 0.32 takes the ids of its answers, a completion's with
+the number of its prompt.
+"""
+
+import orjson
+
+from engine.fleet.replica import Replica
+from engine.protocols.openai import CHAT, Endpoint
+from engine.wire.client import JSON, Upstream
+
+DEV_MODE_ABORT = "/abort_requests"
+"""Where a replica of `engine.fleet.launch` takes it."""
+_BODY_BYTES_MAX = 65_536
+
+
+def ids_of(endpoint: Endpoint, request_id: str, prompts: int) -> list[str]:
+    """Return what vLLM calls the parts of a request that was sent with `x-request-id: request_id`."""
+    if endpoint is CHAT:
+        return [f"chatcmpl-{request_id}"]
+    return [f"cmpl-{request_id}-{prompt}" for prompt in range(prompts)]
+
+
+async def abort(replica: Replica, upstream: Upstream, ids: list[str]) -> bool:
+    """Return whether the replica took the abort of `ids`; raise `engine.faults.UpstreamFault`."""
+    assert ids, "no ids are all ids"
+    body = orjson.dumps({"request_ids": ids})
+    async with upstream.request("POST", replica.url + replica.abort_path, fields=JSON, body=body) as response:
+        await response.read(_BODY_BYTES_MAX)
+        return response.status == 200

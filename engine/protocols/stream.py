@@ -1,0 +1,131 @@
+"""
+The machine that reads a completion stream: bytes in, frames out, each with what it is and what of it goes on.
+
+Rules:
+- Upstream was asked for usage in every frame. What the client did not ask for is taken out by bytes; all else goes on
+  as it came.
+- `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came and is of some token, no
+  error frame came and no choice was aborted. vLLM sends `[DONE]` after a crash too; and what is aborted while it waits
+  ends with a sum of no tokens, without a word of an abort.
+- An error frame never goes on, and neither does what follows an abort: whoever drives this machine decides what the
+  client reads.
+"""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from engine.faults import MalformedStream
+from engine.protocols.frames import opening_of, read_chunk, read_run
+from engine.protocols.usage import RunningUsage, Usage
+from engine.wire.sse import FrameSplitter, data_of
+
+
+class Kind(Enum):
+    """What a frame is."""
+
+    COMMENT = auto()
+    CONTENT = auto()
+    USAGE = auto()
+    """The engine's own sum, in a frame without choices."""
+    ABORT = auto()
+    """A choice ended because the engine gave it up, or what came after that."""
+    ERROR = auto()
+    DONE = auto()
+
+
+class Frame(NamedTuple):
+    """One frame, or several of content, and what of it the client gets (nothing where it did not ask for it)."""
+
+    kind: Kind
+    forward: bytes
+
+
+class CompletionStream:
+    """One stream of `/v1/chat/completions` or `/v1/completions`."""
+
+    def __init__(self, *, n: int, include_usage: bool, continuous_usage: bool) -> None:
+        self._splitter = FrameSplitter()
+        self._usage = RunningUsage(n)
+        self._include_usage = include_usage
+        self._continuous_usage = include_usage and continuous_usage
+        self._opening: bytes | None = None
+        """What frames that speak of a choice open with, up to which."""
+        self.error: dict[str, Any] | None = None
+        """The engine's error object, once an error frame was received."""
+        self.aborted = False
+        self.done = False
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
+        try:
+            if not self._splitter.rest and (run := self._read_run(data)) is not None:
+                return [run]
+            return list(self._read_all(self._splitter.feed(data)))
+        except ValueError as error:
+            raise MalformedStream("a frame is not what vLLM sends") from error
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage received; None before any came."""
+        return self._usage.proven if self.aborted else self._usage.so_far
+
+    @property
+    def proven(self) -> Usage | None:
+        """What was computed of a stream that was aborted, even if it does not say so; None where that is not known."""
+        return self._usage.proven
+
+    @property
+    def complete(self) -> bool:
+        """Whether the engine finished every choice and said what they cost."""
+        final = self._usage.final
+        whole = self.done and self.error is None and not self.aborted
+        return whole and final is not None and final.completion_tokens > 0
+
+    def _read_all(self, raws: list[bytes]) -> Iterator[Frame]:
+        start = 0
+        while start < len(raws):
+            end = start
+            while self._opening is not None and end < len(raws) and raws[end].startswith(self._opening):
+                end += 1
+            alike = raws[start : max(end, start + 1)]
+            run = self._read_run(b"".join(alike))
+            if run is not None:
+                yield run
+            else:
+                yield from map(self._read, alike)
+            start += len(alike)
+
+    def _read_run(self, data: bytes) -> Frame | None:
+        """Return whole frames that speak of choices as one; None where there is anything else in `data`."""
+        if self._opening is None or self.aborted:
+            return None
+        run = read_run(data, self._opening)
+        if run is None:
+            return None
+        stripped, usages = run
+        for choice, usage in usages:
+            self._usage.see(choice, usage)
+        return Frame(Kind.CONTENT, data if self._continuous_usage else stripped)
+
+    def _read(self, raw: bytes) -> Frame:
+        data = data_of(raw)
+        if data is None:
+            return Frame(Kind.COMMENT, raw)
+        if data == b"[DONE]":
+            self.done = True
+            return Frame(Kind.DONE, raw)
+        chunk = read_chunk(raw, data)
+        if chunk.error is not None:
+            self.error = chunk.error
+            return Frame(Kind.ERROR, b"")
+        if chunk.usage is not None:
+            self._usage.see(chunk.choice, chunk.usage)
+        self.aborted = self.aborted or chunk.aborted
+        if self.aborted:
+            return Frame(Kind.ABORT, b"")
+        if not chunk.has_choices:
+            return Frame(Kind.USAGE, raw if self._include_usage else b"")
+        if self._opening is None:
+            self._opening = opening_of(raw)
+        return Frame(Kind.CONTENT, raw if self._continuous_usage else chunk.stripped)

@@ -1,0 +1,122 @@
+"""
+Which server answers for a key: the only one, the primary that sentinels name, or (`cluster.py`) that of the key's slot.
+
+All are lines to primaries, which differ in how many there are and in who is asked where they lead.
+
+Rules:
+- Sentinels are asked in turn, first the one that answered last; a silent one must not cost the whole deadline.
+- `survey` looks whether what is known still holds, so that a primary that was replaced without ending its sockets is
+  left within a beat of the gateway.
+
+Must not know what a call is about.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from proxy.redis.address import Place
+from proxy.redis.socket import Call, Line, Lost, Refused, Silent
+
+_log = logging.getLogger(__name__)
+
+
+class Target(Protocol):
+    """What takes a call."""
+
+    def send(self, call: Call) -> None:
+        """Send it, now or when it is known whereto."""
+
+
+class Primaries(Protocol):
+    """The lines to all primaries."""
+
+    def of(self, key: str | None) -> Target:
+        """Return the line for a key; any for none."""
+
+    def elsewhere(self, place: Place, slot: int | None) -> Line | None:
+        """Return the line to a server that was named for one call, or for a `slot` from now on; None for nowhere."""
+
+    def doubt(self, key: str | None) -> None:
+        """Note that the line for a key ended."""
+
+    async def survey(self) -> Sequence[Line]:
+        """Look where the primaries are now; return their lines. Raises: Silent, Lost, Refused."""
+
+    async def close(self) -> None:
+        """End every line."""
+
+
+class Alone:
+    """One line."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def of(self, key: str | None) -> Line:
+        """Return it."""
+        return self._line
+
+    def elsewhere(self, place: Place, slot: int | None) -> Line | None:
+        """Follow nobody: a server that is part of a cluster is none alone."""
+        return None
+
+    def doubt(self, key: str | None) -> None:
+        """Do nothing: the line opens again, wherever it leads then."""
+
+    async def survey(self) -> Sequence[Line]:
+        """Return it, led to where it should lead."""
+        await self._line.relocate()
+        return [self._line]
+
+    async def close(self) -> None:
+        """End it."""
+        await self._line.close()
+
+
+class Sentinels:
+    """Whom to ask where the primary of a service is."""
+
+    def __init__(self, lines: Sequence[Line], service: str) -> None:
+        self._lines = list(lines)
+        self._service = service
+        self._named: Place | None = None
+
+    async def primary(self) -> Place:
+        """
+        Return where the primary is.
+
+        Raises: Lost, where none of them tells.
+        """
+        for line in tuple(self._lines):
+            with suppress(Silent, Lost, Refused):
+                if found := await line.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service):
+                    self._lines.remove(line)
+                    self._lines.insert(0, line)
+                    return self._tell(Place(found[0], int(found[1])))
+        raise Lost(f"no sentinel names the primary of {self._service}")
+
+    def _tell(self, place: Place) -> Place:
+        if self._named not in (None, place):
+            _log.warning("redis_failover", extra={"primary": str(place), "before": str(self._named)})
+        self._named = place
+        return place
+
+    async def close(self) -> None:
+        """End the lines to them."""
+        for line in self._lines:
+            await line.close()
+
+
+class Watched(Alone):
+    """The primary that sentinels name."""
+
+    def __init__(self, line: Line, sentinels: Sentinels) -> None:
+        super().__init__(line)
+        self._sentinels = sentinels
+
+    async def close(self) -> None:
+        """End its line and those to the sentinels."""
+        await super().close()
+        await self._sentinels.close()

@@ -1,0 +1,130 @@
+"""
+What one start of the gateway tells Redis of itself: that it lives, and which tenants it serves.
+
+An incarnation beats every 2 s and counts as dead 10 s after its last beat, by Redis' clock; the sweeper then ends its
+open reservations. One that was only paused beats again and lives on: what was swept stays swept.
+
+A beat also learns which servers keep the data, by the id that each start of one has: a new one (started again, or
+taking over after a failover) may have lost its last second, and who cares is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ulid_transform import ulid_now
+
+from engine.runtime.background import Background
+from proxy.errors import LedgerUnavailable
+from proxy.redis.client import Connection
+from proxy.store import keys, scripts
+from proxy.store.membership.generation import Epoch
+
+BEAT_S = 2.0
+DEAD_AFTER_US = 10 * 1_000_000
+FORGOTTEN_AFTER_US = 86_400 * 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class Incarnation(Background):
+    """
+    This process start: `async with Incarnation(connection) as incarnation` beats until it is left.
+
+    `memory` is the file in which its Redis' epoch is remembered beyond this start.
+    Raises: LedgerUnavailable, on entry only; a beat that fails later is logged and tried again.
+    """
+
+    def __init__(self, connection: Connection, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
+        super().__init__(self._beat_on, "tollway-heartbeat")
+        self.id = ulid_now()
+        self.epoch = Epoch(connection, memory)
+        self._connection = connection
+        self._beat_s = beat_s
+        self._served: set[str] = set()
+        self._servers: frozenset[str] = frozenset()
+        self._restarted: list[Callable[[], None]] = []
+
+    def when_restarted(self, callback: Callable[[], None]) -> None:
+        """
+        Have `callback` called by the first beat after Redis was started again or another took over.
+
+        It must not wait: a beat does not go on before it returns.
+        """
+        self._restarted.append(callback)
+
+    async def __aenter__(self) -> Self:
+        """Beat once, so that nothing this start reserves looks like a dead one's, and go on beating."""
+        await self.beat()
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop beating. What is still open is left to the sweeper at once, not in 10 s."""
+        await super().__aexit__(kind, error, trace)
+        with suppress(LedgerUnavailable):
+            await self._connection.call("ZREM", keys.INCARNATIONS, self.id)
+
+    async def beat(self) -> None:
+        """Say that this start lives. If Redis did not know it, it may know none of its tenants either."""
+        answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
+        if answer.split()[1] == "1":
+            self._served.clear()
+        await self._look_who_answers()
+        await self.epoch.confirm()
+
+    def serves(self, tenant: str) -> bool:
+        """
+        Tell whether a tenant was entered by `serve`.
+
+        Raises: LedgerEmptied.
+        """
+        self.epoch.check()
+        return tenant in self._served
+
+    async def serve(self, tenant: str) -> None:
+        """
+        Enter a tenant in the registry that the sweeper and the archiver walk; once for each start.
+
+        Raises: LedgerEmptied, LedgerUnavailable.
+        """
+        if not self.serves(tenant):
+            await self.epoch.enrol(tenant)
+            self._served.add(tenant)
+
+    async def serve_again(self, tenant: str) -> None:
+        """Enter a tenant anew whose data is not what this start remembers; raises as `serve`."""
+        self._served.discard(tenant)
+        await self.serve(tenant)
+
+    async def _look_who_answers(self) -> None:
+        servers = await self._connection.servers()
+        before, self._servers = self._servers, servers
+        if before and servers - before:
+            _log.warning("redis_restarted")
+            for callback in self._restarted:
+                callback()
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                await self.beat()
+            except LedgerUnavailable:
+                _log.warning("heartbeat_failed", exc_info=True)
+
+
+async def living(connection: Connection) -> tuple[int, frozenset[str]]:
+    """Return Redis' time in microseconds and the incarnations that live."""
+    now, *ids = (await connection.run(scripts.LIVING, [keys.INCARNATIONS], [DEAD_AFTER_US])).split()
+    return int(now), frozenset(ids)
+
+
+async def tenants(connection: Connection) -> list[str]:
+    """Return every tenant that ever reserved, in a stable order."""
+    return sorted(await connection.call("SMEMBERS", keys.TENANTS))

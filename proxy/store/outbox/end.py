@@ -1,0 +1,52 @@
+"""
+How a reservation may end, and how a settle is written down: one JSON array of its record, its line-up, and whether the
+quota keeps the whole reservation.
+
+What stands behind that is passed over, so that what a newer gateway left can be read.
+"""
+
+from typing import NamedTuple
+
+import orjson
+
+from policies.quota import Limit
+from proxy.billing.record import ExchangeRecord, record_of
+from proxy.billing.record import written as written_record
+from proxy.store import compiled_limits as line_up
+
+
+class Settle(NamedTuple):
+    """The end of an exchange that a replica may have worked on; `record` is its FINAL."""
+
+    record: ExchangeRecord
+    limits: tuple[Limit, ...]
+    unobserved: bool
+
+
+class Release(NamedTuple):
+    """The end of an exchange that no replica saw."""
+
+    record: ExchangeRecord
+    limits: tuple[Limit, ...]
+
+
+End = Settle | Release
+
+
+def written(end: Settle) -> bytes:
+    """Return a settle as JSON, without a line end."""
+    limits = line_up.line_up(end.limits).text
+    return b"[%b,%b,%b]" % (written_record(end.record), limits, b"true" if end.unobserved else b"false")
+
+
+def read(text: bytes) -> Settle:
+    """
+    Return the settle that `written` wrote.
+
+    Raises: ValueError, for what is none.
+    """
+    try:
+        record, limits, unobserved, *_ = orjson.loads(text)
+    except TypeError as error:
+        raise ValueError("not a settle") from error
+    return Settle(record_of(record), line_up.read(limits), bool(unobserved))

@@ -1,0 +1,47 @@
+from contextlib import suppress
+
+import pytest
+
+from engine.fleet.replica import SILENCES_MAX, Replica
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return Replica("r", "http://r", sequences=4)
+
+
+def test_a_replica_nobody_looked_at_takes_no_work(replica: Replica) -> None:
+    assert not replica.snapshot().healthy
+
+
+def test_leases_take_room_and_give_it_back(replica: Replica) -> None:
+    with replica.lease(2, 100, expected_end_us=7_000), replica.lease(1, 50, expected_end_us=5_000):
+        full = replica.snapshot()
+        assert (full.free_sequences, full.inflight_sequences, full.inflight_tokens) == (1, 3, 150)
+        assert full.earliest_end_us == 5_000
+    empty = replica.snapshot()
+    assert (empty.free_sequences, empty.inflight_sequences, empty.inflight_tokens) == (4, 0, 0)
+    assert empty.earliest_end_us is None
+
+
+def test_a_lease_ends_with_its_block_whatever_happens(replica: Replica) -> None:
+    with suppress(RuntimeError), replica.lease(1, 10, expected_end_us=1):
+        raise RuntimeError
+    assert replica.snapshot().inflight_sequences == 0
+
+
+def test_leases_of_the_same_size_are_two(replica: Replica) -> None:
+    with replica.lease(1, 10, expected_end_us=1):
+        with replica.lease(1, 10, expected_end_us=1):
+            assert replica.snapshot().inflight_sequences == 2
+        assert replica.snapshot().earliest_end_us == 1
+
+
+def test_deadlines_missed_in_a_row_make_it_silent_and_a_token_ends_that(replica: Replica) -> None:
+    replica.healthy = True
+    for _ in range(SILENCES_MAX):
+        assert replica.snapshot().healthy
+        replica.missed()
+    assert not replica.snapshot().healthy
+    replica.spoke()
+    assert replica.snapshot().healthy
