@@ -7,7 +7,7 @@ Every selector is narrowed by the dashboard's variables that its metric has labe
 from dataclasses import dataclass
 from typing import Self
 
-from proxy.observe.definitions import REPLICA_UP, REQUESTS, Definition, Kind
+from proxy.observe.definitions import REPLICA_UP, REQUESTS, Definition, MetricKind
 
 VARIABLES = {"tenant": REQUESTS, "model": REQUESTS, "lane": REQUESTS, "replica": REPLICA_UP}
 """Labels that the viewer narrows the whole dashboard by, and the metric that knows their values."""
@@ -41,25 +41,25 @@ class Query:
 
 def rate(metric: Definition, *by: str, **only: str) -> Query:
     """Return a counter's pace a second, summed by some of its labels."""
-    _expect(metric, Kind.COUNTER)
+    _expect(metric, MetricKind.COUNTER)
     return _sum(metric, by, f"rate({_selector(metric, '', only)}[$__rate_interval])")
 
 
 def increase(metric: Definition, *by: str, **only: str) -> Query:
     """Return how much a counter grew over the time shown, summed by some of its labels."""
-    _expect(metric, Kind.COUNTER)
+    _expect(metric, MetricKind.COUNTER)
     return _sum(metric, by, f"increase({_selector(metric, '', only)}[$__range])")
 
 
 def level(metric: Definition, *by: str, over: str = "sum") -> Query:
     """Return a gauge, put together over gateways by `over`."""
-    _expect(metric, Kind.GAUGE)
+    _expect(metric, MetricKind.GAUGE)
     return _sum(metric, by, _selector(metric, "", {}), over)
 
 
 def quantile(share: float, metric: Definition, *by: str) -> Query:
     """Return a histogram's quantile by some of its labels."""
-    _expect(metric, Kind.HISTOGRAM)
+    _expect(metric, MetricKind.HISTOGRAM)
     buckets = _sum(metric, (*by, "le"), f"rate({_selector(metric, '_bucket', {})}[$__rate_interval])")
     legend = " ".join((f"p{share * 100:g}", *map(_placeholder, by)))
     return Query(f"histogram_quantile({share}, {buckets.expression})", legend, (metric,))
@@ -80,7 +80,7 @@ def _selector(metric: Definition, suffix: str, only: dict[str, str]) -> str:
     return f"{metric.name}{suffix}{{{inside}}}" if inside else f"{metric.name}{suffix}"
 
 
-def _expect(metric: Definition, kind: Kind) -> None:
+def _expect(metric: Definition, kind: MetricKind) -> None:
     if metric.kind is not kind:
         raise ValueError(f"{metric.name} is a {metric.kind}, not a {kind}")
 

@@ -20,13 +20,13 @@ from policies.in_flight import InFlight
 from policies.quota import (
     Ask,
     Granted,
-    Kind,
     Limit,
+    LimitKind,
+    LimitStatus,
     Per,
     Refused,
     Repeated,
     Scope,
-    Standing,
     Subject,
     Unit,
     in_order,
@@ -35,18 +35,18 @@ from policies.quota import (
 from policies.rate import Rate
 from policies.window import Window
 
-type_of: dict[Kind, type[Rate] | type[Window] | type[InFlight]] = {
-    Kind.RATE: Rate,
-    Kind.WINDOW: Window,
-    Kind.IN_FLIGHT: InFlight,
+type_of: dict[LimitKind, type[Rate] | type[Window] | type[InFlight]] = {
+    LimitKind.RATE: Rate,
+    LimitKind.WINDOW: Window,
+    LimitKind.IN_FLIGHT: InFlight,
 }
 
 Counter = Rate | Window | InFlight
-Place = tuple[str, Scope, tuple[str, ...], Unit, Per | None]
+CounterId = tuple[str, Scope, tuple[str, ...], Unit, Per | None]
 """What tells one counter from another. The plan is no part of it: who switches plans keeps what was used."""
 
 
-class State(StrEnum):
+class ReservationState(StrEnum):
     """Where a reservation is in its life."""
 
     PENDING = "PENDING"
@@ -55,7 +55,7 @@ class State(StrEnum):
     EXPIRED = "EXPIRED"
 
 
-class Row(StrEnum):
+class EntryKind(StrEnum):
     """What an end writes into the ledger."""
 
     FINAL = "FINAL"
@@ -75,7 +75,7 @@ class Request:
 class Reservation:
     """What the book remembers of one request."""
 
-    state: State
+    state: ReservationState
     decision: Granted | None = None
     holds: tuple[tuple[Limit, Hold], ...] = ()
     usage: tuple[int, int] | None = None
@@ -87,7 +87,7 @@ class Reservation:
     corrected: bool = False
 
 
-def place(limit: Limit, subject: Subject) -> Place:
+def place(limit: Limit, subject: Subject) -> CounterId:
     """Return which counter this limit moves for this subject."""
     return subject.tenant, limit.scope, subject.names(limit.scope), limit.unit, limit.per
 
@@ -96,7 +96,7 @@ def place(limit: Limit, subject: Subject) -> Place:
 class Book:
     """Every counter and every reservation. Raises nothing: a step that does not apply changes nothing."""
 
-    counters: dict[Place, Counter] = field(default_factory=dict)
+    counters: dict[CounterId, Counter] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     once: dict[tuple[str, str, str], str] = field(default_factory=dict)
     """Which request a client's own key belongs to, by tenant, user and key."""
@@ -143,8 +143,8 @@ class Book:
             )
             self.counters[place(limit, request.subject)] = counter.take(hold)
             holds.append((limit, hold))
-        granted = Granted(completion, _binding(self.standings(request.subject, request.limits, now_us)))
-        self.reservations[request.id] = Reservation(State.PENDING, granted, tuple(holds))
+        granted = Granted(completion, _binding(self.statuses(request.subject, request.limits, now_us)))
+        self.reservations[request.id] = Reservation(ReservationState.PENDING, granted, tuple(holds))
         return granted
 
     def _refuse(self, request: Request, ask: Ask, counters: Iterable[Counter]) -> Refused:
@@ -152,12 +152,12 @@ class Book:
         waits = [(limit, _wait_us(limit, counter_of[limit], ask)) for limit in in_order(request.limits)]
         refusing = [(limit, wait) for limit, wait in waits if wait != 0]
         limit, wait = max(refusing, key=lambda pair: (pair[1] is None, pair[1]))
-        return Refused(limit, wait, _binding(_standing(limit, counter) for limit, counter in counter_of.items()))
+        return Refused(limit, wait, _binding(_status(limit, counter) for limit, counter in counter_of.items()))
 
     def progress(self, request_id: str, usage: tuple[int, int] | None, attempt: int) -> None:
         """Note what an attempt has used so far (None: not told yet); neither number falls before the next attempt."""
         known = self.reservations.get(request_id)
-        if known is None or known.state is not State.PENDING or attempt < known.attempt:
+        if known is None or known.state is not ReservationState.PENDING or attempt < known.attempt:
             return
         if attempt > known.attempt:
             known.attempt, known.usage = attempt, None
@@ -168,7 +168,7 @@ class Book:
     def trim(self, request: Request, spare: int, now_us: int) -> None:
         """Give back `spare` tokens that turned out not to be needed; the second time changes nothing."""
         known = self.reservations.get(request.id)
-        if known is None or known.state is not State.PENDING or known.trimmed:
+        if known is None or known.state is not ReservationState.PENDING or known.trimmed:
             return
         holds = []
         for limit, hold in known.holds:
@@ -178,7 +178,9 @@ class Book:
             holds.append((limit, replace(hold, cost=hold.cost - back)))
         known.holds, known.trimmed = tuple(holds), True
 
-    def settle(self, request: Request, tokens: int | None, now_us: int, state: State = State.SETTLED) -> Row | None:
+    def settle(
+        self, request: Request, tokens: int | None, now_us: int, state: ReservationState = ReservationState.SETTLED
+    ) -> EntryKind | None:
         """
         Post `tokens` (None keeps the whole reservation) and return the rest; tell what this end writes, if anything.
 
@@ -186,11 +188,11 @@ class Book:
         knows holds is told by its reserve alone.
         """
         known = self.reservations.get(request.id)
-        if known is None and state is State.EXPIRED:
+        if known is None and state is ReservationState.EXPIRED:
             return None
-        if known is not None and known.state is State.EXPIRED and state is State.SETTLED:
+        if known is not None and known.state is ReservationState.EXPIRED and state is ReservationState.SETTLED:
             return self._correct(request, known, tokens, now_us)
-        if known is not None and known.state is not State.PENDING:
+        if known is not None and known.state is not ReservationState.PENDING:
             return None
         if known is None:
             unreserved = Hold(request_id=request.id, cost=0)
@@ -200,16 +202,16 @@ class Book:
         for limit, hold, cost in postings:
             self._post(limit, request.subject, (hold, cost), now_us)
         self._end(request.id, state)
-        if state is State.EXPIRED:
+        if state is ReservationState.EXPIRED:
             self.reservations[request.id].posted = tuple(postings)
-        return Row.FINAL
+        return EntryKind.FINAL
 
-    def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> Row | None:
+    def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> EntryKind | None:
         if known.corrected:
             return None
         differences = [_cost(limit, hold, tokens) - posted for limit, hold, posted in known.posted]
         self._move(request, known, differences, now_us)
-        return Row.CORRECTION
+        return EntryKind.CORRECTION
 
     def _move(self, request: Request, known: Reservation, differences: list[int], now_us: int) -> None:
         """Move every limit that an expiry charged; once."""
@@ -223,19 +225,19 @@ class Book:
     def release(self, request: Request, now_us: int) -> None:
         """Return everything that was reserved, the request count too; also what an expiry charged instead."""
         known = self.reservations.get(request.id)
-        if known is not None and known.state is State.EXPIRED:
+        if known is not None and known.state is ReservationState.EXPIRED:
             self._move(request, known, [-posted for _, _, posted in known.posted], now_us)
             return
-        if known is not None and known.state is not State.PENDING:
+        if known is not None and known.state is not ReservationState.PENDING:
             return
         for limit, hold in known.holds if known is not None else ():
             self._post(limit, request.subject, (hold, 0), now_us)
         self.once = {own: request_id for own, request_id in self.once.items() if request_id != request.id}
-        self._end(request.id, State.RELEASED)
+        self._end(request.id, ReservationState.RELEASED)
 
-    def standings(self, subject: Subject, limits: tuple[Limit, ...], now_us: int) -> tuple[Standing, ...]:
+    def statuses(self, subject: Subject, limits: tuple[Limit, ...], now_us: int) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands."""
-        return tuple(_standing(limit, self._counter(limit, subject, now_us)) for limit in limits)
+        return tuple(_status(limit, self._counter(limit, subject, now_us)) for limit in limits)
 
     def _counter(self, limit: Limit, subject: Subject, now_us: int) -> Counter:
         counter = self.counters.get(place(limit, subject)) or type_of[limit.kind].unused(now_us)
@@ -250,7 +252,7 @@ class Book:
         if known is not None:
             self.counters[place(limit, subject)] = known.post(hold, cost)
 
-    def _end(self, request_id: str, state: State) -> None:
+    def _end(self, request_id: str, state: ReservationState) -> None:
         reservation = self.reservations.setdefault(request_id, Reservation(state))
         reservation.state, reservation.holds, reservation.decision = state, (), None
 
@@ -279,15 +281,15 @@ def _wait_us(limit: Limit, counter: Counter, ask: Ask) -> int | None:
     return counter.wait_us(limit, missing) if missing > 0 else 0
 
 
-def _binding(standings: Iterable[Standing]) -> tuple[Standing, ...]:
+def _binding(statuses: Iterable[LimitStatus]) -> tuple[LimitStatus, ...]:
     """Return of each unit the limit that has the least left."""
-    by_limit = {standing.limit: standing for standing in standings}
+    by_limit = {status.limit: status for status in statuses}
     told = []
     for unit in Unit:
         of_unit = [by_limit[limit] for limit in in_order(by_limit) if limit.unit is unit]
-        told += sorted(of_unit, key=lambda standing: standing.limit.amount - standing.used)[:1]
+        told += sorted(of_unit, key=lambda status: status.limit.amount - status.used)[:1]
     return tuple(told)
 
 
-def _standing(limit: Limit, counter: Counter) -> Standing:
-    return Standing(limit, max(0, limit.amount - counter.used), counter.reset_us(limit), counter.used)
+def _status(limit: Limit, counter: Counter) -> LimitStatus:
+    return LimitStatus(limit, max(0, limit.amount - counter.used), counter.reset_us(limit), counter.used)

@@ -50,7 +50,7 @@ class Per(StrEnum):
     MONTH = "month"
 
 
-class Kind(StrEnum):
+class LimitKind(StrEnum):
     """How a limit counts."""
 
     RATE = "rate"
@@ -82,11 +82,11 @@ class Limit:
         return "-".join(part for part in (self.scope, self.unit, self.per) if part)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> LimitKind:
         """Return how this limit counts."""
         if self.unit is Unit.CONCURRENT:
-            return Kind.IN_FLIGHT
-        return Kind.RATE if self.per in PERIOD_US else Kind.WINDOW
+            return LimitKind.IN_FLIGHT
+        return LimitKind.RATE if self.per in PERIOD_US else LimitKind.WINDOW
 
 
 _LOOKED_AT = {each: place for place, each in enumerate((*Scope, *Unit, *reversed(Per), None))}
@@ -158,7 +158,7 @@ def settled_cost(unit: Unit, tokens: int) -> int:
     return tokens if unit is Unit.TOKENS else 1
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """
     One limit as it stands after a decision, for headers and `GET /v1/quota`.
 
@@ -176,7 +176,7 @@ class Granted(NamedTuple):
     """The reservation was made: at most `max_completion` tokens a choice are paid for."""
 
     max_completion: int
-    standings: tuple[Standing, ...]
+    statuses: tuple[LimitStatus, ...]
     """How the limits that bind stand: of each unit the one with the least left."""
 
 
@@ -193,5 +193,5 @@ class Refused(NamedTuple):
     """The limit that refused; of several, the one that takes longest."""
     retry_after_us: int | None
     """Until the least this request asks for could be there; None is never."""
-    standings: tuple[Standing, ...]
+    statuses: tuple[LimitStatus, ...]
     """As of a grant."""

@@ -14,7 +14,7 @@ from policies.rejection import Reason, Rejected
 RETRY_AFTER_US_MIN = 1_000_000
 
 
-class ReplicaSnapshot(Protocol):
+class Candidate(Protocol):
     """A replica as a decision sees it; `engine.fleet.replica.ReplicaSnapshot` matches it."""
 
     @property
@@ -42,16 +42,14 @@ class ReplicaSnapshot(Protocol):
         """When the first of its requests is expected to end; None when it has none."""
 
 
-def choose(
-    replicas: Sequence[ReplicaSnapshot], sequences: int, now_us: int, tried: Collection[str] = ()
-) -> str | Rejected:
+def choose(replicas: Sequence[Candidate], sequences: int, now_us: int, tried: Collection[str] = ()) -> str | Rejected:
     """
     Return the name of the replica to send a request of `sequences` sequences to, or why there is none.
 
     `tried` are replicas that already failed this request; they are not asked again.
     """
     candidates = [replica for replica in replicas if replica.healthy and replica.name not in tried]
-    chosen: ReplicaSnapshot | None = None
+    chosen: Candidate | None = None
     for replica in candidates:
         if (chosen is None or _load(replica) < _load(chosen)) and _has_room(replica, sequences):
             chosen = replica
@@ -64,10 +62,10 @@ def choose(
     return Rejected(Reason.QUEUE_FULL, wait_us, "Every replica of this model is full; try again shortly.")
 
 
-def _load(replica: ReplicaSnapshot) -> tuple[int, int]:
+def _load(replica: Candidate) -> tuple[int, int]:
     return replica.inflight_tokens, replica.inflight_sequences
 
 
-def _has_room(replica: ReplicaSnapshot, sequences: int) -> bool:
+def _has_room(replica: Candidate, sequences: int) -> bool:
     """Give a request that is larger than a whole replica to an idle one, which queues what it cannot run at once."""
     return replica.free_sequences >= sequences or not replica.inflight_sequences

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from engine.fleet.pool import Pool
 from engine.wire.client import DirectUpstream
-from proxy.api.admin import OwnState, State
+from proxy.api.admin import GatewayState, OwnState
 from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
@@ -123,13 +123,13 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             )
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
             edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
-            vitals = Vitals(connection, incarnation.epoch)
+            vitals = Vitals(connection, incarnation.generation)
             site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
             yield Gateway(site, edge, pools, urls, incarnation.id)
 
 
 def operated(
-    state: State, listening: socket.socket, settings: Settings, metrics: Metrics
+    state: GatewayState, listening: socket.socket, settings: Settings, metrics: Metrics
 ) -> AbstractAsyncContextManager[None]:
     """Serve operators for the block."""
     edge = _edge(settings, _OPERATORS_MAX, _OPERATORS_MAX, metrics)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from engine.faults import MalformedRequest
 from engine.protocols import media
-from engine.protocols.openai import CHAT, Endpoint, Inquiry, parse
+from engine.protocols.openai import CHAT, Endpoint, ParsedRequest, parse
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask
@@ -27,28 +27,28 @@ class Call(NamedTuple):
     plan: Plan
     model: Model
     price: Price | None
-    inquiry: Inquiry
+    request: ParsedRequest
 
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
-        model, inquiry = self.model, self.inquiry
+        model, request = self.model, self.request
         prompt_tokens = prompt_bound(
-            text_bytes=inquiry.text_bytes,
-            token_ids=inquiry.token_ids + self._media_tokens if inquiry.media else inquiry.token_ids,
-            prompts=inquiry.prompts,
+            text_bytes=request.text_bytes,
+            token_ids=request.token_ids + self._media_tokens if request.media else request.token_ids,
+            prompts=request.prompts,
             template_tokens=model.template_tokens,
             context_tokens=model.context_tokens,
         )
-        if not inquiry.endpoint.completes:
-            return Ask(prompt_tokens, inquiry.choices, 0, 0, hold_us)
-        max_completion = inquiry.max_completion or min(model.default_completion, model.context_tokens)
+        if not request.endpoint.completes:
+            return Ask(prompt_tokens, request.choices, 0, 0, hold_us)
+        max_completion = request.max_completion or min(model.default_completion, model.context_tokens)
         min_completion = min(max_completion, model.min_completion)
-        return Ask(prompt_tokens, inquiry.choices, max_completion, min_completion, hold_us)
+        return Ask(prompt_tokens, request.choices, max_completion, min_completion, hold_us)
 
     @property
     def _media_tokens(self) -> int:
         allowed = self.model.media
-        return len(self.inquiry.media) * allowed.tokens_max if allowed else 0
+        return len(self.request.media) * allowed.tokens_max if allowed else 0
 
     def cache_salt(self, secret: bytes) -> str:
         """Return the salt that keeps this caller's prefix cache apart from everybody's outside its cache scope."""
@@ -71,35 +71,35 @@ def _salt(secret: bytes, *scope: str) -> str:
 def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
     """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
     try:
-        inquiry = parse(endpoint, body, bounds.maxima)
+        request = parse(endpoint, body, bounds.maxima)
     except MalformedRequest as error:
         raise InvalidRequest(error.message, error.param) from None
     plan = catalog.plan(principal.tenant, principal.plan)
     assert plan is not None, "a principal's plan was looked up in this catalog"
-    model = catalog.model(inquiry.model)
+    model = catalog.model(request.model)
     if model is None:
-        raise ModelNotFound(inquiry.model)
+        raise ModelNotFound(request.model)
     if not plan.allows(model):
         message = f"The plan `{plan.name}` does not include the model `{model.name}`."
         raise ApiError(Code.MODEL_NOT_ALLOWED, message, param="model")
     if endpoint.name not in model.endpoints:
         message = f"The model `{model.name}` does not serve {endpoint.path}."
         raise InvalidRequest(message, "model")
-    _check_context(inquiry, model)
-    _check_media(inquiry, model)
-    return Call(principal, plan, model, catalog.price(model), inquiry)
+    _check_context(request, model)
+    _check_media(request, model)
+    return Call(principal, plan, model, catalog.price(model), request)
 
 
-def _check_media(inquiry: Inquiry, model: Model) -> None:
+def _check_media(request: ParsedRequest, model: Model) -> None:
     """Pass what the model may be shown; its URLs go on as they were checked."""
-    if not inquiry.media:
+    if not request.media:
         return
     allowed = model.media
     if allowed is None:
         raise InvalidRequest(f"The model `{model.name}` takes only text in the content of a message.", "messages")
-    if len(inquiry.media) > allowed.items_max:
+    if len(request.media) > allowed.items_max:
         raise InvalidRequest(f"The messages hold more than {allowed.items_max} media parts.", "messages")
-    for item in inquiry.media:
+    for item in request.media:
         if "url" in item:
             try:
                 item["url"] = media.checked(item["url"], allowed.domains)
@@ -107,13 +107,13 @@ def _check_media(inquiry: Inquiry, model: Model) -> None:
                 raise InvalidRequest(error.message, error.param) from None
 
 
-def _check_context(inquiry: Inquiry, model: Model) -> None:
+def _check_context(request: ParsedRequest, model: Model) -> None:
     context = model.context_tokens
-    if inquiry.max_completion is not None and inquiry.max_completion > context:
-        message = f"{inquiry.max_completion} completion tokens are asked for; the model's context holds {context}."
-        newer = inquiry.endpoint is CHAT and inquiry.fields.get("max_completion_tokens") is not None
+    if request.max_completion is not None and request.max_completion > context:
+        message = f"{request.max_completion} completion tokens are asked for; the model's context holds {context}."
+        newer = request.endpoint is CHAT and request.fields.get("max_completion_tokens") is not None
         param = "max_completion_tokens" if newer else "max_tokens"
         raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=param)
-    if inquiry.longest_ids > context:
-        message = f"A prompt has {inquiry.longest_ids} tokens; the model's context holds {context}."
-        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=inquiry.endpoint.prompt_field)
+    if request.longest_ids > context:
+        message = f"A prompt has {request.longest_ids} tokens; the model's context holds {context}."
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=request.endpoint.prompt_field)

@@ -112,7 +112,7 @@ class Catalog:
         return self._prices.get(model.name)
 
 
-def _model(model: sections.Model) -> Model:
+def _model(model: sections.ModelSection) -> Model:
     return Model(
         name=model.name,
         aliases=model.aliases,
@@ -127,7 +127,7 @@ def _model(model: sections.Model) -> Model:
     )
 
 
-def _plan(name: str, plan: sections.Plan, models: tuple[Model, ...]) -> Plan:
+def _plan(name: str, plan: sections.PlanSection, models: tuple[Model, ...]) -> Plan:
     named = {model.name for model in models}
     return Plan(
         name=name,

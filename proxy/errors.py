@@ -50,7 +50,7 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorRow:
     """What one code means on the wire."""
 
     status: int
@@ -62,34 +62,34 @@ _INVALID = "invalid_request_error"
 _RATE = "rate_limit_error"
 _SERVER = "server_error"
 
-TABLE: dict[Code, Row] = {
-    Code.INVALID_API_KEY: Row(401, "authentication_error"),
-    Code.PERMISSION_DENIED: Row(403, "permission_error"),
-    Code.MODEL_NOT_ALLOWED: Row(403, "permission_error"),
-    Code.MODEL_NOT_FOUND: Row(404, _INVALID),
-    Code.NOT_FOUND: Row(404, _INVALID),
-    Code.METHOD_NOT_ALLOWED: Row(405, _INVALID),
-    Code.INVALID_REQUEST: Row(400, _INVALID),
-    Code.REQUEST_TOO_LARGE: Row(413, _INVALID),
-    Code.HEADERS_TOO_LARGE: Row(431, _INVALID),
-    Code.TARGET_TOO_LONG: Row(414, _INVALID),
-    Code.REQUEST_TIMEOUT: Row(408, _INVALID),
-    Code.UNSUPPORTED_MEDIA_TYPE: Row(415, _INVALID),
-    Code.CONTEXT_LENGTH_EXCEEDED: Row(400, _INVALID),
-    Code.TOKENS_EXCEED_PLAN: Row(400, _INVALID),
-    Code.RATE_LIMIT_EXCEEDED: Row(429, _RATE),
-    Code.INSUFFICIENT_QUOTA: Row(429, "insufficient_quota"),
-    Code.IDEMPOTENCY_KEY_REUSED: Row(409, _INVALID),
-    Code.CONCURRENCY_LIMIT_EXCEEDED: Row(429, _RATE),
-    Code.QUEUE_FULL: Row(429, _RATE),
-    Code.NO_REPLICA: Row(503, _SERVER),
-    Code.IDENTITY_UNAVAILABLE: Row(503, _SERVER),
-    Code.LEDGER_UNAVAILABLE: Row(503, _SERVER),
-    Code.OVERLOADED: Row(503, _SERVER),
-    Code.UPSTREAM_ERROR: Row(502, _SERVER),
-    Code.UPSTREAM_TIMEOUT: Row(504, _SERVER),
-    Code.STREAM_TRUNCATED: Row(502, _SERVER),
-    Code.INTERNAL_ERROR: Row(500, _SERVER),
+TABLE: dict[Code, ErrorRow] = {
+    Code.INVALID_API_KEY: ErrorRow(401, "authentication_error"),
+    Code.PERMISSION_DENIED: ErrorRow(403, "permission_error"),
+    Code.MODEL_NOT_ALLOWED: ErrorRow(403, "permission_error"),
+    Code.MODEL_NOT_FOUND: ErrorRow(404, _INVALID),
+    Code.NOT_FOUND: ErrorRow(404, _INVALID),
+    Code.METHOD_NOT_ALLOWED: ErrorRow(405, _INVALID),
+    Code.INVALID_REQUEST: ErrorRow(400, _INVALID),
+    Code.REQUEST_TOO_LARGE: ErrorRow(413, _INVALID),
+    Code.HEADERS_TOO_LARGE: ErrorRow(431, _INVALID),
+    Code.TARGET_TOO_LONG: ErrorRow(414, _INVALID),
+    Code.REQUEST_TIMEOUT: ErrorRow(408, _INVALID),
+    Code.UNSUPPORTED_MEDIA_TYPE: ErrorRow(415, _INVALID),
+    Code.CONTEXT_LENGTH_EXCEEDED: ErrorRow(400, _INVALID),
+    Code.TOKENS_EXCEED_PLAN: ErrorRow(400, _INVALID),
+    Code.RATE_LIMIT_EXCEEDED: ErrorRow(429, _RATE),
+    Code.INSUFFICIENT_QUOTA: ErrorRow(429, "insufficient_quota"),
+    Code.IDEMPOTENCY_KEY_REUSED: ErrorRow(409, _INVALID),
+    Code.CONCURRENCY_LIMIT_EXCEEDED: ErrorRow(429, _RATE),
+    Code.QUEUE_FULL: ErrorRow(429, _RATE),
+    Code.NO_REPLICA: ErrorRow(503, _SERVER),
+    Code.IDENTITY_UNAVAILABLE: ErrorRow(503, _SERVER),
+    Code.LEDGER_UNAVAILABLE: ErrorRow(503, _SERVER),
+    Code.OVERLOADED: ErrorRow(503, _SERVER),
+    Code.UPSTREAM_ERROR: ErrorRow(502, _SERVER),
+    Code.UPSTREAM_TIMEOUT: ErrorRow(504, _SERVER),
+    Code.STREAM_TRUNCATED: ErrorRow(502, _SERVER),
+    Code.INTERNAL_ERROR: ErrorRow(500, _SERVER),
 }
 """`stream_truncated` is told in-band only: its status never reaches a client."""
 

@@ -13,7 +13,7 @@ from ulid_transform import ulid_now
 from engine.faults import EngineRefused, UpstreamBroken
 from engine.protocols.openai import Endpoint
 from engine.protocols.usage import Usage
-from policies.quota import Standing
+from policies.quota import LimitStatus
 from proxy.billing.charging import charge_for
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
 from proxy.call import Call
@@ -64,7 +64,7 @@ class Tally:
     call: Call | None = None
     idempotency_key: str | None = None
     """The client's own key for this request."""
-    standings: tuple[Standing, ...] = ()
+    statuses: tuple[LimitStatus, ...] = ()
     max_completion: int = 0
     """Granted tokens per choice."""
     clamped: bool = False
@@ -105,10 +105,10 @@ class Tally:
         """
         call = self.call
         assert call is not None
-        inquiry = call.inquiry
+        request = call.request
         if (
-            usage.completion_tokens > inquiry.choices * self.max_completion
-            or usage.prompt_tokens > inquiry.prompts * call.model.context_tokens
+            usage.completion_tokens > request.choices * self.max_completion
+            or usage.prompt_tokens > request.prompts * call.model.context_tokens
         ):
             raise UpstreamBroken("the engine says that it used more than it was given")
         self.usage = usage
@@ -132,7 +132,7 @@ class Tally:
     def spare(self) -> int:
         """What was reserved beyond the prompt, once the engine has counted it; of several prompts, only at the end."""
         call = self.call
-        if call is None or call.inquiry.prompts != 1 or not self.usage.prompt_tokens:
+        if call is None or call.request.prompts != 1 or not self.usage.prompt_tokens:
             return 0
         return max(0, self.prompt_reserved - self.usage.prompt_tokens)
 
@@ -144,7 +144,7 @@ class Tally:
     def wasted_unobserved(self) -> None:
         """Write off all that was reserved: the quota keeps it, because nobody knows how much of it was used."""
         assert self.call is not None
-        self.wasted_tokens += self.prompt_reserved + self.call.inquiry.choices * self.max_completion
+        self.wasted_tokens += self.prompt_reserved + self.call.request.choices * self.max_completion
 
     def failed(self, error: BaseException) -> None:
         """Note how the exchange ended, unless it had its end already."""
@@ -172,12 +172,12 @@ class Tally:
             self.replica,
             self.group,
             self.endpoint.name,
-            call.inquiry.choices if call else 0,
+            call.request.choices if call else 0,
             self.started_at_us,
             self.started_at_us + int(1_000_000 * (time.perf_counter() - watch.started)),
             self.source,
             self.outcome,
-            call.inquiry.stream if call else False,
+            call.request.stream if call else False,
             self.queue_ms,
             int(1_000 * (watch.first_token - watch.started)) if watch.first_token else None,
             charge.price_version,

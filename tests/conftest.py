@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from redis import Redis
 
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from tests.redis_server import SERVERS, redis_in
 
 # A test that is slow on a busy machine is no failure; one that hangs is ended by its time limit.
@@ -40,7 +40,7 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture
-async def connection(redis_url: str) -> AsyncIterator[Connection]:
+async def connection(redis_url: str) -> AsyncIterator[RedisClient]:
     """Give a connection to an empty Redis."""
-    async with Connection(redis_url, deadline_s=DEADLINE_S) as opened:
+    async with RedisClient(redis_url, deadline_s=DEADLINE_S) as opened:
         yield opened

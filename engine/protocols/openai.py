@@ -66,7 +66,7 @@ ENDPOINTS = {endpoint.name: endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDI
 
 
 @dataclass(slots=True)
-class Inquiry:
+class ParsedRequest:
     """What a client asks of a model, as far as the gateway needs to know. Nobody changes it."""
 
     endpoint: Endpoint
@@ -98,7 +98,7 @@ class Inquiry:
         return self.prompts * self.n
 
 
-def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
+def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> ParsedRequest:
     """
     Return what `body` asks for.
 
@@ -128,7 +128,7 @@ def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
         prompt = prompts.of_texts(endpoint.prompt_field, fields.get(endpoint.prompt_field), suffix, maxima.prompts_max)
     ids = prompt.id_lengths
     # In the order of the fields: by their names it costs three times as much.
-    return Inquiry(
+    return ParsedRequest(
         endpoint,
         model,
         completion.stream,
@@ -147,14 +147,14 @@ def parse(endpoint: Endpoint, body: bytes, maxima: Maxima) -> Inquiry:
 
 
 def render(
-    inquiry: Inquiry, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
+    request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
 ) -> tuple[bytes, int]:
     """
     Return the body for the engine, and how many fields of the client's were left out.
 
     Shapes: `model` is the engine's name; `extra_fields` are allowed beyond the endpoint's own.
     """
-    endpoint, asked = inquiry.endpoint, inquiry.fields
+    endpoint, asked = request.endpoint, request.fields
     passing = endpoint.fields
     if asked.keys() <= passing:
         body = asked.copy()
@@ -166,9 +166,9 @@ def render(
     if endpoint.completes:
         body.pop("max_tokens", None)
         body["max_completion_tokens" if endpoint is CHAT else "max_tokens"] = max_completion
-        if inquiry.min_completion:
-            body["min_tokens"] = min(inquiry.min_completion, max_completion)
-    if inquiry.stream:
+        if request.min_completion:
+            body["min_tokens"] = min(request.min_completion, max_completion)
+    if request.stream:
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     else:
         body.pop("stream_options", None)

@@ -21,7 +21,7 @@ from engine.protocols.usage import RunningUsage, Usage
 from engine.wire.sse import FrameSplitter, data_of
 
 
-class Kind(Enum):
+class FrameKind(Enum):
     """What a frame is."""
 
     COMMENT = auto()
@@ -37,7 +37,7 @@ class Kind(Enum):
 class Frame(NamedTuple):
     """One frame, or several of content, and what of it the client gets (nothing where it did not ask for it)."""
 
-    kind: Kind
+    kind: FrameKind
     forward: bytes
 
 
@@ -106,26 +106,26 @@ class CompletionStream:
         stripped, usages = run
         for choice, usage in usages:
             self._usage.see(choice, usage)
-        return Frame(Kind.CONTENT, data if self._continuous_usage else stripped)
+        return Frame(FrameKind.CONTENT, data if self._continuous_usage else stripped)
 
     def _read(self, raw: bytes) -> Frame:
         data = data_of(raw)
         if data is None:
-            return Frame(Kind.COMMENT, raw)
+            return Frame(FrameKind.COMMENT, raw)
         if data == b"[DONE]":
             self.done = True
-            return Frame(Kind.DONE, raw)
+            return Frame(FrameKind.DONE, raw)
         chunk = read_chunk(raw, data)
         if chunk.error is not None:
             self.error = chunk.error
-            return Frame(Kind.ERROR, b"")
+            return Frame(FrameKind.ERROR, b"")
         if chunk.usage is not None:
             self._usage.see(chunk.choice, chunk.usage)
         self.aborted = self.aborted or chunk.aborted
         if self.aborted:
-            return Frame(Kind.ABORT, b"")
+            return Frame(FrameKind.ABORT, b"")
         if not chunk.has_choices:
-            return Frame(Kind.USAGE, raw if self._include_usage else b"")
+            return Frame(FrameKind.USAGE, raw if self._include_usage else b"")
         if self._opening is None:
             self._opening = opening_of(raw)
-        return Frame(Kind.CONTENT, raw if self._continuous_usage else chunk.stripped)
+        return Frame(FrameKind.CONTENT, raw if self._continuous_usage else chunk.stripped)

@@ -17,14 +17,14 @@ from engine.sim.config import SimConfig
 from engine.sim.controls import Controls, Handler, Traffic
 from engine.sim.embedding import embed
 from engine.sim.engine import Engine
-from engine.sim.exchange import Exchange, HungUp
-from engine.sim.faults import FaultTable, Kind
+from engine.sim.exchange import HungUp, SimExchange
+from engine.sim.faults import FaultKind, FaultTable
 from engine.sim.job import Job, chat_job, completion_job
 from engine.sim.rejection import EngineDead, Overloaded, Rejection, Unprocessable
-from engine.sim.relay import Relay
+from engine.sim.relay import SimRelay
 from engine.sim.sequence import Limits, Sequence, Trap
 from engine.sim.tokens import Text
-from engine.sim.wire import Answer, Wire
+from engine.sim.wire import AnswerFormat, AnswerHeader
 
 MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
 """What reading a body of the wrong types raises, beyond the types that are checked by name; a 400, as in vLLM."""
@@ -52,7 +52,7 @@ class Simulator:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send)
+        exchange = SimExchange(scope, receive, send)
         methods = self._routes.get(scope["path"])
         if methods is None:
             await exchange.json(404, b'{"detail":"Not Found"}')
@@ -62,16 +62,16 @@ class Simulator:
         else:
             await methods[scope["method"]](exchange)
 
-    async def _chat(self, exchange: Exchange) -> None:
+    async def _chat(self, exchange: SimExchange) -> None:
         await self._serve(exchange, "chatcmpl", lambda: self._generate(exchange, chat_job, ChatWire))
 
-    async def _completions(self, exchange: Exchange) -> None:
+    async def _completions(self, exchange: SimExchange) -> None:
         await self._serve(exchange, "cmpl", lambda: self._generate(exchange, completion_job, CompletionWire))
 
-    async def _embeddings(self, exchange: Exchange) -> None:
+    async def _embeddings(self, exchange: SimExchange) -> None:
         await self._serve(exchange, "embd", lambda: self._embed(exchange))
 
-    async def _serve(self, exchange: Exchange, prefix: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _serve(self, exchange: SimExchange, prefix: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.traffic.requests += 1
         self.traffic.active += 1
         exchange.name(prefix)
@@ -85,7 +85,7 @@ class Simulator:
             self.traffic.active -= 1
 
     async def _generate(
-        self, exchange: Exchange, make_job: Callable[..., Job], make_wire: Callable[[Answer], Wire]
+        self, exchange: SimExchange, make_job: Callable[..., Job], make_wire: Callable[[AnswerHeader], AnswerFormat]
     ) -> None:
         try:
             job = make_job(parse_body(exchange.body, exchange.content_type), self.config)
@@ -98,11 +98,11 @@ class Simulator:
         except MISSHAPEN:
             await exchange.reject(Unprocessable("Input should have the shape of the endpoint"))
             return
-        answer = Answer(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
+        answer = AnswerHeader(exchange.id, int(time.time()), self.config.models[0], job, self.config.block_size)
         wire = make_wire(answer)
-        await Relay(self.engine, exchange, wire).run(job, self._sequences(job, limits, wire))
+        await SimRelay(self.engine, exchange, wire).run(job, self._sequences(job, limits, wire))
 
-    async def _embed(self, exchange: Exchange) -> None:
+    async def _embed(self, exchange: SimExchange) -> None:
         try:
             body = parse_body(exchange.body, exchange.content_type)
             trap, _ = self._meet_fault(exchange.path, in_band=False)
@@ -127,13 +127,13 @@ class Simulator:
         fault = self.faults.draw(path)
         if fault is None:
             return None, 0
-        if fault.kind is Kind.REFUSE:
+        if fault.kind is FaultKind.REFUSE:
             raise Overloaded(in_band=in_band and fault.in_band)
-        if fault.kind is Kind.HTTP_500:
+        if fault.kind is FaultKind.HTTP_500:
             raise Rejection(500, "InternalServerError", "Internal server error")
         return Trap(fault.kind.value), fault.after_tokens
 
-    def _sequences(self, job: Job, trap: tuple[Trap | None, int], wire: Wire) -> list[Sequence]:
+    def _sequences(self, job: Job, trap: tuple[Trap | None, int], wire: AnswerFormat) -> list[Sequence]:
         sequences: list[Sequence] = []
         for number, (prompt, max_tokens) in enumerate(zip(job.prompts, job.max_tokens, strict=True)):
             limits = Limits(max_tokens, job.min_tokens, job.stop, job.ignore_eos, *trap)

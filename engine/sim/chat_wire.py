@@ -13,7 +13,7 @@ from engine.sim.tokens import Token
 class ChatWire:
     """Writes one chat answer."""
 
-    def __init__(self, answer: wire.Answer) -> None:
+    def __init__(self, answer: wire.AnswerHeader) -> None:
         self._answer = answer
         self._prompt_tokens = len(answer.job.prompts[0])
 

@@ -17,7 +17,7 @@ from engine.sim.tokens import Token
 class CompletionWire:
     """Writes one completions answer."""
 
-    def __init__(self, answer: wire.Answer) -> None:
+    def __init__(self, answer: wire.AnswerHeader) -> None:
         self._answer = answer
         self._shown: dict[int, int] = {}
         """Characters shown so far, by choice: where the next token's text begins."""

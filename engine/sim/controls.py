@@ -22,11 +22,11 @@ import orjson
 from engine.sim import metrics
 from engine.sim.config import SimConfig
 from engine.sim.engine import Engine
-from engine.sim.exchange import Exchange
+from engine.sim.exchange import SimExchange
 from engine.sim.faults import FaultTable
 from engine.sim.rejection import Rejection
 
-Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+Handler = Callable[[SimExchange], Coroutine[Any, Any, None]]
 
 VERSION = "0.32.0"
 
@@ -65,7 +65,7 @@ class Controls:
             "/sim/reset_prefix_cache": {"POST": self.reset_prefix_cache},
         }
 
-    async def abort_requests(self, exchange: Exchange) -> None:
+    async def abort_requests(self, exchange: SimExchange) -> None:
         """End the named requests, or all, with `finish_reason` "abort"."""
         await exchange.read_body()
         try:
@@ -78,20 +78,20 @@ class Controls:
             self._traffic.aborted_at_us = time.time_ns() // 1_000
         await exchange.json(200, orjson.dumps({"status": "aborted", "aborted": len(named or ended)}))
 
-    async def health(self, exchange: Exchange) -> None:
+    async def health(self, exchange: SimExchange) -> None:
         """Answer 200 with nothing, whatever the engine does."""
         await exchange.respond(200, b"", [])
 
-    async def version(self, exchange: Exchange) -> None:
+    async def version(self, exchange: SimExchange) -> None:
         """Name the version that is simulated."""
         await exchange.json(200, orjson.dumps({"version": VERSION}))
 
-    async def metrics(self, exchange: Exchange) -> None:
+    async def metrics(self, exchange: SimExchange) -> None:
         """Answer with the exposition."""
         body = metrics.render(self._config, self._engine)
         await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
 
-    async def models(self, exchange: Exchange) -> None:
+    async def models(self, exchange: SimExchange) -> None:
         """List the served models."""
         data = [self._model(name) for name in self._config.models]
         await exchange.json(200, orjson.dumps({"object": "list", "data": data}))
@@ -105,11 +105,11 @@ class Controls:
         model = {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": self._config.models[0]}
         return {**model, "parent": None, "max_model_len": self._config.max_model_len, "permission": [permission]}
 
-    async def show_faults(self, exchange: Exchange) -> None:
+    async def show_faults(self, exchange: SimExchange) -> None:
         """List the faults in force."""
         await exchange.json(200, orjson.dumps({"faults": self._faults.rows()}))
 
-    async def add_faults(self, exchange: Exchange) -> None:
+    async def add_faults(self, exchange: SimExchange) -> None:
         """Add one fault or a list of them."""
         await exchange.read_body()
         try:
@@ -119,17 +119,17 @@ class Controls:
             return
         await self.show_faults(exchange)
 
-    async def clear_faults(self, exchange: Exchange) -> None:
+    async def clear_faults(self, exchange: SimExchange) -> None:
         """Drop every fault."""
         self._faults.clear()
         await self.show_faults(exchange)
 
-    async def reset_prefix_cache(self, exchange: Exchange) -> None:
+    async def reset_prefix_cache(self, exchange: SimExchange) -> None:
         """Forget the prefix cache."""
         self._engine.cache.clear()
         await exchange.json(200, b"{}")
 
-    async def stats(self, exchange: Exchange) -> None:
+    async def stats(self, exchange: SimExchange) -> None:
         """Count what tests want to know."""
         counters = self._engine.counters
         stats = {

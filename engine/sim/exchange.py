@@ -20,7 +20,7 @@ class HungUp(Exception):
     """The client left before its answer was complete."""
 
 
-class Exchange:
+class SimExchange:
     """A request and the means to answer it."""
 
     def __init__(

@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """The faults."""
 
     REFUSE = "refuse"
@@ -39,10 +39,10 @@ class Kind(StrEnum):
 
 
 @dataclass(slots=True)
-class Fault:
+class InjectedFault:
     """One row of the table."""
 
-    kind: Kind
+    kind: FaultKind
     after_tokens: int = 0
     """Tokens of a sequence before it happens. Range: 0 or more."""
 
@@ -60,7 +60,7 @@ class Fault:
 class FaultTable:
     """The faults in force."""
 
-    _rows: list[Fault] = field(default_factory=list)
+    _rows: list[InjectedFault] = field(default_factory=list)
 
     def add(self, rows: Any) -> None:
         """
@@ -74,7 +74,7 @@ class FaultTable:
         """Drop every fault."""
         self._rows.clear()
 
-    def draw(self, path: str) -> Fault | None:
+    def draw(self, path: str) -> InjectedFault | None:
         """Take the fault that a request to `path` meets, and count it."""
         for row in self._rows:
             if row.path not in (None, path):
@@ -91,18 +91,18 @@ class FaultTable:
         return [asdict(row) for row in self._rows]
 
 
-def _fault(row: Any) -> Fault:
+def _fault(row: Any) -> InjectedFault:
     if not isinstance(row, Mapping):
         raise ValueError("a fault is a JSON object")
-    if unknown := row.keys() - Fault.__dataclass_fields__.keys():
+    if unknown := row.keys() - InjectedFault.__dataclass_fields__.keys():
         raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
-    if row.get("kind") not in set(Kind):
-        raise ValueError(f"kind is one of {', '.join(Kind)}")
+    if row.get("kind") not in set(FaultKind):
+        raise ValueError(f"kind is one of {', '.join(FaultKind)}")
     if not _whole(row.get("after_tokens", 0), 0):
         raise ValueError("after_tokens is a whole number, 0 or more")
     if row.get("count") is not None and not _whole(row["count"], 1):
         raise ValueError("count is a whole number, 1 or more")
-    return Fault(**{**row, "kind": Kind(row["kind"])})
+    return InjectedFault(**{**row, "kind": FaultKind(row["kind"])})
 
 
 def _whole(value: object, least: int) -> bool:

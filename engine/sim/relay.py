@@ -8,17 +8,17 @@ import asyncio
 from collections.abc import Sequence as Ordered
 
 from engine.sim.engine import Engine
-from engine.sim.exchange import Exchange
+from engine.sim.exchange import SimExchange
 from engine.sim.job import Job
 from engine.sim.rejection import EngineDead
 from engine.sim.sequence import Finish, Sequence, Step, Trap
-from engine.sim.wire import Wire
+from engine.sim.wire import AnswerFormat
 
 
-class Relay:
+class SimRelay:
     """Answers one generation request."""
 
-    def __init__(self, engine: Engine, exchange: Exchange, wire: Wire) -> None:
+    def __init__(self, engine: Engine, exchange: SimExchange, wire: AnswerFormat) -> None:
         self._engine = engine
         self._exchange = exchange
         self._wire = wire

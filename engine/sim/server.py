@@ -31,7 +31,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {DROP: {"close": self.transport.close}}
 
 
-class Server(uvicorn.Server):
+class SimServer(uvicorn.Server):
     """A server that says when it listens and ends its answers before it stops."""
 
     def __init__(self, config: uvicorn.Config, simulator: Simulator, url: str) -> None:
@@ -73,7 +73,7 @@ def serve(config: SimConfig, host: str, port: int) -> None:
     async def main() -> None:
         simulator = Simulator(config)
         uv.app = simulator
-        await Server(uv, simulator, url).serve(sockets=[listener])
+        await SimServer(uv, simulator, url).serve(sockets=[listener])
 
     with asyncio.Runner(loop_factory=uv.get_loop_factory()) as runner:
         runner.run(main())

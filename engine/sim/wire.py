@@ -25,7 +25,7 @@ _ALTERNATIVES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerHeader:
     """What is the same in every frame of one answer."""
 
     id: str
@@ -37,7 +37,7 @@ class Answer:
     block_size: int
 
 
-class Wire(Protocol):
+class AnswerFormat(Protocol):
     """Turns the steps of one answer into bytes."""
 
     def owner(self, prompt: int) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, Self
 import httpx
 
 from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.wire.connection import Connection, Take
+from engine.wire.connection import Take, UpstreamConnection
 from engine.wire.transport import Origin, Sent, Transport, unheard
 
 KEEPALIVE_S = 4.0
@@ -94,7 +94,7 @@ class _Exchange:
 
     __slots__ = ("_connect_s_max", "_connection", "_origin", "_request", "_sent", "_transport", "status")
 
-    _connection: Connection
+    _connection: UpstreamConnection
 
     def __init__(
         self, transport: Transport, origin: Origin, request: bytes, *, connect_s_max: float, sent: Sent

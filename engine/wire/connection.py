@@ -30,7 +30,7 @@ Take = Callable[[bytes], Wait | None]
 """Takes a part of a body. Where it returns something to wait for, it gets no more before that is over."""
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """The protocol of one socket; `httptools.HttpResponseParser` calls its `on_...` methods."""
 
     def __init__(self) -> None:

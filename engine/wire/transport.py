@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 
-from engine.wire.connection import Connection
+from engine.wire.connection import UpstreamConnection
 
 _RECEIVE_BYTES = 65_536
 """The kernel's buffer of a connection. The event loop takes all of it at once, so it bounds what a client that does not
@@ -49,8 +49,8 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, keepalive_s: float, connections_max: int) -> None:
         self._keepalive_s = keepalive_s
         self._connections_max = connections_max
-        self._idle: defaultdict[Origin, deque[tuple[float, Connection]]] = defaultdict(deque)
-        self._used: set[Connection] = set()
+        self._idle: defaultdict[Origin, deque[tuple[float, UpstreamConnection]]] = defaultdict(deque)
+        self._used: set[UpstreamConnection] = set()
         self._opening = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -66,7 +66,9 @@ class Transport(httpx.AsyncBaseTransport):
             connection.status, headers=connection.headers, stream=_Body(self, connection, origin), request=request
         )
 
-    async def ask(self, origin: Origin, request: bytes, *, connect_s_max: float | None, sent: Sent) -> Connection:
+    async def ask(
+        self, origin: Origin, request: bytes, *, connect_s_max: float | None, sent: Sent
+    ) -> UpstreamConnection:
         """
         Send a request and return its connection, on which the head of the answer has come; raise `TransportError`.
 
@@ -88,7 +90,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle.clear()
         self._used.clear()
 
-    def _kept(self, origin: Origin) -> Connection | None:
+    def _kept(self, origin: Origin) -> UpstreamConnection | None:
         """Return the connection that was used last, if it may be used again; older ones are no better."""
         idle = self._idle.get(origin)
         now = time.monotonic()
@@ -103,7 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
                 return connection
         return None
 
-    async def _connect(self, origin: Origin, s_max: float | None) -> Connection:
+    async def _connect(self, origin: Origin, s_max: float | None) -> UpstreamConnection:
         if len(self._used) + self._opening >= self._connections_max:
             raise httpx.PoolTimeout("all connections are in use")
         self._opening += 1
@@ -117,7 +119,9 @@ class Transport(httpx.AsyncBaseTransport):
         finally:
             self._opening -= 1
 
-    async def _ask(self, connection: Connection, origin: Origin, request: bytes, sent: Sent) -> Connection:
+    async def _ask(
+        self, connection: UpstreamConnection, origin: Origin, request: bytes, sent: Sent
+    ) -> UpstreamConnection:
         self._used.add(connection)
         try:
             sent()
@@ -128,7 +132,7 @@ class Transport(httpx.AsyncBaseTransport):
             raise
         return connection
 
-    def leave(self, connection: Connection, origin: Origin) -> None:
+    def leave(self, connection: UpstreamConnection, origin: Origin) -> None:
         """Take a connection back: for the next request, or to close it."""
         if connection not in self._used:
             return
@@ -146,7 +150,7 @@ class Transport(httpx.AsyncBaseTransport):
 class _Body(httpx.AsyncByteStream):
     """The body of an answer; closing it gives its connection back."""
 
-    def __init__(self, pool: Transport, connection: Connection, origin: Origin) -> None:
+    def __init__(self, pool: Transport, connection: UpstreamConnection, origin: Origin) -> None:
         self._pool = pool
         self._connection = connection
         self._origin = origin
@@ -159,7 +163,7 @@ class _Body(httpx.AsyncByteStream):
         self._pool.leave(self._connection, self._origin)
 
 
-async def _opened(host: str, port: int) -> Connection:
+async def _opened(host: str, port: int) -> UpstreamConnection:
     """Connect to the first of the host's addresses that takes it; raise `OSError`."""
     loop = asyncio.get_running_loop()
     fault = OSError("the host has no address")
@@ -170,7 +174,7 @@ async def _opened(host: str, port: int) -> Connection:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(opened, address)
-            _, connection = await loop.create_connection(Connection, sock=opened)
+            _, connection = await loop.create_connection(UpstreamConnection, sock=opened)
         except OSError as error:
             opened.close()
             fault = error

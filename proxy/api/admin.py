@@ -15,7 +15,7 @@ Shown = Mapping[str, Any]
 """One replica, as JSON shows it."""
 
 
-class State(Protocol):
+class GatewayState(Protocol):
     """What operators ask for: of this process alone, or of all workers together."""
 
     async def exposition(self) -> tuple[bytes, str]:
@@ -41,7 +41,7 @@ class OwnState:
         return shown(self._pools)
 
 
-def admin(state: State) -> list[HTTPRouteHandler]:
+def admin(state: GatewayState) -> list[HTTPRouteHandler]:
     """Return the handlers of `/metrics` and `/admin/replicas`."""
 
     @get("/metrics")

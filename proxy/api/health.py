@@ -9,16 +9,16 @@ from litestar.handlers import HTTPRouteHandler
 
 from engine.fleet.pool import Pool
 from proxy.errors import LedgerEmptied, LedgerUnavailable
-from proxy.redis.client import Connection
-from proxy.store.membership.generation import Epoch
+from proxy.redis.client import RedisClient
+from proxy.store.membership.generation import Generation
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """What the store's health is read from."""
 
-    connection: Connection
-    epoch: Epoch
+    connection: RedisClient
+    generation: Generation
 
 
 def health(pools: Mapping[str, Pool], store: Vitals, draining: Callable[[], bool]) -> list[HTTPRouteHandler]:
@@ -32,18 +32,18 @@ def health(pools: Mapping[str, Pool], store: Vitals, draining: Callable[[], bool
     async def ready() -> Response[dict[str, Any]]:
         checks = {
             "redis": await _answers(store.connection),
-            "ledger": not store.epoch.lost,
+            "ledger": not store.generation.lost,
             "replicas": any(r.healthy for pool in pools.values() for r in pool),
         }
         good = all(checks.values()) and not draining()
         status = "draining" if draining() else "ready" if good else "not_ready"
-        reason = {"reason": LedgerEmptied().message} if store.epoch.lost else {}
+        reason = {"reason": LedgerEmptied().message} if store.generation.lost else {}
         return Response({"status": status, **checks, **reason}, status_code=200 if good else 503)
 
     return [live, ready]
 
 
-async def _answers(connection: Connection) -> bool:
+async def _answers(connection: RedisClient) -> bool:
     try:
         await connection.call("PING")
     except LedgerUnavailable:

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 
-from policies.quota import Scope, Standing, Subject
+from policies.quota import LimitStatus, Scope, Subject
 from proxy.api.callers import Callers
 from proxy.catalog import Catalog, Model, Plan
 from proxy.errors import ModelNotFound
@@ -58,17 +58,17 @@ async def _limits(
     everywhere = tuple(limit for limit in plan.limits if limit.scope not in _OF_A_MODEL)
     of_models = tuple(limit for limit in plan.limits if limit.scope in _OF_A_MODEL)
     subject = Subject(tenant=principal.tenant, user=principal.user, model="")
-    shown = [_shown(standing, None) for standing in await store.standings(subject, everywhere)]
+    shown = [_shown(status, None) for status in await store.statuses(subject, everywhere)]
     for model in models if of_models else ():
         subject = Subject(tenant=principal.tenant, user=principal.user, model=model.name)
-        shown += [_shown(standing, model.name) for standing in await store.standings(subject, of_models)]
+        shown += [_shown(status, model.name) for status in await store.statuses(subject, of_models)]
     return shown
 
 
-def _shown(standing: Standing, model: str | None) -> dict[str, Any]:
-    limit = standing.limit
+def _shown(status: LimitStatus, model: str | None) -> dict[str, Any]:
+    limit = status.limit
     # Rounded up: who comes back at that instant finds the limit reset.
-    resets_at_s = -(-(time.time_ns() // 1_000 + standing.reset_after_us) // 1_000_000)
+    resets_at_s = -(-(time.time_ns() // 1_000 + status.reset_after_us) // 1_000_000)
     return {
         "name": limit.name,
         "scope": limit.scope,
@@ -76,8 +76,8 @@ def _shown(standing: Standing, model: str | None) -> dict[str, Any]:
         "per": limit.per,
         "model": model,
         "limit": limit.amount,
-        "used": standing.used,
-        "remaining": standing.remaining,
-        "reset_after_s": standing.reset_after_us / 1_000_000,
+        "used": status.used,
+        "remaining": status.remaining,
+        "reset_after_s": status.reset_after_us / 1_000_000,
         "resets_at": datetime.fromtimestamp(resets_at_s, UTC).isoformat(),
     }

@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler, Message, Send
 from ulid_transform import ulid_now
 
 from engine.fleet.pool import Pool
-from proxy.api.admin import State, admin
+from proxy.api.admin import GatewayState, admin
 from proxy.api.callers import Callers
 from proxy.api.cors import EXPOSED, Pages
 from proxy.api.health import Vitals, health
@@ -58,7 +58,7 @@ def public_site(
     )
 
 
-def admin_site(state: State) -> Litestar:
+def admin_site(state: GatewayState) -> Litestar:
     """Return what operators reach."""
     return _site(admin(state))
 

@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from proxy.billing.reports import Report, Row, Sums
+from proxy.billing.reports import Report, UsageRow, UsageSums
 
 WIDTH_MIN = 80
 _NAME_WIDTH_MIN = 8
@@ -27,7 +27,7 @@ _NO_CURRENCY = "---"
 _GAP = 2
 """Between two columns: the padding and the box."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBERS = tuple(field.name for field in fields(Sums))
+_NUMBERS = tuple(field.name for field in fields(UsageSums))
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -76,7 +76,7 @@ def rfc3339(instant_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=instant_us)).isoformat().replace("+00:00", "Z")
 
 
-def _table(report: Report, rows: list[Row], name_width: int) -> Table:
+def _table(report: Report, rows: list[UsageRow], name_width: int) -> Table:
     lines = [(*map(_printable, row.names), *_numbers(row)) for row in rows]
     blank = [""] * (len(report.group_by) - 1)
     totals = [("total", *blank, *_numbers(row)) for row in report.totals()]
@@ -96,7 +96,7 @@ def _table(report: Report, rows: list[Row], name_width: int) -> Table:
     return table
 
 
-def _numbers(row: Row) -> Iterator[str]:
+def _numbers(row: UsageRow) -> Iterator[str]:
     sums = row.sums
     yield from (f"{n:,}" for n in (sums.requests, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens))
     yield f"{_money(sums.charge_micros)} {row.currency or _NO_CURRENCY}"
@@ -107,7 +107,7 @@ def _money(micros: int) -> str:
     return f"{'-' if micros < 0 else ''}{whole:,}.{part:06}"
 
 
-def _fields(report: Report, row: Row) -> dict[str, Any]:
+def _fields(report: Report, row: UsageRow) -> dict[str, Any]:
     return dict(zip(report.group_by, row.names, strict=False)) | asdict(row.sums) | {"currency": row.currency}
 
 

@@ -1,5 +1,5 @@
 """
-Sums up the ledger: who used what, and what it costs.
+UsageSums up the ledger: who used what, and what it costs.
 
 Pure: rows of the ledger in, rows of a report out. A FINAL counts its request; a CORRECTION only adds its
 differences, which may be negative. Money of different currencies is never added, so a group has one row for each of its
@@ -18,7 +18,7 @@ FINAL = "FINAL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
+class UsageSums:
     """
     What was used and charged, in one currency.
 
@@ -32,7 +32,7 @@ class Sums:
     completion_tokens: int = 0
     charge_micros: int = 0
 
-    def plus(self, record: ExchangeRecord, requests: int) -> "Sums":
+    def plus(self, record: ExchangeRecord, requests: int) -> "UsageSums":
         """Return these sums with a record added."""
         return replace(
             self,
@@ -45,14 +45,14 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class UsageRow:
     """One line of a report."""
 
     names: tuple[str, ...]
     """The values of what the report is grouped by; empty in a total."""
     currency: str
     """Empty for what has no price."""
-    sums: Sums
+    sums: UsageSums
 
 
 class Report:
@@ -64,23 +64,23 @@ class Report:
 
     def __init__(self, group_by: tuple[str, ...] = GROUPS) -> None:
         self.group_by = group_by
-        self._sums: dict[tuple[tuple[str, ...], str], Sums] = {}
-        self._totals: dict[str, Sums] = {}
+        self._sums: dict[tuple[tuple[str, ...], str], UsageSums] = {}
+        self._totals: dict[str, UsageSums] = {}
 
     def add(self, entry: Entry) -> None:
         """Add one row of the ledger."""
         record = entry.record
         requests = 1 if entry.kind == FINAL else 0
         key = tuple(getattr(record, name) for name in self.group_by), record.currency
-        self._sums[key] = self._sums.get(key, Sums()).plus(record, requests)
-        self._totals[record.currency] = self._totals.get(record.currency, Sums()).plus(record, requests)
+        self._sums[key] = self._sums.get(key, UsageSums()).plus(record, requests)
+        self._totals[record.currency] = self._totals.get(record.currency, UsageSums()).plus(record, requests)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[UsageRow]:
         """Yield the report's lines in the order of their names."""
         for (names, currency), sums in sorted(self._sums.items(), key=lambda item: item[0]):
-            yield Row(names, currency, sums)
+            yield UsageRow(names, currency, sums)
 
-    def totals(self) -> Iterator[Row]:
+    def totals(self) -> Iterator[UsageRow]:
         """Yield one total for each currency."""
         for currency, sums in sorted(self._totals.items()):
-            yield Row((), currency, sums)
+            yield UsageRow((), currency, sums)

@@ -7,14 +7,14 @@ from typing import TypeVar
 from proxy.errors import LedgerUnavailable
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_access
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import EmbeddedRedisNotRunning, address
 from proxy.settings import Settings
 
 _Answer = TypeVar("_Answer")
 
 
-def on_redis(settings: Settings, work: Callable[[Connection], Awaitable[_Answer]], *, unanswered: str) -> _Answer:
+def on_redis(settings: Settings, work: Callable[[RedisClient], Awaitable[_Answer]], *, unanswered: str) -> _Answer:
     """
     Do `work` on the config's Redis; `unanswered` says what that means where it does not answer.
 
@@ -31,7 +31,7 @@ def on_redis(settings: Settings, work: Callable[[Connection], Awaitable[_Answer]
         raise Fatal(f"Redis does not answer{unanswered}") from None
 
 
-def connected(settings: Settings) -> Connection:
+def connected(settings: Settings) -> RedisClient:
     """
     Return a connection to the config's Redis, or to the embedded one that runs now; it opens in its own block.
 
@@ -41,4 +41,4 @@ def connected(settings: Settings) -> Connection:
         url = settings.redis.url or address(settings.redis.data_dir)
     except EmbeddedRedisNotRunning as error:
         raise Fatal(str(error)) from None
-    return Connection(url, access=redis_access(settings), deadline_s=settings.redis.timeout_s)
+    return RedisClient(url, access=redis_access(settings), deadline_s=settings.redis.timeout_s)

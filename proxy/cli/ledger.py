@@ -6,7 +6,7 @@ import click
 
 from proxy.cli.config import config_option, settings_of
 from proxy.cli.connected import on_redis
-from proxy.store.membership import generation as epoch
+from proxy.store.membership import generation
 
 _LOSS = (
     "Every quota counts from 0 again, and bills that were only in Redis are gone: nothing rebuilds them. "
@@ -44,7 +44,7 @@ def accept_empty(*, yes: bool, config: Path | None) -> None:
     settings = settings_of(config)
     lost = on_redis(
         settings,
-        lambda connection: epoch.accept(connection, epoch.remembered(settings.redis.data_dir)),
+        lambda connection: generation.accept(connection, generation.remembered(settings.redis.data_dir)),
         unanswered=", so nothing was decided; look at [redis] in the config",
     )
     for what, names in (("epoch", lost.epochs), ("tenant", lost.tenants)):

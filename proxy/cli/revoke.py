@@ -15,7 +15,7 @@ from proxy.errors import InvalidToken
 from proxy.fatal import Fatal
 from proxy.identity import claims
 from proxy.identity.jose import JTI_LENGTH_MAX
-from proxy.identity.revocation import Kind, Revocation, Subject
+from proxy.identity.revocation import Revocation, RevocationKind, RevokedSubject
 from proxy.settings import Settings
 from proxy.store.revocations import TooManyRevocations, lift, revocations
 from proxy.store.revocations import revoke as write
@@ -65,7 +65,7 @@ def revoke_jti(*, jti: str, issuer: str | None, until_us: int | None, output: st
     settings = settings_of(config)
     if not 1 <= len(jti) <= JTI_LENGTH_MAX:
         raise click.BadParameter(f"is not 1 to {JTI_LENGTH_MAX} characters long", param_hint="'JTI'")
-    _revoke(settings, Subject(Kind.JTI, jti, _issuer(settings, issuer)), until_us, output)
+    _revoke(settings, RevokedSubject(RevocationKind.JTI, jti, _issuer(settings, issuer)), until_us, output)
 
 
 @revoke.command("user")
@@ -84,7 +84,7 @@ def revoke_user(*, user: str, tenant: str, until_us: int | None, output: str, co
     """
     settings = settings_of(config)
     try:
-        subject = Subject(Kind.USER, claims.name(user, "user"), _known(settings, tenant))
+        subject = RevokedSubject(RevocationKind.USER, claims.name(user, "user"), _known(settings, tenant))
     except InvalidToken as error:
         raise click.BadParameter(error.message, param_hint="'USER'") from None
     _revoke(settings, subject, until_us, output)
@@ -104,7 +104,7 @@ def revoke_tenant(*, tenant: str, until_us: int | None, output: str, config: Pat
       tollway revoke tenant acme
     """
     settings = settings_of(config)
-    _revoke(settings, Subject(Kind.TENANT, _known(settings, tenant)), until_us, output)
+    _revoke(settings, RevokedSubject(RevocationKind.TENANT, _known(settings, tenant)), until_us, output)
 
 
 @revoke.command("list")
@@ -140,7 +140,7 @@ def lift_revocation(*, id: str, output: str, config: Path | None) -> None:  # no
       tollway revoke lift user:acme/ada
     """
     try:
-        subject = Subject.of(id)
+        subject = RevokedSubject.of(id)
     except ValueError:
         raise click.BadParameter(f"{id!r} is no id such as user:acme/ada", param_hint="'ID'") from None
     if not _on_redis(settings_of(config), lambda connection: lift(connection, subject)):
@@ -163,7 +163,7 @@ def _known(settings: Settings, tenant: str) -> str:
     return tenant
 
 
-def _revoke(settings: Settings, subject: Subject, until_us: int | None, output: str) -> None:
+def _revoke(settings: Settings, subject: RevokedSubject, until_us: int | None, output: str) -> None:
     try:
         done = _on_redis(settings, lambda connection: write(connection, subject, until_us))
     except TooManyRevocations as error:
@@ -173,7 +173,7 @@ def _revoke(settings: Settings, subject: Subject, until_us: int | None, output: 
 
 def _as_dict(revocation: Revocation) -> dict[str, Any]:
     subject = revocation.subject
-    within = {Kind.JTI: "issuer", Kind.USER: "tenant"}.get(subject.kind)
+    within = {RevocationKind.JTI: "issuer", RevocationKind.USER: "tenant"}.get(subject.kind)
     return {
         "id": str(subject),
         "kind": subject.kind,
@@ -185,7 +185,11 @@ def _as_dict(revocation: Revocation) -> dict[str, Any]:
 
 
 def _line(revocation: Revocation) -> str:
-    what = "is refused" if revocation.subject.kind is Kind.JTI else f"issued up to {_told(revocation.at_us)} refused"
+    what = (
+        "is refused"
+        if revocation.subject.kind is RevocationKind.JTI
+        else f"issued up to {_told(revocation.at_us)} refused"
+    )
     until = f"until {_told(revocation.until_us)}" if revocation.until_us else "until lifted"
     return f"{revocation.subject}  {what}, {until}"
 

@@ -12,7 +12,7 @@ from proxy.billing.reports import GROUPS, Report
 from proxy.cli.config import config_option, settings_of
 from proxy.cli.connected import on_redis
 from proxy.cli.period import from_option, period, to_option
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import ledger
 from proxy.store.membership.incarnation import tenants
 
@@ -92,7 +92,7 @@ def usage(
         )
 
 
-async def _report(connection: Connection, report: Report, period_us: tuple[int, int], unreadable: list[str]) -> Report:
+async def _report(connection: RedisClient, report: Report, period_us: tuple[int, int], unreadable: list[str]) -> Report:
     """Add up the ledger; a row that cannot be read is noted, and costs nobody else's report."""
     progress = _Progress()
 

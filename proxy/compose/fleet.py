@@ -16,8 +16,8 @@ from engine.wire.client import Upstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
-from proxy.settings.sections import Endpoint, Model
-from proxy.settings.sections import Replica as ReplicaSection
+from proxy.settings.sections import EndpointName, ModelSection
+from proxy.settings.sections import ReplicaSection as ReplicaSection
 
 _log = logging.getLogger(__name__)
 
@@ -80,19 +80,19 @@ async def pooled(
         yield pools
 
 
-def _replica(model: Model, replica: ReplicaSection, url: str) -> Replica:
+def _replica(model: ModelSection, replica: ReplicaSection, url: str) -> Replica:
     return Replica(
         replica.name,
         url,
         replica.sequences,
         replica.group,
         model=model.name,
-        generates=set(model.endpoints) != {Endpoint.EMBEDDINGS},
+        generates=set(model.endpoints) != {EndpointName.EMBEDDINGS},
         abort_path=_abort_path(model, replica),
     )
 
 
-def _abort_path(model: Model, replica: ReplicaSection) -> str:
+def _abort_path(model: ModelSection, replica: ReplicaSection) -> str:
     return replica.abort_path or (DEV_MODE_ABORT if model.launch else "")
 
 

@@ -13,7 +13,7 @@ from proxy.errors import LedgerEmptied, LedgerUnavailable
 from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_access
 from proxy.observe.metrics import Metrics
-from proxy.redis.client import Connection, UnsafeRedis
+from proxy.redis.client import RedisClient, UnsafeRedis
 from proxy.redis.embedded.lock import DataDirInUse
 from proxy.redis.embedded.server import EmbeddedRedis, EmbeddedRedisUnusable
 from proxy.settings import Settings
@@ -22,7 +22,7 @@ from proxy.store.journal.journal import Journal
 from proxy.store.membership.generation import file_of
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.membership.sweeper import Sweeper
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
 
@@ -47,7 +47,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Settings]:
 
 
 @asynccontextmanager
-async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
+async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[RedisClient]:
     """
     Connect to the config's Redis, or to one of our own that lives as long as the block.
 
@@ -59,7 +59,7 @@ async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connectio
         assert url is not None
         try:
             connection = await stack.enter_async_context(
-                Connection(url, access=redis_access(settings), deadline_s=section.timeout_s, observe=metrics.redis)
+                RedisClient(url, access=redis_access(settings), deadline_s=section.timeout_s, observe=metrics.redis)
             )
             await connection.check(allow_unsafe=section.allow_unsafe)
         except UnsafeRedis as error:
@@ -70,14 +70,14 @@ async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[Connectio
 
 
 @asynccontextmanager
-async def incarnated(settings: Settings, connection: Connection, metrics: Metrics) -> AsyncIterator[Incarnation]:
+async def incarnated(settings: Settings, connection: RedisClient, metrics: Metrics) -> AsyncIterator[Incarnation]:
     """
     Live in Redis for the block, with every tenant of the config in its registry.
 
     Raises: LedgerUnavailable.
     """
     async with Incarnation(connection, memory=file_of(settings.redis.data_dir)) as incarnation:
-        metrics.ledger_emptied(lambda: incarnation.epoch.lost)
+        metrics.ledger_emptied(lambda: incarnation.generation.lost)
         with suppress(LedgerEmptied):
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
@@ -103,23 +103,23 @@ async def journalled(root: Path, incarnation: Incarnation, metrics: Metrics) -> 
 
 @asynccontextmanager
 async def settling(
-    connection: Connection,
+    connection: RedisClient,
     store: RedisReservations,
     journal: Journal,
     *,
     incarnation: Incarnation,
     meter: Meter,
     metrics: Metrics,
-) -> AsyncIterator[Ends]:
+) -> AsyncIterator[Outbox]:
     """Bring every settlement home for the block: this gateway's, and those of gateways that died."""
     replay = Replay(store, journal, incarnation.beat, billed=meter.billed, corrected=meter.corrected)
-    ends = Ends(store, journal, billed=meter.billed, corrected=meter.corrected, failed=metrics.settle_failed)
+    outbox = Outbox(store, journal, billed=meter.billed, corrected=meter.corrected, failed=metrics.settle_failed)
     incarnation.when_restarted(replay.restarted)
-    incarnation.when_restarted(ends.restarted)
+    incarnation.when_restarted(outbox.restarted)
     async with (
         replay,
         # After the replay: what a dead gateway wrote down is more than its last progress.
         Sweeper(connection, store, ended=meter.recovered),
-        ends,
+        outbox,
     ):
-        yield ends
+        yield outbox

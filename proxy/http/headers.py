@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from policies.quota import Limit, Per, Standing, Unit
+from policies.quota import Limit, LimitStatus, Per, Unit
 from proxy.tally import Tally
 
 JSON = b"content-type: application/json\r\n"
 EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\n"
 
 _WINDOW_S = {Per.SECOND: 1, Per.MINUTE: 60, Per.HOUR: 3_600, Per.DAY: 86_400, Per.MONTH: 31 * 86_400}
-_LINE_UPS_MAX = 1_024
+_TEMPLATES_MAX = 1_024
 """Of limits, whose lines are remembered; a plan has one."""
 
 
@@ -28,7 +28,7 @@ def lines(headers: Iterable[tuple[str, str]]) -> bytes:
 
 def exchange_headers(tally: Tally) -> bytes:
     """Return the lines of every answer to a request that was read: id, limits, and the replica once there is one."""
-    told = f"x-request-id: {tally.request_id}\r\n{_limits(tally.standings)}"
+    told = f"x-request-id: {tally.request_id}\r\n{_limits(tally.statuses)}"
     if tally.replica:
         told += f"x-tollway-replica: {tally.replica}\r\nx-tollway-queue-ms: {tally.queue_ms}\r\n"
     if tally.clamped:
@@ -36,7 +36,7 @@ def exchange_headers(tally: Tally) -> bytes:
     return told.encode("latin-1")
 
 
-class _LineUp(NamedTuple):
+class _Template(NamedTuple):
     """What the lines for some limits are, but for how they stand."""
 
     units: tuple[tuple[tuple[int, str], ...], ...]
@@ -45,37 +45,37 @@ class _LineUp(NamedTuple):
     """The IETF's two lines."""
 
 
-def _limits(standings: Sequence[Standing]) -> str:
+def _limits(statuses: Sequence[LimitStatus]) -> str:
     """Return the lines for how the limits of a request stand; of several limits on a unit, OpenAI's form binds."""
-    if not standings:
+    if not statuses:
         return ""
-    line_up = _line_up(*[standing.limit for standing in standings])
+    template = _template(*[status.limit for status in statuses])
     told = ""
-    for places in line_up.units:
+    for places in template.units:
         place, line = places[0]
         if len(places) > 1:
-            place, line = min(places, key=lambda each: _tightness(standings[each[0]]))
-        binding = standings[place]
+            place, line = min(places, key=lambda each: _tightness(statuses[each[0]]))
+        binding = statuses[place]
         told += line % (binding.remaining, duration(binding.reset_after_us))
     values: list[int] = []
-    for standing in standings:
-        values += (standing.remaining, -(-standing.reset_after_us // 1_000_000))
-    return told + line_up.all % tuple(values)
+    for status in statuses:
+        values += (status.remaining, -(-status.reset_after_us // 1_000_000))
+    return told + template.all % tuple(values)
 
 
-def _tightness(standing: Standing) -> tuple[int, int]:
-    return standing.remaining, -standing.reset_after_us
+def _tightness(status: LimitStatus) -> tuple[int, int]:
+    return status.remaining, -status.reset_after_us
 
 
-@lru_cache(_LINE_UPS_MAX)
-def _line_up(*limits: Limit) -> _LineUp:
+@lru_cache(_TEMPLATES_MAX)
+def _template(*limits: Limit) -> _Template:
     units = (
         tuple((place, _openai(limit)) for place, limit in enumerate(limits) if limit.unit is unit)
         for unit in (Unit.REQUESTS, Unit.TOKENS)
     )
     policies = ", ".join(map(_policy, limits))
-    standing = ", ".join(f'"{limit.name}";r=%d;t=%d' for limit in limits)
-    return _LineUp(tuple(filter(None, units)), f"ratelimit-policy: {policies}\r\nratelimit: {standing}\r\n")
+    status = ", ".join(f'"{limit.name}";r=%d;t=%d' for limit in limits)
+    return _Template(tuple(filter(None, units)), f"ratelimit-policy: {policies}\r\nratelimit: {status}\r\n")
 
 
 def _openai(limit: Limit) -> str:

@@ -56,7 +56,7 @@ class Verified:
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedToken:
     """Why a token was refused, and until when nobody looks again."""
 
     message: str

@@ -14,7 +14,7 @@ from ulid_transform import ulid_now
 from proxy.fatal import Fatal
 from proxy.identity import claims
 from proxy.identity.secret_files import UnusableSecret, read_or_make
-from proxy.settings import ConfigError, Fault, Settings
+from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.sections import Issuer
 
 
@@ -75,5 +75,5 @@ def _key(settings: Settings, issuer: Issuer) -> bytes:
         return read_or_make(settings.key_file(issuer))
     except UnusableSecret as error:
         raise ConfigError(
-            [Fault(f"auth.issuers[{settings.auth.issuers.index(issuer)}].key_file", str(error))]
+            [ConfigFault(f"auth.issuers[{settings.auth.issuers.index(issuer)}].key_file", str(error))]
         ) from None

@@ -12,7 +12,7 @@ import jwt
 from jwt.exceptions import InvalidKeyError
 
 from proxy.identity.secret_files import UnusableSecret, read, read_or_make, read_secret
-from proxy.settings import ConfigError, Fault, Settings
+from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.sections import Issuer
 
 
@@ -64,7 +64,7 @@ def from_file(settings: Settings, index: int) -> FixedKey:
         content = _content(settings, issuer)
         prepared = [_prepared(content, algorithm) for algorithm in issuer.algorithms]
     except UnusableSecret as error:
-        raise ConfigError([Fault(f"auth.issuers[{index}].key_file", str(error))]) from None
+        raise ConfigError([ConfigFault(f"auth.issuers[{index}].key_file", str(error))]) from None
     return FixedKey(VerifyingKey(prepared[0], frozenset(issuer.algorithms)))
 
 

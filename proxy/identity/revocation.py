@@ -22,7 +22,7 @@ REVOCATIONS_MAX = 10_000
 """Each is about 300 bytes in every gateway."""
 
 
-class Kind(StrEnum):
+class RevocationKind(StrEnum):
     """What a revocation names."""
 
     JTI = "jti"
@@ -31,10 +31,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RevokedSubject:
     """What is revoked; its text, such as `user:acme/ada`, is its id."""
 
-    kind: Kind
+    kind: RevocationKind
     name: str
     within: str = ""
     """The issuer of a `jti`, the tenant of a user; empty for a tenant."""
@@ -45,12 +45,12 @@ class Subject:
         return f"{self.kind}:{'/'.join(quote(name, safe='') for name in names)}"
 
     @classmethod
-    def of(cls, text: str) -> "Subject":
+    def of(cls, text: str) -> "RevokedSubject":
         """Return the subject with this id; raise ValueError for what is none."""
         kind, _, names = text.partition(":")
         within, _, name = names.rpartition("/")
-        subject = cls(Kind(kind), *(unquote(part, errors="strict") for part in (name, within)))
-        if not name or str(subject) != text or bool(within) is (subject.kind is Kind.TENANT):
+        subject = cls(RevocationKind(kind), *(unquote(part, errors="strict") for part in (name, within)))
+        if not name or str(subject) != text or bool(within) is (subject.kind is RevocationKind.TENANT):
             raise ValueError(text)
         return subject
 
@@ -59,7 +59,7 @@ class Subject:
 class Revocation:
     """One line of the list. Units: microseconds since the epoch."""
 
-    subject: Subject
+    subject: RevokedSubject
     at_us: int
     """Tokens issued up to then are refused; a `jti` whenever it was issued."""
     until_us: int | None = None
@@ -81,7 +81,7 @@ class Revoked:
 
     def __init__(self) -> None:
         self.version = 0
-        self._by_subject: dict[Subject, Revocation] = {}
+        self._by_subject: dict[RevokedSubject, Revocation] = {}
 
     @property
     def empty(self) -> bool:
@@ -100,15 +100,18 @@ class Revoked:
     def refuses(self, origin: Origin, now: float) -> bool:
         """Tell whether a token is revoked; `now` in seconds since the epoch."""
         principal = origin.principal
-        token = Subject(Kind.JTI, origin.jti, origin.issuer) if origin.jti else None
-        user, tenant = Subject(Kind.USER, principal.user, principal.tenant), Subject(Kind.TENANT, principal.tenant)
+        token = RevokedSubject(RevocationKind.JTI, origin.jti, origin.issuer) if origin.jti else None
+        user, tenant = (
+            RevokedSubject(RevocationKind.USER, principal.user, principal.tenant),
+            RevokedSubject(RevocationKind.TENANT, principal.tenant),
+        )
         return (
             (token is not None and self._holds(token, None, now))
             or self._holds(user, origin.issued_at, now)
             or self._holds(tenant, origin.issued_at, now)
         )
 
-    def _holds(self, subject: Subject, issued_at: float | None, now: float) -> bool:
+    def _holds(self, subject: RevokedSubject, issued_at: float | None, now: float) -> bool:
         revocation = self._by_subject.get(subject)
         if revocation is None or (revocation.until_us is not None and revocation.until_us <= now * 1_000_000):
             return False

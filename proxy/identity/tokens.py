@@ -18,7 +18,7 @@ from typing import Any, Self
 from proxy.catalog import Catalog
 from proxy.errors import InvalidToken, TooManyForgeries
 from proxy.identity import cache
-from proxy.identity.cache import Refused, Tokens, Verified
+from proxy.identity.cache import RefusedToken, Tokens, Verified
 from proxy.identity.fetch import Fetcher
 from proxy.identity.forgeries import Forgeries
 from proxy.identity.jose import Unverified, read_again, take_apart
@@ -59,7 +59,7 @@ class Verifier:
             for index, issuer in enumerate(settings.auth.issuers)
         }
         self._verified = Tokens[Verified](cache.VERIFIED_MAX, cache.VERIFIED_CHARS_MAX)
-        self._refused = Tokens[Refused](cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX)
+        self._refused = Tokens[RefusedToken](cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX)
         self._forgeries = Forgeries()
         self._revoked = revoked or Revoked()
         self._block = AsyncExitStack()
@@ -119,7 +119,7 @@ class Verifier:
         except InvalidToken as error:
             self._note(error, address, unverified, trusted)
             if not isinstance(error, NotYetValid):
-                self._refused.keep(token, Refused(error.message, now + cache.REFUSED_S))
+                self._refused.keep(token, RefusedToken(error.message, now + cache.REFUSED_S))
             raise
         self._forgeries.right(trusted.claimed(said))
         known = self._lasting(principal, key, said)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """Prometheus's type of a metric."""
 
     COUNTER = "counter"
@@ -31,7 +31,7 @@ class Definition:
     """One metric, as the exposition names it."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -53,184 +53,184 @@ _LANE = ("model", "lane")
 
 REQUESTS = Definition(
     "tollway_requests_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Exchanges ended and requests turned away, by how they ended: ok, client_closed or the code of the error.",
     ("tenant", "model", "lane", "outcome"),
 )
 TOKENS = Definition(
     "tollway_tokens_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Tokens billed: all prompt tokens, the cached part of them, and completion tokens.",
     ("tenant", "model", "kind"),
 )
 USER_TOKENS = Definition(
     "tollway_user_tokens_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Tokens billed by user; users beyond the cap stand together as other.",
     ("tenant", "user", "kind"),
 )
 CHARGE = Definition(
     "tollway_charge_micros_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Money charged, in millionths of the currency.",
     ("tenant", "model", "currency"),
 )
 REQUEST_SECONDS = Definition(
     "tollway_request_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "From the request's first byte to the last byte of its answer.",
     _LANE,
     _EXCHANGE_BUCKETS,
 )
 TTFT_SECONDS = Definition(
     "tollway_ttft_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "From the request's first byte to its first token, of streams.",
     _LANE,
     _TTFT_BUCKETS,
 )
 TPOT_SECONDS = Definition(
     "tollway_tpot_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "Time for each token after the first, of streams.",
     _LANE,
     _TPOT_BUCKETS,
 )
 QUEUE_WAIT_SECONDS = Definition(
     "tollway_queue_wait_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "How long admitted requests waited for their turn.",
     _LANE,
     _WAIT_BUCKETS,
 )
 OVERHEAD_SECONDS = Definition(
     "tollway_overhead_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "Time spent in the gateway itself: neither in the queue nor with a replica.",
     _LANE,
     _OWN_WORK_BUCKETS,
 )
 INFLIGHT = Definition(
     "tollway_inflight_requests",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Requests now with a replica.",
     ("model", "replica"),
 )
 ROUTES = Definition(
     "tollway_route_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Routing decisions, by the replica chosen and why.",
     ("model", "replica", "reason"),
 )
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as much as was reserved.",
     ("model", "reason"),
 )
 CORRECTIONS = Definition(
     "tollway_corrections_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Bills of a sweeper that the gateway it took for dead corrected; the ledger has both rows.",
     ("tenant", "model"),
 )
 CREDITED_TOKENS = Definition(
     "tollway_credited_tokens_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Tokens that corrections took off a bill: the ledger's sum is tollway_tokens_total less these.",
     ("tenant", "model", "kind"),
 )
 CREDITED_MICROS = Definition(
     "tollway_credited_micros_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Money that corrections took off a bill, in millionths of the currency.",
     ("tenant", "model", "currency"),
 )
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Exchanges of this gateway that hold a reservation, neither settled nor released.",
 )
 SETTLE_FAILURES = Definition(
     "tollway_settle_failures_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Settlements and releases that Redis did not take.",
 )
 LEDGER_EMPTIED = Definition(
     "tollway_ledger_emptied",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "1 while Redis answers without the data that this gateway remembers: nothing is admitted.",
     joined=Joined.MAX,
 )
 LEDGER_LAG = Definition(
     "tollway_ledger_lag_records",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Settlements in this gateway's write-ahead log that Redis is not known to have.",
 )
 JOURNAL_BYTES = Definition(
     "tollway_journal_bytes",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Size of this gateway's write-ahead log.",
 )
 JOURNAL_SECONDS = Definition(
     "tollway_journal_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "Writes to the write-ahead log, each until it is on the disk.",
     (),
     _OWN_WORK_BUCKETS,
 )
 JOURNAL_FAILURES = Definition(
     "tollway_journal_failures_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Writes to the write-ahead log that failed (write), and entries found damaged (damage).",
     ("kind",),
 )
 REPLICA_UP = Definition(
     "tollway_replica_up",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "1 when the replica takes requests, else 0; of several workers, when it takes those of each.",
     ("model", "replica"),
     joined=Joined.MIN,
 )
 REDIS_SECONDS = Definition(
     "tollway_redis_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "Round trips to Redis.",
     ("op",),
     _OWN_WORK_BUCKETS,
 )
 KEY_FETCHES = Definition(
     "tollway_key_fetches_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Tries to fetch the keys that an issuer publishes: ok or failed.",
     ("issuer", "result"),
 )
 EDGE_REFUSALS = Definition(
     "tollway_edge_refusals_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Connections and requests refused before they were read, by the error's code; dropped and silent are told nothing.",
     ("reason",),
 )
 STRIPPED_FIELDS = Definition(
     "tollway_stripped_fields_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Request fields removed because the endpoint's allow-list does not have them.",
     ("endpoint",),
 )
 WORKER_UP = Definition(
     "tollway_worker_up",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "1 while this worker serves, 0 while it is started again; of a gateway of several processes only.",
     ("worker",),
 )
 WORKER_DEATHS = Definition(
     "tollway_worker_deaths_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Workers that ended though nobody stopped the gateway.",
 )
 BUILD = Definition(
     "tollway_build_info",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "1; its labels say what runs.",
     ("version", "python"),
     joined=Joined.MAX,

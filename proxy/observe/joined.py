@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.utils import floatToGoString
 
-from proxy.observe.definitions import CATALOGUE, USER_TOKENS, Joined, Kind
+from proxy.observe.definitions import CATALOGUE, USER_TOKENS, Joined, MetricKind
 
 _GAUGES = {metric.name: metric.joined for metric in CATALOGUE} | {"process_start_time_seconds": Joined.MIN}
 _JOIN: dict[Joined, Callable[[float, float], float]] = {Joined.SUM: operator.add, Joined.MIN: min, Joined.MAX: max}
@@ -50,7 +50,7 @@ class JoinedExposition:
 
     def ended(self, text: str) -> None:
         """Keep what a worker had counted that is gone."""
-        counted = {name: family for name, family in _read(text).items() if family.kind != Kind.GAUGE}
+        counted = {name: family for name, family in _read(text).items() if family.kind != MetricKind.GAUGE}
         self._gone = self._joined([self._gone, counted])
 
     def over(self, texts: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from proxy import __version__
 from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
-from proxy.observe.series import Children, Distribution, Distributions, Sum, Sums, Timings, TokenCounters
+from proxy.observe.series import Children, CounterSeries, Distribution, HistogramSeries, Sum, Timings, TokenCounters
 from proxy.observe.users import UserTokens
 from proxy.store.journal.failure import Failure
 
@@ -94,7 +94,7 @@ class Metrics:
         self._journal = self._histogram(definitions.JOURNAL_SECONDS)[()]
 
     def _counter(self, metric: Definition) -> Children[Sum]:
-        sums = Sums(metric)
+        sums = CounterSeries(metric)
         self._registry.register(sums)
         return sums.series
 
@@ -102,7 +102,7 @@ class Metrics:
         return Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
 
     def _histogram(self, metric: Definition) -> Children[Distribution]:
-        distributions = Distributions(metric)
+        distributions = HistogramSeries(metric)
         self._registry.register(distributions)
         return distributions.series
 

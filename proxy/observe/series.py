@@ -69,7 +69,7 @@ class Distribution:
         self.sum += value
 
 
-class Sums(Collector):
+class CounterSeries(Collector):
     """A counter."""
 
     def __init__(self, metric: Definition) -> None:
@@ -87,7 +87,7 @@ class Sums(Collector):
         yield family
 
 
-class Distributions(Collector):
+class HistogramSeries(Collector):
     """A histogram."""
 
     def __init__(self, metric: Definition) -> None:

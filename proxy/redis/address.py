@@ -26,7 +26,7 @@ class UnusableCertificate(Fatal):
     """A certificate or key cannot be read or is not what it should be."""
 
 
-class Place(NamedTuple):
+class Node(NamedTuple):
     """Where one server listens: a host and its port, or a unix socket's path and 0."""
 
     host: str
@@ -37,7 +37,7 @@ class Place(NamedTuple):
         return f"{self.host}:{self.port}" if self.port else self.host
 
 
-class Kind(StrEnum):
+class Deployment(StrEnum):
     """What an address leads to."""
 
     ALONE = "alone"
@@ -45,15 +45,15 @@ class Kind(StrEnum):
     CLUSTER = "cluster"
 
 
-_PORTS = {Kind.ALONE: 6379, Kind.SENTINEL: 26379, Kind.CLUSTER: 6379}
+_PORTS = {Deployment.ALONE: 6379, Deployment.SENTINEL: 26379, Deployment.CLUSTER: 6379}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """What a URL says."""
 
-    kind: Kind
-    places: tuple[Place, ...]
+    kind: Deployment
+    places: tuple[Node, ...]
     """The server; or the sentinels; or nodes of the cluster."""
     tls: bool = False
     username: str = ""
@@ -76,14 +76,14 @@ class Address:
         if parts.scheme == "unix":
             if not parts.path.strip("/") or hosts:
                 raise ValueError("must name a socket: unix:///run/redis.sock")
-            place = Place(unquote(parts.path), 0)
-            return cls(Kind.ALONE, (place,), username=username, database=_socket_database(parts))
+            place = Node(unquote(parts.path), 0)
+            return cls(Deployment.ALONE, (place,), username=username, database=_socket_database(parts))
         if parts.query or parts.fragment:
             raise ValueError("must end after its path; certificates are named in ca_file, cert_file and key_file")
         transport, _, form = parts.scheme.partition("+")
         if transport not in ("redis", "rediss") or form not in ("", "sentinel", "cluster"):
             raise ValueError("must begin with redis, rediss (either with +sentinel or +cluster) or unix, and ://")
-        kind = Kind(form or "alone")
+        kind = Deployment(form or "alone")
         service, database = _path(parts.path, kind)
         return cls(kind, _places(hosts, kind), transport == "rediss", username, service, database)
 
@@ -119,16 +119,16 @@ class Access:
         return context
 
 
-def _places(hosts: str, kind: Kind) -> tuple[Place, ...]:
+def _places(hosts: str, kind: Deployment) -> tuple[Node, ...]:
     places = tuple(_place(text, _PORTS[kind]) for text in hosts.split(","))
-    if len(places) > 1 and kind is Kind.ALONE:
+    if len(places) > 1 and kind is Deployment.ALONE:
         raise ValueError("must name one server; several are of redis+sentinel:// or redis+cluster://")
     if len(places) > NODES_MAX:
         raise ValueError(f"must name {NODES_MAX} at most")
     return places
 
 
-def _place(text: str, usual_port: int) -> Place:
+def _place(text: str, usual_port: int) -> Node:
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
@@ -136,18 +136,18 @@ def _place(text: str, usual_port: int) -> Place:
         host, port = None, 0
     if not host or port == 0:
         raise ValueError(f"must name a host, and a port from 1 to 65535 if any, not {text!r}")
-    return Place(host, port or usual_port)
+    return Node(host, port or usual_port)
 
 
-def _path(path: str, kind: Kind) -> tuple[str, int]:
+def _path(path: str, kind: Deployment) -> tuple[str, int]:
     words = [unquote(word) for word in path.split("/") if word]
     service = ""
-    if kind is Kind.SENTINEL:
+    if kind is Deployment.SENTINEL:
         if not words:
             raise ValueError("must name the service that the sentinels watch: redis+sentinel://HOST,HOST/SERVICE")
         service = words.pop(0)
-    if len(words) > 1 or (words and kind is Kind.CLUSTER):
-        raise ValueError(f"has too much behind its {kind.value if kind is not Kind.ALONE else 'host'}")
+    if len(words) > 1 or (words and kind is Deployment.CLUSTER):
+        raise ValueError(f"has too much behind its {kind.value if kind is not Deployment.ALONE else 'host'}")
     return service, _database(words[0]) if words else 0
 
 

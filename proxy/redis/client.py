@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.errors import LedgerUnavailable
-from proxy.redis.address import Access, Address, Kind
-from proxy.redis.pipeline import Observe, Wire
+from proxy.redis.address import Access, Address, Deployment
+from proxy.redis.pipeline import Observe, Pipeline
 from proxy.redis.script import Script
 
 DEADLINE_S = 1.0
@@ -28,9 +28,9 @@ class UnsafeRedis(Exception):
     """This Redis could lose or evict what is billed; the message says which setting to change."""
 
 
-class Connection:
+class RedisClient:
     """
-    Calls to Redis: `async with Connection("unix:///run/redis.sock") as connection`.
+    Calls to Redis: `async with RedisClient("unix:///run/redis.sock") as connection`.
 
     Raises: ValueError, for what is no address; UnusableCertificate.
     Units: `deadline_s` in seconds for one call.
@@ -44,8 +44,8 @@ class Connection:
         deadline_s: float = DEADLINE_S,
         observe: Observe = lambda op, seconds: None,
     ) -> None:
-        self._alone = Address.of(url).kind is Kind.ALONE
-        self._wire = Wire(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
+        self._alone = Address.of(url).kind is Deployment.ALONE
+        self._wire = Pipeline(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
 
     async def __aenter__(self) -> Self:
         """Return itself; sockets open with the first call."""

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from redis.crc import key_slot
 
-from proxy.redis.address import Place
-from proxy.redis.socket import PAUSE_S, Call, Line, Lost, Refused, Silent
+from proxy.redis.address import Node
+from proxy.redis.socket import PAUSE_S, Command, ErrorReply, ServerSilent, Socket, SocketLost
 from proxy.redis.topology import Target
 
 SLOTS = 16_384
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 class Cluster:
     """The `Primaries` of a cluster; `lead` makes a line, `nodes` are those that the operator named."""
 
-    def __init__(self, nodes: Sequence[Place], lead: Callable[[Place], Line]) -> None:
+    def __init__(self, nodes: Sequence[Node], lead: Callable[[Node], Socket]) -> None:
         self._nodes = tuple(nodes)
         self._lead = lead
-        self._lines: dict[Place, Line] = {}
-        self._serving: frozenset[Line] = frozenset()
+        self._lines: dict[Node, Socket] = {}
+        self._serving: frozenset[Socket] = frozenset()
         self._lobby = _Lobby(self)
         self._slots: list[Target] = [self._lobby] * SLOTS
-        self._looking: asyncio.Task[frozenset[Line]] | None = None
+        self._looking: asyncio.Task[frozenset[Socket]] | None = None
 
     def of(self, key: str | None) -> Target:
         """Return the line to the primary of a key's slot, or what waits until that is known."""
@@ -47,7 +47,7 @@ class Cluster:
         """Tell whether a key has a primary."""
         return self.of(key) is not self._lobby
 
-    def elsewhere(self, place: Place, slot: int | None) -> Line:
+    def elsewhere(self, place: Node, slot: int | None) -> Socket:
         """Return the line to a node; where a slot has moved there, what else has moved is asked for."""
         line = self._at(place)
         if slot is not None:
@@ -62,11 +62,11 @@ class Cluster:
             self._serving -= {line}
             self._slots = [self._lobby if each is line else each for each in self._slots]
 
-    async def survey(self) -> Sequence[Line]:
+    async def survey(self) -> Sequence[Socket]:
         """
         Ask for the slots anew; return the lines to all who have any.
 
-        Raises: Lost.
+        Raises: SocketLost.
         """
         # What was told, not what others have left of it meanwhile: a primary that died must be missed.
         return tuple(await asyncio.shield(self.look()))
@@ -76,28 +76,28 @@ class Cluster:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
-        self._lobby.leave(Lost("nobody calls any more"))
+        self._lobby.leave(SocketLost("nobody calls any more"))
         for line in self._lines.values():
             await line.close()
 
-    def look(self) -> "asyncio.Task[frozenset[Line]]":
+    def look(self) -> "asyncio.Task[frozenset[Socket]]":
         """Ask for the slots, once for all who want to know."""
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
             self._looking.add_done_callback(self._looked)
         return self._looking
 
-    def _looked(self, task: "asyncio.Task[frozenset[Line]]") -> None:
+    def _looked(self, task: "asyncio.Task[frozenset[Socket]]") -> None:
         self._looking = None
         if not task.cancelled():
             self._lobby.leave(task.exception())
 
-    def _at(self, place: Place) -> Line:
+    def _at(self, place: Node) -> Socket:
         if place not in self._lines:
             self._lines[place] = self._lead(place)
         return self._lines[place]
 
-    async def _look(self) -> frozenset[Line]:
+    async def _look(self) -> frozenset[Socket]:
         places = list(dict.fromkeys((*self._lines, *self._nodes)))
         fault: BaseException | None = None
         for first in range(0, len(places), ASKED_AT_ONCE):
@@ -105,9 +105,9 @@ class Cluster:
             if views:
                 best = max(views, key=lambda view: view.rank)
                 return await self._adopt(best.told_by, best.rows)
-        raise Lost(f"no node of the cluster answers: {fault}") from fault
+        raise SocketLost(f"no node of the cluster answers: {fault}") from fault
 
-    async def _adopt(self, told_by: Line, rows: Iterable[Any]) -> frozenset[Line]:
+    async def _adopt(self, told_by: Socket, rows: Iterable[Any]) -> frozenset[Socket]:
         slots: list[Target] = [self._lobby] * SLOTS
         found = set()
         for first, last, (host, port, *_), *_ in rows:
@@ -129,9 +129,9 @@ class _Lobby:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._calls: list[Call] = []
+        self._calls: list[Command] = []
 
-    def send(self, call: Call) -> None:
+    def send(self, call: Command) -> None:
         """Keep a call until the slots are known."""
         call.held()
         self._calls.append(call)
@@ -146,26 +146,26 @@ class _Lobby:
             elif self._cluster.knows(call.key):
                 self._cluster.of(call.key).send(call)
             else:
-                call.lost(Lost("no node of the cluster has this slot"))
+                call.lost(SocketLost("no node of the cluster has this slot"))
 
 
-def place_of(host: str | None, port: int, told_by: Line) -> Place:
+def place_of(host: str | None, port: int, told_by: Socket) -> Node:
     """Return a node's place; one whose host is not told (nothing, or "?") is where it was asked."""
     if host and host != "?":
-        return Place(host, port)
-    return Place(told_by.place.host if told_by.place else "", port)
+        return Node(host, port)
+    return Node(told_by.place.host if told_by.place else "", port)
 
 
 class _View(NamedTuple):
     """Who has which slots, as one node sees it."""
 
-    told_by: Line
+    told_by: Socket
     rank: tuple[bool, int]
     """Whether it is with the majority, and how late the last change is that it has heard of."""
     rows: list[Any]
 
 
-async def _views(lines: Sequence[Line]) -> tuple[list[_View], BaseException | None]:
+async def _views(lines: Sequence[Socket]) -> tuple[list[_View], BaseException | None]:
     """Ask several; return what they say who answer at about the time of the first, and what went wrong with another."""
     asked = [asyncio.create_task(_view(line)) for line in lines]
     fault: BaseException | None = None
@@ -173,7 +173,7 @@ async def _views(lines: Sequence[Line]) -> tuple[list[_View], BaseException | No
         for first in asyncio.as_completed(asked):
             try:
                 await first
-            except (Silent, Lost, Refused) as error:
+            except (ServerSilent, SocketLost, ErrorReply) as error:
                 fault = error
             else:
                 await asyncio.wait(asked, timeout=PAUSE_S)
@@ -184,7 +184,7 @@ async def _views(lines: Sequence[Line]) -> tuple[list[_View], BaseException | No
             task.cancel()
 
 
-async def _view(line: Line) -> _View:
+async def _view(line: Socket) -> _View:
     rows, info = await asyncio.gather(line.ask("CLUSTER", "SLOTS"), line.ask("CLUSTER", "INFO"))
     told = dict(each.split(":", 1) for each in info.splitlines() if ":" in each)
     return _View(line, (told["cluster_state"] == "ok", int(told["cluster_current_epoch"])), rows)

@@ -26,10 +26,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from proxy.redis.address import Access, Address, Kind, Place
+from proxy.redis.address import Access, Address, Deployment, Node
 from proxy.redis.cluster import Cluster, place_of
-from proxy.redis.socket import PAUSE_S, Call, Line, Lost, Refused, Silent, Word, packed
-from proxy.redis.topology import Alone, Primaries, Sentinels, Watched
+from proxy.redis.socket import PAUSE_S, Command, ErrorReply, ServerSilent, Socket, SocketLost, Word, packed
+from proxy.redis.topology import Sentinels, Standalone, Topology, Watched
 
 FOLLOWED_MAX = 8
 """How often one call is sent elsewhere, or with its script in front."""
@@ -39,11 +39,12 @@ Observe = Callable[[str, float], None]
 Fault = Callable[[Exception], Exception]
 
 
-class Wire:
+class Pipeline:
     """
-    The way to Redis: `async with Wire("redis://localhost", deadline_s=1.0) as wire`. Sockets open with the first call.
+    The way to Redis: `async with Pipeline("redis://localhost", deadline_s=1.0) as redis`. Sockets open with the first
+    call.
 
-    `fault` turns what goes wrong (Silent, Lost, Refused) into what callers get.
+    `fault` turns what goes wrong (ServerSilent, SocketLost, ErrorReply) into what callers get.
     Raises: ValueError, for what is no address; UnusableCertificate.
     """
 
@@ -85,7 +86,7 @@ class Wire:
         Send a command to the primary of `key`; return its answer to come, text as `str`.
 
         `op` is what it is called when it is observed, `script` the text of what EVALSHA names.
-        Raises: what `fault` makes of Silent, Lost and Refused, when it is awaited.
+        Raises: what `fault` makes of ServerSilent, SocketLost and ErrorReply, when it is awaited.
         """
         request = _Request(self, op, packed(command), key)
         request.script = script
@@ -96,25 +97,25 @@ class Wire:
         """Send a command whose first argument, if it has any, is the key; raises as `send`."""
         return self.send(str(command[0]).lower(), command, str(command[1]) if len(command) > 1 else None)
 
-    async def ask_each(self, *command: Word) -> dict[Place, Any]:
+    async def ask_each(self, *command: Word) -> dict[Node, Any]:
         """Ask every primary, as it is known after a new look; raises as `send`."""
         try:
             lines = await self._primaries.survey()
             answers = await asyncio.gather(*(line.ask(*command) for line in lines))
-        except (Silent, Lost, Refused) as error:
+        except (ServerSilent, SocketLost, ErrorReply) as error:
             raise self.fault(error) from error
         return {line.place: answer for line, answer in zip(lines, answers, strict=True) if line.place is not None}
 
     def lost(self, request: "_Request", fault: Exception) -> None:
         """Send a request once more whose line ended, or fail it."""
         self._primaries.doubt(request.key)
-        if self._left or request.again or not isinstance(fault, Lost):
+        if self._left or request.again or not isinstance(fault, SocketLost):
             request.fail(fault)
         else:
             request.again = True
             self._send_again(request)
 
-    def refused(self, request: "_Request", line: Line, message: str) -> None:
+    def refused(self, request: "_Request", line: Socket, message: str) -> None:
         """Do what an error asks for, or fail."""
         word, _, rest = message.partition(" ")
         if word in ("TRYAGAIN", "CLUSTERDOWN"):
@@ -123,18 +124,18 @@ class Wire:
             request.held()
             self.loop.call_later(PAUSE_S, self._send_again, request)
         elif "READONLY" in message:
-            fault = Lost(message)
+            fault = SocketLost(message)
             line.leave(fault)
             self.lost(request, fault)
         elif (word in ("MOVED", "ASK") or (word == "NOSCRIPT" and request.script)) and request.followed < FOLLOWED_MAX:
             request.followed += 1
             self._follow(request, line, word, rest)
         else:
-            request.fail(Refused(message))
+            request.fail(ErrorReply(message))
 
-    def _follow(self, request: "_Request", line: Line, word: str, rest: str) -> None:
+    def _follow(self, request: "_Request", line: Socket, word: str, rest: str) -> None:
         request.held()
-        there: Line | None = line
+        there: Socket | None = line
         if word == "NOSCRIPT":
             _aside(line, "SCRIPT", "LOAD", request.script or "")
         else:
@@ -142,7 +143,7 @@ class Wire:
             host, _, port = node.rpartition(":")
             there = self._primaries.elsewhere(place_of(host, int(port), line), int(slot) if word == "MOVED" else None)
         if there is None:
-            request.fail(Refused(f"{word} {rest}"))
+            request.fail(ErrorReply(f"{word} {rest}"))
             return
         if word == "ASK":
             _aside(there, "ASKING")
@@ -154,12 +155,12 @@ class Wire:
             self._primaries.of(request.key).send(request)
 
 
-class _Request(Call):
+class _Request(Command):
     """A call of somebody who waits, which goes out again where that helps, within its deadline."""
 
     __slots__ = ("again", "began", "followed", "op", "script", "timer", "wire")
 
-    def __init__(self, wire: Wire, op: str, packed: bytes, key: str | None) -> None:
+    def __init__(self, wire: Pipeline, op: str, packed: bytes, key: str | None) -> None:
         super().__init__(wire.loop.create_future(), packed, key)
         self.wire = wire
         self.op = op
@@ -178,7 +179,7 @@ class _Request(Call):
         if not self.answer.done():
             self.answer.set_result(value)
 
-    def refused(self, line: Line, message: str) -> None:
+    def refused(self, line: Socket, message: str) -> None:
         """Leave it to the wire."""
         self.wire.refused(self, line, message)
 
@@ -203,34 +204,34 @@ class _Request(Call):
 
     def _expire(self) -> None:
         if not self.answer.done():
-            self.fail(Silent(f"no answer within {self.wire.deadline_s:g} s"))
+            self.fail(ServerSilent(f"no answer within {self.wire.deadline_s:g} s"))
 
 
-def _aside(line: Line, *command: Word) -> None:
+def _aside(line: Socket, *command: Word) -> None:
     """Send a command of which the answer says nothing: what follows it on its line will tell."""
     line.ask(*command).add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
 
-def _primaries(address: Address, access: Access, deadline_s: float) -> Primaries:
+def _primaries(address: Address, access: Access, deadline_s: float) -> Topology:
     tls = access.context() if address.tls else None
     greeting = [*_authentication(address.username, access.password)]
     if address.database:
         greeting.append(("SELECT", address.database))
 
-    def lead(place: Place) -> Line:
-        return Line(_fixed(place), deadline_s=deadline_s, tls=tls, greeting=greeting)
+    def lead(place: Node) -> Socket:
+        return Socket(_fixed(place), deadline_s=deadline_s, tls=tls, greeting=greeting)
 
-    if address.kind is Kind.CLUSTER:
+    if address.kind is Deployment.CLUSTER:
         return Cluster(address.places, lead)
-    if address.kind is Kind.ALONE:
-        return Alone(lead(address.places[0]))
+    if address.kind is Deployment.ALONE:
+        return Standalone(lead(address.places[0]))
     greeting_sentinels = _authentication(access.sentinel_username, access.sentinel_password)
     share_s = deadline_s / (len(address.places) + 1)
     sentinels = Sentinels(
-        [Line(_fixed(place), deadline_s=share_s, tls=tls, greeting=greeting_sentinels) for place in address.places],
+        [Socket(_fixed(place), deadline_s=share_s, tls=tls, greeting=greeting_sentinels) for place in address.places],
         address.service,
     )
-    primary = Line(sentinels.primary, deadline_s=deadline_s, tls=tls, greeting=greeting, primary=True)
+    primary = Socket(sentinels.primary, deadline_s=deadline_s, tls=tls, greeting=greeting, primary=True)
     return Watched(primary, sentinels)
 
 
@@ -240,8 +241,8 @@ def _authentication(username: str, password: str) -> list[tuple[Word, ...]]:
     return [("AUTH", username, password) if username else ("AUTH", password)]
 
 
-def _fixed(place: Place) -> Callable[[], Awaitable[Place]]:
-    async def locate() -> Place:
+def _fixed(place: Node) -> Callable[[], Awaitable[Node]]:
+    async def locate() -> Node:
         return place
 
     return locate

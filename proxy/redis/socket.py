@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import hiredis
 
-from proxy.redis.address import Place
+from proxy.redis.address import Node
 
 WAITING_MAX = 20_000
 PAUSE_S = 0.05
@@ -31,19 +31,19 @@ PAUSE_S = 0.05
 Word = str | int | bytes
 
 
-class Silent(Exception):
+class ServerSilent(Exception):
     """Redis did not answer in time, or so many calls wait that this one could not."""
 
 
-class Lost(Exception):
+class SocketLost(Exception):
     """The socket ended, or never came to be."""
 
 
-class Refused(Exception):
+class ErrorReply(Exception):
     """Redis answered with an error; it is the message."""
 
 
-class Call:
+class Command:
     """One command on its way, which is answered or fails once."""
 
     __slots__ = ("answer", "key", "packed", "since")
@@ -63,9 +63,9 @@ class Call:
     def held(self) -> None:
         """Learn that it waits where nobody keeps its deadline."""
 
-    def refused(self, line: "Line", message: str) -> None:
+    def refused(self, line: "Socket", message: str) -> None:
         """Take an error for an answer."""
-        self.lost(Refused(message))
+        self.lost(ErrorReply(message))
 
     def lost(self, fault: Exception) -> None:
         """Learn that no answer will come on this line."""
@@ -73,7 +73,7 @@ class Call:
             self.answer.set_exception(fault)
 
 
-class Line:
+class Socket:
     """
     Calls to the server at the place that `locate` tells: `line.send(call)`, `await line.ask("PING")`.
 
@@ -82,7 +82,7 @@ class Line:
 
     def __init__(
         self,
-        locate: Callable[[], Awaitable[Place]],
+        locate: Callable[[], Awaitable[Node]],
         *,
         deadline_s: float,
         tls: ssl.SSLContext | None = None,
@@ -95,18 +95,18 @@ class Line:
         self._greeting = greeting
         self._primary = primary
         self._socket: _Socket | None = None
-        self._queue: list[Call] = []
+        self._queue: list[Command] = []
         self._opening: asyncio.Task[None] | None = None
-        self.place: Place | None = None
+        self.place: Node | None = None
         """Where it led last."""
 
-    def send(self, call: Call) -> None:
+    def send(self, call: Command) -> None:
         """Send a call; it learns by itself what became of it."""
         if self._socket is not None:
             self._socket.send(call)
             return
         if len(self._queue) >= WAITING_MAX:
-            call.lost(Silent(f"{WAITING_MAX} calls wait already"))
+            call.lost(ServerSilent(f"{WAITING_MAX} calls wait already"))
             return
         self._queue.append(call)
         if self._opening is None:
@@ -116,7 +116,7 @@ class Line:
         """
         Send a command, once; return its answer to come, text as `str`.
 
-        Raises: Silent, Lost, Refused, when it is awaited.
+        Raises: ServerSilent, SocketLost, ErrorReply, when it is awaited.
         """
         call = _plain(command)
         self.send(call)
@@ -124,10 +124,10 @@ class Line:
 
     async def relocate(self) -> None:
         """Leave a server to which this line leads no longer; stay where nobody can tell."""
-        with suppress(Lost, Silent, Refused):
+        with suppress(SocketLost, ServerSilent, ErrorReply):
             place = await self._locate()
             if self._socket is not None and place != self.place:
-                self.leave(Lost(f"{self.place} is the primary no longer"))
+                self.leave(SocketLost(f"{self.place} is the primary no longer"))
 
     def leave(self, fault: Exception) -> None:
         """End the socket; the next call opens another."""
@@ -144,7 +144,7 @@ class Line:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        fault = Lost("nobody calls any more")
+        fault = SocketLost("nobody calls any more")
         self._give_back(fault)
         self.leave(fault)
 
@@ -154,9 +154,9 @@ class Line:
             async with asyncio.timeout(self._deadline_s):
                 socket = await self._met()
         except OSError as error:  # a TimeoutError is one
-            fault = Lost(str(error) or type(error).__name__)
+            fault = SocketLost(str(error) or type(error).__name__)
             fault.__cause__ = error
-        except (Silent, Lost, Refused) as error:
+        except (ServerSilent, SocketLost, ErrorReply) as error:
             fault = error
         else:
             self._opening = None
@@ -180,12 +180,12 @@ class Line:
                 if not self._primary or (await socket.ask(("ROLE",)))[0] == "master":
                     return socket
             except BaseException:
-                socket.close(Lost("it was not greeted"))
+                socket.close(SocketLost("it was not greeted"))
                 raise
-            socket.close(Lost("it is a replica"))
+            socket.close(SocketLost("it is a replica"))
             await asyncio.sleep(PAUSE_S)
 
-    async def _dial(self, place: Place) -> "_Socket":
+    async def _dial(self, place: Node) -> "_Socket":
         loop = asyncio.get_running_loop()
 
         def socket() -> _Socket:
@@ -207,7 +207,7 @@ class Line:
 
 
 class _Socket(asyncio.Protocol):
-    def __init__(self, line: Line, deadline_s: float) -> None:
+    def __init__(self, line: Socket, deadline_s: float) -> None:
         self._line = line
         self._deadline_s = deadline_s
         self._loop = asyncio.get_running_loop()
@@ -216,14 +216,14 @@ class _Socket(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self.waiting: deque[Call] = deque()
+        self.waiting: deque[Command] = deque()
 
-    def send(self, call: Call) -> None:
+    def send(self, call: Command) -> None:
         if self._closed:
-            call.lost(Lost("the socket is closed"))
+            call.lost(SocketLost("the socket is closed"))
             return
         if len(self.waiting) >= WAITING_MAX:
-            call.lost(Silent(f"{WAITING_MAX} calls wait already"))
+            call.lost(ServerSilent(f"{WAITING_MAX} calls wait already"))
             return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
@@ -263,11 +263,11 @@ class _Socket(asyncio.Protocol):
             return
         left_s = self._left_s(self.waiting[0])
         if left_s <= 0:
-            self.close(Silent(f"no answer within {self._deadline_s:g} s"))
+            self.close(ServerSilent(f"no answer within {self._deadline_s:g} s"))
         else:
             self._timer = self._loop.call_later(left_s, self._look_at_the_clock)
 
-    def _left_s(self, call: Call) -> float:
+    def _left_s(self, call: Command) -> float:
         return call.since + self._deadline_s - monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -286,10 +286,10 @@ class _Socket(asyncio.Protocol):
                 else:
                     call.answered(answer, now)
         except (hiredis.ProtocolError, IndexError, UnicodeDecodeError) as error:
-            self.close(Lost(f"not what Redis sends: {type(error).__name__}"))
+            self.close(SocketLost(f"not what Redis sends: {type(error).__name__}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close(Lost(str(exc) if exc else "the socket ended"))
+        self.close(SocketLost(str(exc) if exc else "the socket ended"))
 
 
 def packed(command: tuple[Word, ...]) -> bytes:
@@ -297,8 +297,8 @@ def packed(command: tuple[Word, ...]) -> bytes:
     return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]  # its stub means one word
 
 
-def _plain(command: tuple[Word, ...]) -> Call:
-    return Call(asyncio.get_running_loop().create_future(), packed(command))
+def _plain(command: tuple[Word, ...]) -> Command:
+    return Command(asyncio.get_running_loop().create_future(), packed(command))
 
 
 _INCOMPLETE = object()

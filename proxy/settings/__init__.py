@@ -16,8 +16,8 @@ Secrets never stand in the file: a field that ends in `_file` names where one is
 uses it does.
 """
 
-from proxy.settings.faults import ConfigError, Fault
+from proxy.settings.faults import ConfigError, ConfigFault
 from proxy.settings.loading import load
-from proxy.settings.sections import Endpoint, Settings
+from proxy.settings.sections import EndpointName, Settings
 
-__all__ = ["ConfigError", "Endpoint", "Fault", "Settings", "load"]
+__all__ = ["ConfigError", "ConfigFault", "EndpointName", "Settings", "load"]

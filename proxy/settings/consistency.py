@@ -8,12 +8,12 @@ here, since the sections' own types report it.
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from proxy.settings.faults import Fault, dotted
+from proxy.settings.faults import ConfigFault, dotted
 
 Document = dict[str, Any]
 
 
-def inconsistencies(document: Document) -> Iterator[Fault]:
+def inconsistencies(document: Document) -> Iterator[ConfigFault]:
     """Yield everything that contradicts something else in the document."""
     for rule in _RULES:
         yield from rule(document)
@@ -43,12 +43,12 @@ class _Seen:
     def __init__(self) -> None:
         self._paths: dict[Hashable, str] = {}
 
-    def again(self, thing: Hashable, path: str, label: str) -> Iterator[Fault]:
+    def again(self, thing: Hashable, path: str, label: str) -> Iterator[ConfigFault]:
         if thing is None:
             return
         first = self._paths.setdefault(thing, path)
         if first != path:
-            yield Fault(path, f"{label} is taken by {first}")
+            yield ConfigFault(path, f"{label} is taken by {first}")
 
 
 def _text(table: Document, key: str) -> str | None:
@@ -56,7 +56,7 @@ def _text(table: Document, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _model_names(document: Document) -> Iterator[Fault]:
+def _model_names(document: Document) -> Iterator[ConfigFault]:
     seen = _Seen()
     for index, model in _tables(document, "models"):
         yield from seen.again(_text(model, "name"), f"models[{index}].name", repr(model.get("name")))
@@ -65,7 +65,7 @@ def _model_names(document: Document) -> Iterator[Fault]:
             yield from seen.again(alias, f"models[{index}].aliases[{number}]", repr(alias))
 
 
-def _replicas(document: Document) -> Iterator[Fault]:
+def _replicas(document: Document) -> Iterator[ConfigFault]:
     seen = _Seen()
     for index, model in _tables(document, "models"):
         for number, replica in _tables(model, "replicas"):
@@ -75,21 +75,21 @@ def _replicas(document: Document) -> Iterator[Fault]:
                 yield from seen.again((index, url.rstrip("/")), f"{path}.url", "this address")
                 yield from _launched_elsewhere(model, url, f"{path}.url")
             elif "url" not in replica and "launch" not in model:
-                yield Fault(f"{path}.url", f"is missing, and models[{index}] has no launch table to start it by")
+                yield ConfigFault(f"{path}.url", f"is missing, and models[{index}] has no launch table to start it by")
 
 
-def _launched_elsewhere(model: Document, url: str, path: str) -> Iterator[Fault]:
+def _launched_elsewhere(model: Document, url: str, path: str) -> Iterator[ConfigFault]:
     if "launch" in model and not url.startswith(("http://127.0.0.1:", "http://localhost:")):
-        yield Fault(path, "must be http://127.0.0.1:PORT or left out: the gateway launches this replica itself")
+        yield ConfigFault(path, "must be http://127.0.0.1:PORT or left out: the gateway launches this replica itself")
 
 
-def _plans(document: Document) -> Iterator[Fault]:
+def _plans(document: Document) -> Iterator[ConfigFault]:
     known = {name for _, model in _tables(document, "models") if (name := _text(model, "name"))}
     for plan in _table(document, "plans"):
         table = _table(document["plans"], plan)
         for number, model in _texts(table, "models"):
             if model != "*" and model not in known:
-                yield Fault(dotted(["plans", plan, "models", number]), f"no model is named {model!r}")
+                yield ConfigFault(dotted(["plans", plan, "models", number]), f"no model is named {model!r}")
         seen = _Seen()
         for number, line in _tables(table, "limits"):
             kind = tuple(_text(line, key) for key in ("scope", "unit", "per"))
@@ -98,28 +98,28 @@ def _plans(document: Document) -> Iterator[Fault]:
                 yield from seen.again(kind, dotted(["plans", plan, "limits", number]), label)
 
 
-def _tenants(document: Document) -> Iterator[Fault]:
+def _tenants(document: Document) -> Iterator[ConfigFault]:
     plans = _table(document, "plans")
     for tenant in _table(document, "tenants"):
         seen = _Seen()
         for number, plan in _texts(document["tenants"][tenant], "plans"):
             path = dotted(["tenants", tenant, "plans", number])
             if plan not in plans:
-                yield Fault(path, f"no plan is named {plan!r}")
+                yield ConfigFault(path, f"no plan is named {plan!r}")
             yield from seen.again(plan, path, repr(plan))
 
 
-def _prices(document: Document) -> Iterator[Fault]:
+def _prices(document: Document) -> Iterator[ConfigFault]:
     known = {name for _, model in _tables(document, "models") if (name := _text(model, "name"))}
     seen = _Seen()
     for index, price in _tables(document, "prices"):
         model = _text(price, "model")
         if model is not None and model not in known:
-            yield Fault(f"prices[{index}].model", f"no model is named {model!r}")
+            yield ConfigFault(f"prices[{index}].model", f"no model is named {model!r}")
         yield from seen.again(model, f"prices[{index}].model", f"the price of {model!r}")
 
 
-def _issuers(document: Document) -> Iterator[Fault]:
+def _issuers(document: Document) -> Iterator[ConfigFault]:
     names, development = _Seen(), _Seen()
     for index, issuer in _tables(_table(document, "auth"), "issuers"):
         path = f"auth.issuers[{index}]"
@@ -128,14 +128,14 @@ def _issuers(document: Document) -> Iterator[Fault]:
             yield from development.again(True, f"{path}.development", "the one development issuer")
 
 
-def _listeners(document: Document) -> Iterator[Fault]:
+def _listeners(document: Document) -> Iterator[ConfigFault]:
     public, admin = (_table(document, key) for key in ("listen", "admin"))
     here = (public.get("host", "127.0.0.1"), public.get("port", 8080))
     if here[1] != 0 and here == (admin.get("host", "127.0.0.1"), admin.get("port", 9090)):
-        yield Fault("admin.port", "is taken by listen.port")
+        yield ConfigFault("admin.port", "is taken by listen.port")
 
 
-_RULES: tuple[Callable[[Document], Iterator[Fault]], ...] = (
+_RULES: tuple[Callable[[Document], Iterator[ConfigFault]], ...] = (
     _listeners,
     _issuers,
     _model_names,

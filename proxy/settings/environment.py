@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from proxy.settings.faults import Fault, dotted
+from proxy.settings.faults import ConfigFault, dotted
 from proxy.settings.schema import types_at
 
 PREFIX = "TOLLWAY__"
@@ -23,7 +23,7 @@ class Misplaced(Exception):
     """A variable that points to no place where a value could stand."""
 
 
-def overlay(document: dict[str, Any], env: Mapping[str, str], origins: dict[str, str]) -> Iterator[Fault]:
+def overlay(document: dict[str, Any], env: Mapping[str, str], origins: dict[str, str]) -> Iterator[ConfigFault]:
     """
     Write each `TOLLWAY__…` variable into the document, in place, and into `origins` which path it set.
 
@@ -33,7 +33,7 @@ def overlay(document: dict[str, Any], env: Mapping[str, str], origins: dict[str,
         try:
             origins[dotted(_write(document, name.removeprefix(PREFIX).split("__"), env[name]))] = name
         except Misplaced as misplaced:
-            yield Fault(name, str(misplaced))
+            yield ConfigFault(name, str(misplaced))
 
 
 def _order(name: str) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from proxy.fatal import Fatal
 from proxy.settings.schema import keys_at
 
 
-class Fault(NamedTuple):
+class ConfigFault(NamedTuple):
     """One thing to repair."""
 
     path: str
@@ -30,7 +30,7 @@ class Fault(NamedTuple):
 class ConfigError(Fatal):
     """A config that cannot be used, with all its faults."""
 
-    def __init__(self, faults: Iterable[Fault], source: str = "") -> None:
+    def __init__(self, faults: Iterable[ConfigFault], source: str = "") -> None:
         self.faults = list(faults)
         self.source = source
         """The file it was read from; empty when no file is to blame."""
@@ -49,13 +49,13 @@ def dotted(parts: Sequence[str | int]) -> str:
     return path
 
 
-def of_validation(error: ValidationError) -> list[Fault]:
+def of_validation(error: ValidationError) -> list[ConfigFault]:
     """Turn pydantic's errors into faults."""
     errors = error.errors(include_url=False, include_input=False)
     return [_fault(details) for details in errors if not _follows(details, errors)]
 
 
-def in_order(faults: Iterable[Fault]) -> list[Fault]:
+def in_order(faults: Iterable[ConfigFault]) -> list[ConfigFault]:
     """Return faults once each, by path, with `[2]` before `[10]`."""
     return sorted(set(faults), key=lambda fault: [_rank(part) for part in re.split(r"[.\[\]]+", fault.path)])
 
@@ -72,9 +72,9 @@ def _follows(details: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     )
 
 
-def _fault(details: ErrorDetails) -> Fault:
+def _fault(details: ErrorDetails) -> ConfigFault:
     where = [part for part in details["loc"] if part != "[key]"]
-    return Fault(dotted(where), _message(details, where))
+    return ConfigFault(dotted(where), _message(details, where))
 
 
 def _message(details: ErrorDetails, where: list[str | int]) -> str:

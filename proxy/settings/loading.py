@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from proxy.settings import faults
 from proxy.settings.consistency import inconsistencies
 from proxy.settings.environment import overlay
-from proxy.settings.faults import ConfigError, Fault
+from proxy.settings.faults import ConfigError, ConfigFault
 from proxy.settings.sections import Settings
 
 DEFAULT_NAME = "tollway.toml"
@@ -45,7 +45,7 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "", folder: Path |
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError([Fault("", f"is not TOML: {_lowered(error)}")], source) from None
+        raise ConfigError([ConfigFault("", f"is not TOML: {_lowered(error)}")], source) from None
     document.setdefault("redis", {})  # so that its default paths are taken from the folder too
     origins: dict[str, str] = {}
     found = list(overlay(document, env, origins))
@@ -56,17 +56,17 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "", folder: Path |
     except ValidationError as error:
         found += faults.of_validation(error)
     except RecursionError:
-        found.append(Fault("", "nests too deeply"))
+        found.append(ConfigFault("", "nests too deeply"))
     found += inconsistencies(document)
     if settings is None or found:
         raise ConfigError([_blame(fault, origins) for fault in faults.in_order(found)], source)
     return settings
 
 
-def _blame(fault: Fault, origins: Mapping[str, str]) -> Fault:
+def _blame(fault: ConfigFault, origins: Mapping[str, str]) -> ConfigFault:
     """Name the environment variables that stand behind a fault, since it is not in the file then."""
     names = [name for path, name in origins.items() if path == fault.path or path.startswith(f"{fault.path}.")]
-    return Fault(fault.path, f"{fault.message} (set by {', '.join(names)})") if names else fault
+    return ConfigFault(fault.path, f"{fault.message} (set by {', '.join(names)})") if names else fault
 
 
 def _text(path: Path | None, source: str) -> str:
@@ -76,12 +76,12 @@ def _text(path: Path | None, source: str) -> str:
         with path.open("rb") as file:
             content = file.read(_BYTES_MAX + 1)
         if len(content) > _BYTES_MAX:
-            raise ConfigError([Fault("", f"is larger than {_BYTES_MAX} bytes")], source)
+            raise ConfigError([ConfigFault("", f"is larger than {_BYTES_MAX} bytes")], source)
         return content.decode("utf-8")
     except OSError as error:
-        raise ConfigError([Fault("", f"cannot be read: {error.strerror}")], source) from None
+        raise ConfigError([ConfigFault("", f"cannot be read: {error.strerror}")], source) from None
     except UnicodeDecodeError:
-        raise ConfigError([Fault("", "is not UTF-8 text")], source) from None
+        raise ConfigError([ConfigFault("", "is not UTF-8 text")], source) from None
 
 
 def _lowered(error: Exception) -> str:

@@ -10,7 +10,7 @@ from proxy.http.downstream import Downstream
 from proxy.stages.progress import Followed, Progress
 from proxy.stages.settle import Reservation
 from proxy.stages.turn import HoldTimes
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.reservations import Reservations
 from proxy.tally import Tally
 
@@ -28,9 +28,9 @@ def idempotency_key(downstream: Downstream) -> str | None:
 class Admit:
     """The stage that reserves."""
 
-    def __init__(self, store: Reservations, ends: Ends, holds: HoldTimes, progress: Progress) -> None:
+    def __init__(self, store: Reservations, outbox: Outbox, holds: HoldTimes, progress: Progress) -> None:
         self._store = store
-        self._ends = ends
+        self._outbox = outbox
         self._holds = holds
         self._progress = progress
 
@@ -42,8 +42,8 @@ class Admit:
         Leaving the block settles what a replica may have worked on and releases the rest, also when cancelled while
         the answer of the reserve itself is outstanding.
         """
-        self._ends.check()
-        return Admission(self, call, Reservation(self._ends, call, tally), self._progress.following(tally))
+        self._outbox.check()
+        return Admission(self, call, Reservation(self._outbox, call, tally), self._progress.following(tally))
 
     async def reserve(self, call: Call, tally: Tally, reservation: Reservation) -> None:
         """Take what the call needs on every limit; raise `ApiError`."""
@@ -59,7 +59,7 @@ class Admit:
         if isinstance(decision, Repeated):
             reservation.not_made()
             raise IdempotencyKeyReused(decision.request_id)
-        tally.standings = decision.standings
+        tally.statuses = decision.statuses
         if isinstance(decision, Refused):
             reservation.not_made()
             raise refusal(decision, ask.least(decision.limit.unit))

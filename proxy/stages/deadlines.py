@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Patience:
+class Deadlines:
     """
     One deadline that moves with every step of a relay, under one that never moves; a block of the task that relays.
 

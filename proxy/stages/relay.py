@@ -25,7 +25,7 @@ from engine.fleet.abort import abort, ids_of
 from engine.fleet.replica import Replica
 from engine.protocols.answer import read_answer
 from engine.protocols.openai import render
-from engine.protocols.stream import CompletionStream, Frame, Kind
+from engine.protocols.stream import CompletionStream, Frame, FrameKind
 from engine.wire.client import Upstream, UpstreamResponse
 from engine.wire.connection import Wait
 from proxy.billing.record import OK, Source
@@ -35,7 +35,7 @@ from proxy.http.downstream import ClientGone, Downstream
 from proxy.http.headers import EVENT_STREAM, JSON, exchange_headers
 from proxy.observe.metrics import Metrics
 from proxy.settings.sections import Bounds
-from proxy.stages.deadlines import Patience
+from proxy.stages.deadlines import Deadlines
 from proxy.tally import Tally
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
@@ -87,22 +87,22 @@ class Relay:
 
     async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
-        first_s_max = self._bounds.ttft_s_max if call.inquiry.stream else self._bounds.exchange_s_max
-        patience = Patience(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
+        first_s_max = self._bounds.ttft_s_max if call.request.stream else self._bounds.exchange_s_max
+        deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
         passing: _Passing | None = None
         try:
-            with patience:
+            with deadlines:
                 async with self._asking(call, replica, tally) as response:
                     if response.status != 200:
                         raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                    if not call.inquiry.stream:
+                    if not call.request.stream:
                         body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
                         replica.spoke()
                         downstream.head(200, JSON + exchange_headers(tally))
                         return body
                     downstream.head(200, EVENT_STREAM + exchange_headers(tally))
                     passing = _Passing(
-                        patience, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
+                        deadlines, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
                     )
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
@@ -110,7 +110,7 @@ class Relay:
             if passing is None or passing.end is None:
                 if isinstance(fault, UpstreamFault):
                     raise
-                if patience.blames_client:
+                if deadlines.blames_client:
                     raise ClientGone from None
                 replica.missed()
                 raise UpstreamTimeout("the replica was silent for too long") from None
@@ -121,10 +121,10 @@ class Relay:
 
     async def _part(self, call: Call, replica: Replica, tally: Tally) -> None:
         """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
-        inquiry = call.inquiry
-        if tally.known or not (tally.reached and replica.abort_path and inquiry.endpoint.completes):
+        request = call.request
+        if tally.known or not (tally.reached and replica.abort_path and request.endpoint.completes):
             return
-        ids = ids_of(inquiry.endpoint, tally.request_id, inquiry.prompts)
+        ids = ids_of(request.endpoint, tally.request_id, request.prompts)
         with suppress(TimeoutError, UpstreamFault):
             async with asyncio.timeout(READ_ON_S_MAX):
                 for pause_s in (_ABORT_AGAIN_S, READ_ON_S_MAX):
@@ -136,7 +136,7 @@ class Relay:
         """Return the block in which the replica is asked and answers."""
         return self._upstream.request(
             "POST",
-            replica.url + call.inquiry.endpoint.path,
+            replica.url + call.request.endpoint.path,
             fields=b"%bx-request-id: %b\r\n" % (_FIELDS, tally.request_id.encode()),
             body=self._body(call, tally),
             sent=tally.was_sent,
@@ -144,14 +144,14 @@ class Relay:
 
     def _body(self, call: Call, tally: Tally) -> bytes:
         body, removed = render(
-            call.inquiry,
+            call.request,
             model=call.model.name,
             max_completion=tally.max_completion,
             cache_salt=call.cache_salt(self._cache_secret),
             extra_fields=call.model.extra_fields,
         )
         if removed:
-            self._metrics.fields_stripped(call.inquiry.endpoint.name, removed)
+            self._metrics.fields_stripped(call.request.endpoint.name, removed)
         return body
 
 
@@ -163,14 +163,14 @@ class _Passing:
     """
 
     def __init__(
-        self, patience: Patience, downstream: Downstream, *, replica: Replica, tally: Tally, idle_s_max: float
+        self, deadlines: Deadlines, downstream: Downstream, *, replica: Replica, tally: Tally, idle_s_max: float
     ) -> None:
         assert tally.call is not None
-        inquiry = tally.call.inquiry
+        request = tally.call.request
         self._stream = CompletionStream(
-            n=inquiry.n, include_usage=inquiry.include_usage, continuous_usage=inquiry.continuous_usage
+            n=request.n, include_usage=request.include_usage, continuous_usage=request.continuous_usage
         )
-        self._patience = patience
+        self._deadlines = deadlines
         self._downstream = downstream
         self._replica = replica
         self._tally = tally
@@ -192,7 +192,7 @@ class _Passing:
             watch = self._tally.watch
             watch.first_token = watch.first_token or time.perf_counter()
             if not downstream.write(forward):
-                self._patience.with_client(self._idle_s_max)
+                self._deadlines.with_client(self._idle_s_max)
                 return partial(self._caught_up, last, progress=progress)
         self._step(last, progress=progress)
         return None
@@ -207,9 +207,9 @@ class _Passing:
             self._ended(last)
         elif progress:
             self._replica.spoke()
-            self._patience.with_replica(self._idle_s_max)
+            self._deadlines.with_replica(self._idle_s_max)
         else:
-            self._patience.back_to_replica()
+            self._deadlines.back_to_replica()
 
     def _ended(self, last: Frame) -> None:
         if self._stream.error is not None:
@@ -217,7 +217,7 @@ class _Passing:
         if not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
         self.end = last.forward
-        self._patience.with_replica(_END_S_MAX)
+        self._deadlines.with_replica(_END_S_MAX)
 
 
 def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, bool]:
@@ -229,12 +229,12 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
     forward, progress = b"", False
     for frame in frames:
         kind = frame.kind
-        if kind is Kind.CONTENT or kind is Kind.USAGE:
+        if kind is FrameKind.CONTENT or kind is FrameKind.USAGE:
             forward += frame.forward
             progress = True
-        elif kind is Kind.ABORT:
+        elif kind is FrameKind.ABORT:
             progress = True
-        elif kind is not Kind.COMMENT:
+        elif kind is not FrameKind.COMMENT:
             return forward, frame, progress
         elif comments:
             forward += frame.forward
@@ -242,7 +242,7 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
 
 
 def _whole(body: bytes, call: Call, tally: Tally) -> bytes:
-    answer = read_answer(body, prompts=call.inquiry.prompts)
+    answer = read_answer(body, prompts=call.request.prompts)
     tally.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")

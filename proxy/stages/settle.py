@@ -6,7 +6,7 @@ from engine.runtime.shielding import shielded
 from proxy.call import Call
 from proxy.errors import JournalUnavailable
 from proxy.store.outbox.end import Release, Settle
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.tally import Tally
 
 
@@ -18,8 +18,8 @@ class Reservation:
     (`proxy.store.outbox.outbox`), and the reservation stays open until it is taken.
     """
 
-    def __init__(self, ends: Ends, call: Call, tally: Tally) -> None:
-        self._ends = ends
+    def __init__(self, outbox: Outbox, call: Call, tally: Tally) -> None:
+        self._outbox = outbox
         self._call = call
         self._tally = tally
         self._open = True
@@ -36,7 +36,7 @@ class Reservation:
                 await self.settle()
         else:
             self._open = False
-            await shielded(self._ends.release(self._released()))
+            await shielded(self._outbox.release(self._released()))
 
     def not_made(self) -> None:
         """Note that the limits refused: there is nothing to give back."""
@@ -45,7 +45,7 @@ class Reservation:
     def unanswered(self) -> None:
         """Note that the store did not tell whether it was made: giving it back now would be waiting a second time."""
         self._open = False
-        self._ends.owe(self._released())
+        self._outbox.owe(self._released())
 
     async def settle(self) -> None:
         """
@@ -63,7 +63,7 @@ class Reservation:
         if unobserved:
             tally.wasted_unobserved()
         tally.final = tally.record()
-        tally.billed = await self._ends.settle(Settle(tally.final, self._call.plan.limits, unobserved))
+        tally.billed = await self._outbox.settle(Settle(tally.final, self._call.plan.limits, unobserved))
 
     def _released(self) -> Release:
         return Release(self._tally.record(), self._call.plan.limits)

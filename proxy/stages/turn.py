@@ -59,8 +59,8 @@ class TakeTurn:
 
         Raises: ApiError, when there is none, or no more retries.
         """
-        inquiry, model = call.inquiry, call.model.name
-        pool, choices = self._pools[model], inquiry.choices
+        request, model = call.request, call.model.name
+        pool, choices = self._pools[model], request.choices
         self._count(model, retry=bool(tried))
         now_us = time.time_ns() // 1_000
         choice = choose(pool.snapshots(), choices, now_us, tried)
@@ -72,7 +72,7 @@ class TakeTurn:
         tally.attempts += 1
         turned = time.perf_counter()
         tally.watch.turned = tally.watch.turned or turned
-        tokens = choices * tally.max_completion + inquiry.token_ids + inquiry.text_bytes
+        tokens = choices * tally.max_completion + request.token_ids + request.text_bytes
         return Turn(self, model, replica.lease(choices, tokens, now_us + self._holds.expected_us(model)), turned)
 
     def ended(self, model: str, replica: Replica, held_s: float, error: BaseException | None) -> None:

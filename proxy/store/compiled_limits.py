@@ -33,7 +33,7 @@ _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
 _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 
 
-class LineUp:
+class CompiledLimits:
     """One plan's limits, in the order in which a decision looks at them."""
 
     __slots__ = ("_groups", "_templates", "limits", "packed", "text")
@@ -64,17 +64,17 @@ class LineUp:
         return made
 
 
-_known: dict[int, tuple[tuple[Limit, ...], LineUp]] = {}
+_known: dict[int, tuple[tuple[Limit, ...], CompiledLimits]] = {}
 
 
-def line_up(limits: tuple[Limit, ...]) -> LineUp:
+def compiled(limits: tuple[Limit, ...]) -> CompiledLimits:
     """Return the line-up of a plan. It is looked up by which tuple it is: to compare limits would cost more."""
     found = _known.get(id(limits))
     if found is not None and found[0] is limits:
         return found[1]
     if len(_known) >= KNOWN_MAX:
         _known.clear()
-    made = LineUp(limits)
+    made = CompiledLimits(limits)
     _known[id(limits)] = limits, made
     return made
 

@@ -51,7 +51,7 @@ def ledger(tenant: str) -> str:
 
 
 @lru_cache(maxsize=TENANTS_MAX)
-def epoch(tenant: str) -> str:
+def generation(tenant: str) -> str:
     """Return the key of the epoch that a tenant's counters and ledger are of; it is gone when they are."""
     return f"{_of(tenant)}:epoch"
 

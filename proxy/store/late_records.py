@@ -13,7 +13,7 @@ Must not know why a record is late.
 
 from proxy.billing.record import ExchangeRecord, Source, correction, written
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys, ledger, scripts
 from proxy.store.ledger import Entry
 from proxy.store.reservations import Settlement
@@ -24,7 +24,7 @@ CLOCKS_APART_US_MAX = 300 * 1_000_000
 _CORRECTION = "CORRECTION"
 
 
-async def append(connection: Connection, record: ExchangeRecord, who: str) -> Settlement:
+async def append(connection: RedisClient, record: ExchangeRecord, who: str) -> Settlement:
     """
     Append a record unless the ledger has it.
 
@@ -42,7 +42,7 @@ async def append(connection: Connection, record: ExchangeRecord, who: str) -> Se
     return Settlement(final.id, ours=False, correction=difference)
 
 
-async def _found(connection: Connection, record: ExchangeRecord, guard: str, who: str) -> tuple[Entry | None, bool]:
+async def _found(connection: RedisClient, record: ExchangeRecord, guard: str, who: str) -> tuple[Entry | None, bool]:
     """Return the request's FINAL and whether it has a CORRECTION, holding the right to append when it returns."""
     await _hold(connection, guard, who)
     final, corrected = None, False
@@ -57,12 +57,12 @@ async def _found(connection: Connection, record: ExchangeRecord, guard: str, who
     return final, corrected
 
 
-async def _hold(connection: Connection, guard: str, who: str) -> None:
+async def _hold(connection: RedisClient, guard: str, who: str) -> None:
     if (await connection.run(scripts.CLAIM, [guard], [who, RIGHT_MS])).split()[1] == "0":
         raise LedgerUnavailable("Another gateway appends this record.")
 
 
-async def _append(connection: Connection, guard: str, who: str, entry: Entry) -> str:
+async def _append(connection: RedisClient, guard: str, who: str, entry: Entry) -> str:
     touched = [guard, keys.ledger(entry.record.tenant)]
     entry_id = (
         await connection.run(scripts.APPEND, touched, [who, RIGHT_MS, entry.kind, written(entry.record).decode()])

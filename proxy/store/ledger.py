@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from proxy.billing import record as records
 from proxy.billing.record import ExchangeRecord
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 
 BATCH = 1000
@@ -48,7 +48,7 @@ def log_unreadable(tenant: str, entry_id: str) -> None:
 
 
 async def read(
-    connection: Connection,
+    connection: RedisClient,
     tenants: Iterable[str],
     from_us: int,
     to_us: int,

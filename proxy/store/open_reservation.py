@@ -12,7 +12,7 @@ from policies.pricing import Price
 from policies.quota import Limit
 from proxy.billing import record as records
 from proxy.billing.record import ExchangeRecord
-from proxy.store import compiled_limits as line_up
+from proxy.store import compiled_limits
 
 NOTED = ("replica", "group", "attempts", "queue_ms", "ttft_ms", "wasted_tokens")
 """What is known of an exchange only after it was admitted, beside its tokens."""
@@ -43,7 +43,10 @@ class OpenReservation(NamedTuple):
             found = found._replace(prompt_tokens=prompt or 0, completion_tokens=completion or 0)
             priced = orjson.loads(price)
             return cls(
-                found, line_up.read(orjson.loads(limits)), Price(**priced) if priced else None, prompt is not None
+                found,
+                compiled_limits.read(orjson.loads(limits)),
+                Price(**priced) if priced else None,
+                prompt is not None,
             )
         except (TypeError, AttributeError) as error:
             raise ValueError("not an open reservation") from error

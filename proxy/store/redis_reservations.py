@@ -12,13 +12,13 @@ from struct import Struct
 import orjson
 
 from policies.pricing import Price
-from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
+from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject
 from proxy.billing.record import ExchangeRecord, differing, written
 from proxy.errors import LedgerEmptied
-from proxy.redis.client import Connection, Value
+from proxy.redis.client import RedisClient, Value
 from proxy.redis.script import Script
 from proxy.store import keys, late_records, open_reservation, scripts
-from proxy.store.compiled_limits import LineUp, line_up
+from proxy.store.compiled_limits import CompiledLimits, compiled
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.reservations import AlreadyEnded, Settlement
 
@@ -35,7 +35,7 @@ _LEFT = Settlement(None, ours=False)
 class RedisReservations:
     """The `proxy.store.reservations.Reservations` that every gateway shares."""
 
-    def __init__(self, connection: Connection, incarnation: Incarnation) -> None:
+    def __init__(self, connection: RedisClient, incarnation: Incarnation) -> None:
         self._connection = connection
         self._incarnation = incarnation
 
@@ -54,10 +54,10 @@ class RedisReservations:
         once: str | None = None,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
-        asked, (own, open_index) = line_up(limits), _places(draft)
+        asked, (own, open_index) = compiled(limits), _places(draft)
         # Without a key of the client's the reservation's own fills the place.
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
-        touched = (own, open_index, keys.epoch(draft.tenant), place, *_counters(draft, asked))
+        touched = (own, open_index, keys.generation(draft.tenant), place, *_counters(draft, asked))
         told = b"%b\n%b\n%b" % (written(draft), asked.text, orjson.dumps(price))
         args = (told, _ASKED.pack(*ask, 0 if once is None else ONCE_MS), asked.packed)
         return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
@@ -72,7 +72,7 @@ class RedisReservations:
 
     async def trim(self, draft: ExchangeRecord, limits: _Limits, spare: int) -> None:
         """Give back `spare` reserved tokens that turned out not to be needed; the second time changes nothing."""
-        asked = line_up(limits)
+        asked = compiled(limits)
         touched = [keys.reservation(draft.tenant, draft.request_id), *_counters(draft, asked)]
         await self._connection.run(scripts.TRIM, touched, [spare, asked.packed])
 
@@ -91,31 +91,31 @@ class RedisReservations:
 
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
-        asked = line_up(limits)
+        asked = compiled(limits)
         touched = [*_places(draft), *_counters(draft, asked)]
         await self._connection.run(scripts.RELEASE, touched, [*_names(draft), asked.packed])
 
-    async def standings(self, subject: Subject, limits: _Limits) -> tuple[Standing, ...]:
+    async def statuses(self, subject: Subject, limits: _Limits) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands, changing nothing."""
         if not limits:
             return ()
-        self._incarnation.epoch.check()
-        asked = line_up(limits)
+        self._incarnation.generation.check()
+        asked = compiled(limits)
         touched = asked.keys(subject.tenant, subject.user, subject.model)
-        words = (await self._connection.run(scripts.STANDINGS, touched, [asked.packed])).split()
+        words = (await self._connection.run(scripts.STATUSES, touched, [asked.packed])).split()
         told = zip(asked.limits, words[1::2], words[2::2], strict=True)
-        standing = {limit: _standing(limit, int(used), int(reset)) for limit, used, reset in told}
-        return tuple(standing[limit] for limit in limits)
+        status = {limit: _status(limit, int(used), int(reset)) for limit, used, reset in told}
+        return tuple(status[limit] for limit in limits)
 
     async def _end(
         self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "leave"
     ) -> Settlement:
-        asked = line_up(limits)
+        asked = compiled(limits)
         tokens = record.prompt_tokens + record.completion_tokens
         policy = "keep" if unobserved else "post"
         args = (end, self._incarnation.id, policy, unknown, asked.packed, tokens, written(record))
         tenant = record.tenant
-        touched = (*_places(record), keys.epoch(tenant), keys.ledger(tenant), *_counters(record, asked))
+        touched = (*_places(record), keys.generation(tenant), keys.ledger(tenant), *_counters(record, asked))
         _, entry_id, ours, corrected, *differences = await self._run(scripts.SETTLE, record, touched, args)
         if entry_id == "?":
             return _LEFT
@@ -130,7 +130,7 @@ class RedisReservations:
         if not incarnation.serves(record.tenant):
             await incarnation.serve(record.tenant)
         for _ in range(2):
-            answer = await self._connection.run(script, touched, (*names, incarnation.epoch.value, *args))
+            answer = await self._connection.run(script, touched, (*names, incarnation.generation.value, *args))
             words = answer.split()
             if words[1] != "foreign":
                 return words
@@ -146,7 +146,7 @@ def _places(record: ExchangeRecord) -> tuple[str, str]:
     return keys.reservation(record.tenant, record.request_id), keys.open_index(record.tenant)
 
 
-def _counters(record: ExchangeRecord, asked: LineUp) -> tuple[str, ...]:
+def _counters(record: ExchangeRecord, asked: CompiledLimits) -> tuple[str, ...]:
     return asked.keys(record.tenant, record.user, record.model)
 
 
@@ -162,14 +162,14 @@ def _decision(words: list[str], limits: _Limits) -> Granted | Refused | Repeated
     raise AlreadyEnded
 
 
-def _binding(told: list[str], limits: _Limits) -> tuple[Standing, ...]:
+def _binding(told: list[str], limits: _Limits) -> tuple[LimitStatus, ...]:
     """Return how the limits stand that a decision tells of: index, used, reset of each."""
-    numbers, standings = [*map(int, told)], []
+    numbers, statuses = [*map(int, told)], []
     for at in range(0, len(numbers), 3):
-        standings.append(_standing(limits[numbers[at]], numbers[at + 1], numbers[at + 2]))
-    return tuple(standings)
+        statuses.append(_status(limits[numbers[at]], numbers[at + 1], numbers[at + 2]))
+    return tuple(statuses)
 
 
-def _standing(limit: Limit, used: int, reset_after_us: int) -> Standing:
+def _status(limit: Limit, used: int, reset_after_us: int) -> LimitStatus:
     remaining = limit.amount - used
-    return Standing(limit, remaining if remaining > 0 else 0, reset_after_us, used)
+    return LimitStatus(limit, remaining if remaining > 0 else 0, reset_after_us, used)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from policies.pricing import Price
-from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
+from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject
 from proxy.billing.record import ExchangeRecord
 
 
@@ -109,6 +109,6 @@ class Reservations(Protocol):
         """
         ...
 
-    async def standings(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[Standing, ...]:
+    async def statuses(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands, changing nothing."""
         ...

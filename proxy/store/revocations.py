@@ -15,8 +15,8 @@ from typing import Self
 
 from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
-from proxy.identity.revocation import REVOCATIONS_MAX, Revocation, Revoked, Subject
-from proxy.redis.client import Connection, Value
+from proxy.identity.revocation import REVOCATIONS_MAX, Revocation, Revoked, RevokedSubject
+from proxy.redis.client import RedisClient, Value
 from proxy.store import keys, scripts
 
 POLL_S = 0.5
@@ -36,7 +36,7 @@ class Revocations(Background):
     Raises: LedgerUnavailable, on entry only: nobody is served before the list is known.
     """
 
-    def __init__(self, connection: Connection, revoked: Revoked, *, poll_s: float = POLL_S) -> None:
+    def __init__(self, connection: RedisClient, revoked: Revoked, *, poll_s: float = POLL_S) -> None:
         super().__init__(self._poll_on, "tollway-revocations")
         self._connection = connection
         self._revoked = revoked
@@ -73,7 +73,7 @@ class Revocations(Background):
                 _log.warning("revocations_not_read", exc_info=True)
 
 
-async def revoke(connection: Connection, subject: Subject, until_us: int | None) -> Revocation:
+async def revoke(connection: RedisClient, subject: RevokedSubject, until_us: int | None) -> Revocation:
     """
     Revoke a subject from this moment on; the same again moves the moment to now.
 
@@ -86,21 +86,21 @@ async def revoke(connection: Connection, subject: Subject, until_us: int | None)
     return Revocation(subject, int(now), until_us)
 
 
-async def lift(connection: Connection, subject: Subject) -> bool:
+async def lift(connection: RedisClient, subject: RevokedSubject) -> bool:
     """Lift a subject's revocation; tell whether there was one. Raises LedgerUnavailable."""
     return (await connection.run(scripts.LIFT, [keys.REVOKED], [str(subject)])).split()[1] == "1"
 
 
-async def revocations(connection: Connection) -> list[Revocation]:
+async def revocations(connection: RedisClient) -> list[Revocation]:
     """Return what is revoked, the latest first; raise LedgerUnavailable."""
     return sorted((await _read(connection))[1], key=lambda revocation: -revocation.at_us)
 
 
-async def _read(connection: Connection) -> tuple[int, list[Revocation]]:
+async def _read(connection: RedisClient) -> tuple[int, list[Revocation]]:
     content = await connection.call("HGETALL", keys.REVOKED)
     version = int(content.pop(_VERSION, 0))
     return version, [_revocation(subject, *value.split()) for subject, value in content.items()]
 
 
 def _revocation(subject: str, at: str, until: str) -> Revocation:
-    return Revocation(Subject.of(subject), int(at), int(until) or None)
+    return Revocation(RevokedSubject.of(subject), int(at), int(until) or None)

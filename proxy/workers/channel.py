@@ -20,8 +20,8 @@ _LENGTH = struct.Struct("!I")
 Message = dict[str, Any]
 
 
-class Line:
-    """One end: `async with Line.over(end) as line`."""
+class Channel:
+    """One end: `async with Channel.over(end) as line`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -29,7 +29,7 @@ class Line:
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, end: socket.socket) -> AsyncIterator["Line"]:
+    async def over(cls, end: socket.socket) -> AsyncIterator["Channel"]:
         """Own one end of a pair for the block."""
         reader, writer = await asyncio.open_unix_connection(sock=end)
         try:

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from proxy.workers.channel import Line, Message
+from proxy.workers.channel import Channel, Message
 
 LAST_WORDS_S_MAX = 5.0
 """For what a process has written before its end to be read."""
@@ -16,7 +16,7 @@ class Life:
     Bounds: one report is kept, the last.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Channel) -> None:
         self.incarnation: str | None = None
         """Set when it serves."""
         self.fatal: str | None = None

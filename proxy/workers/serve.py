@@ -26,12 +26,12 @@ from proxy.http.listeners import beside
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
-from proxy.workers.channel import Line, Message
+from proxy.workers.channel import Channel, Message
 
 
 async def serve(end: socket.socket) -> int:
     """Take the task from the line and do it; return the exit status."""
-    async with Line.over(end) as line:
+    async with Channel.over(end) as line:
         task = await line.receive()
         if task is None:
             return 1
@@ -50,7 +50,7 @@ async def serve(end: socket.socket) -> int:
 
 
 @asynccontextmanager
-async def _running(settings: Settings, line: Line, hurried: asyncio.Event) -> AsyncIterator[str]:
+async def _running(settings: Settings, line: Channel, hurried: asyncio.Event) -> AsyncIterator[str]:
     metrics = Metrics(user_series_max=settings.limits.user_series_max)
     try:
         with beside(settings.listen.host, settings.listen.port) as listening:
@@ -65,7 +65,7 @@ async def _running(settings: Settings, line: Line, hurried: asyncio.Event) -> As
         await line.send(await _report(metrics, {}))
 
 
-async def _answer(line: Line, metrics: Metrics, pools: Mapping[str, Pool], hurried: asyncio.Event) -> None:
+async def _answer(line: Channel, metrics: Metrics, pools: Mapping[str, Pool], hurried: asyncio.Event) -> None:
     while (message := await line.receive()) is not None:
         if "hurry" in message:
             hurried.set()

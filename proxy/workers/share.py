@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from proxy.fatal import Fatal
 from proxy.settings import Settings
-from proxy.settings.sections import Model
+from proxy.settings.sections import ModelSection
 
 
 class TooFewSequences(Fatal):
@@ -51,7 +51,7 @@ def _share(settings: Settings, workers: int, place: int) -> Settings:
     )
 
 
-def _narrowed(models: tuple[Model, ...], workers: int, place: int) -> Iterator[Model]:
+def _narrowed(models: tuple[ModelSection, ...], workers: int, place: int) -> Iterator[ModelSection]:
     left_over = 0
     for model in models:
         replicas = []

@@ -21,7 +21,7 @@ from engine.runtime.keeper import Keeper
 from engine.runtime.process import Child, ChildFailed, told
 from proxy.observe.joined import JoinedExposition
 from proxy.observe.metrics import Metrics
-from proxy.workers.channel import Line, Message
+from proxy.workers.channel import Channel, Message
 from proxy.workers.life import Life
 
 READY_S_MAX = 300.0
@@ -71,7 +71,7 @@ class Worker:
         """Yield a new life and the other end of its line; on leaving, what it counted is kept."""
         ours, theirs = socket.socketpair()
         with theirs:
-            async with Line.over(ours) as line:
+            async with Channel.over(ours) as line:
                 life = Life(line)
                 async with Background(life.listen, "tollway-line"):
                     self.life = life

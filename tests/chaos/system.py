@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.billing.record import ExchangeRecord
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import address
 from proxy.store import keys, ledger
 from tests.e2e.gateway import Running, gateway_of
@@ -50,8 +50,8 @@ class System:
             found = ledger.read(connection, [TENANT], 0, 2**52)
             return [(entry.kind, entry.record) async for entry in found]
 
-    def _redis(self) -> Connection:
-        return Connection(address(self.folder / "data"), deadline_s=DEADLINE_S)
+    def _redis(self) -> RedisClient:
+        return RedisClient(address(self.folder / "data"), deadline_s=DEADLINE_S)
 
 
 @contextmanager

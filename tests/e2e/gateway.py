@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from proxy.identity.development import mint
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import address
 from proxy.settings import Settings, load
 from proxy.store.ledger import NEVER_US, Entry, read
@@ -110,7 +110,7 @@ class Running:
     async def ledger(self) -> list[Entry]:
         """Return every row of the ledger."""
         redis = self.settings.redis
-        async with Connection(redis.url or address(redis.data_dir), deadline_s=20) as connection:
+        async with RedisClient(redis.url or address(redis.data_dir), deadline_s=20) as connection:
             return [entry async for entry in read(connection, await tenants(connection), 0, NEVER_US)]
 
     def _printed(self, pattern: str) -> str:

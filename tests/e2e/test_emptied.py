@@ -6,10 +6,10 @@ from pathlib import Path
 
 import httpx
 
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import address
 from proxy.store import keys
-from proxy.store.membership import generation as epoch
+from proxy.store.membership import generation
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 
@@ -18,7 +18,7 @@ TAKEN_S_MAX = 10.0
 
 async def flush(running: Running) -> None:
     """Let Redis lose everything."""
-    async with Connection(address(running.settings.redis.data_dir), deadline_s=20) as connection:
+    async with RedisClient(address(running.settings.redis.data_dir), deadline_s=20) as connection:
         await connection.call("FLUSHALL")
 
 
@@ -51,7 +51,7 @@ async def status(url: str) -> int:
 async def until_remembered(running: Running) -> None:
     """Wait until the epoch is known to be on disk."""
     async with asyncio.timeout(30):
-        while not epoch.remembered(running.settings.redis.data_dir):  # noqa: ASYNC110
+        while not generation.remembered(running.settings.redis.data_dir):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
@@ -82,5 +82,5 @@ async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_p
             while (await ask(again)).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         assert await status(f"{again.url}/health/ready") == 200
-        async with Connection(address(again.settings.redis.data_dir), deadline_s=20) as connection:
+        async with RedisClient(address(again.settings.redis.data_dir), deadline_s=20) as connection:
             assert len((await connection.call("GET", keys.EPOCH)).split()) == 2

@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store.ledger import Entry, read
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
@@ -67,7 +67,7 @@ async def under_way(
 async def ledger(running: Running, tenant: str = "acme", *, at_least: int = 0) -> list[Entry]:
     """Return a tenant's ledger, once it has so many rows."""
     address = f"unix://{running.folder / 'data' / 'redis.sock'}"
-    async with Connection(address, deadline_s=10) as connection, asyncio.timeout(SOON_S_MAX):
+    async with RedisClient(address, deadline_s=10) as connection, asyncio.timeout(SOON_S_MAX):
         while len(entries := [entry async for entry in read(connection, [tenant], 0, 2**52)]) < at_least:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return entries

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from proxy.billing.record import COUNTED
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.ledger import Entry
 from tests.asks import CHAT, chat
@@ -105,7 +105,7 @@ async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
     used = used_of(other)
     assert used["tenant-tokens-day"] == usage["total_tokens"]
     assert used["user-concurrent"] == 0
-    async with Connection(redis_address, deadline_s=20) as connection:
+    async with RedisClient(redis_address, deadline_s=20) as connection:
         assert await connection.call("ZCARD", keys.open_index("globex")) == 0
     assert paused.metrics("tollway_corrections_total") == 1
     assert paused.metrics("tollway_requests_total", outcome="ok") == 0

@@ -18,7 +18,7 @@ import pytest
 from engine.protocols.openai import CHAT
 from policies.quota import Subject
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.stages.admit import Admit
 from proxy.stages.progress import Progress
 from proxy.stages.turn import HoldTimes
@@ -26,7 +26,7 @@ from proxy.store import keys
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
 from proxy.store.membership.incarnation import Incarnation
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.redis_reservations import RedisReservations
 from tests.unit.proxy.gateway import CHAT_BODY, STREAM_BODY, Gateway, gateway
 from tests.unit.proxy.played_client import PlayedClient
@@ -67,23 +67,23 @@ class Waits:
 
 
 @asynccontextmanager
-async def real(connection: Connection, folder: Path, replicas: Mapping[str, list[Answer]]) -> AsyncIterator[Gateway]:
+async def real(connection: RedisClient, folder: Path, replicas: Mapping[str, list[Answer]]) -> AsyncIterator[Gateway]:
     """Put a gateway with played replicas on a real Redis and a real disk."""
     played = gateway(folder, **replicas)  # type: ignore[arg-type]
     async with Incarnation(connection) as incarnation, Journal(folder / "journal", incarnation.id) as journal:
         store, holds = RedisReservations(connection, incarnation), HoldTimes()
         async with (
-            _ends(store, journal, played) as ends,
+            _outbox(store, journal, played) as outbox,
             Progress(store, 3600) as progress,
         ):
-            exchange = replace(played.exchange, incarnation=incarnation.id, admit=Admit(store, ends, holds, progress))
+            exchange = replace(played.exchange, incarnation=incarnation.id, admit=Admit(store, outbox, holds, progress))
             yield replace(played, exchange=exchange)
-            assert (len(ends), len(progress), journal.unsettled) == (0, 0, 0)
+            assert (len(outbox), len(progress), journal.unsettled) == (0, 0, 0)
 
 
-def _ends(store: RedisReservations, journal: Journal, played: Gateway) -> Ends:
+def _outbox(store: RedisReservations, journal: Journal, played: Gateway) -> Outbox:
     metrics = played.metrics
-    return Ends(store, journal, billed=metrics.billed, corrected=metrics.corrected, failed=metrics.settle_failed)
+    return Outbox(store, journal, billed=metrics.billed, corrected=metrics.corrected, failed=metrics.settle_failed)
 
 
 async def cut_at(gw: Gateway, chosen: int, how: str, body: dict[str, Any]) -> tuple[Waits, PlayedClient]:
@@ -102,7 +102,7 @@ async def cut_at(gw: Gateway, chosen: int, how: str, body: dict[str, Any]) -> tu
     return waits, client
 
 
-async def assert_sound(connection: Connection, gw: Gateway, client: PlayedClient) -> None:
+async def assert_sound(connection: RedisClient, gw: Gateway, client: PlayedClient) -> None:
     """Assert what holds after any end."""
     rows = [entry async for entry in read(connection, ["acme"], 0, 2**52)]
     assert len(rows) <= 1
@@ -111,7 +111,7 @@ async def assert_sound(connection: Connection, gw: Gateway, client: PlayedClient
     assert plan is not None
     subject = Subject(tenant="acme", user="ada", model="demo")
     store = RedisReservations(connection, Incarnation(connection))
-    used = {each.limit.unit.value: each.used for each in await store.standings(subject, plan.limits)}
+    used = {each.limit.unit.value: each.used for each in await store.statuses(subject, plan.limits)}
     record = rows[0].record if rows else None
     billed = record.prompt_tokens + record.completion_tokens if record else 0
     assert used["concurrent"] == 0
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[dict[str, Any], Replicas]] = {
 @pytest.mark.parametrize("how", [SHUTDOWN, CLIENT_CLOSED])
 @pytest.mark.parametrize("case", CASES)
 async def test_an_exchange_cut_at_any_wait_is_billed_once_and_holds_nothing(
-    connection: Connection, tmp_path: Path, case: str, how: str
+    connection: RedisClient, tmp_path: Path, case: str, how: str
 ) -> None:
     body, replicas = CASES[case]
     for chosen in count(1):

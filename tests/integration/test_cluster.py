@@ -10,12 +10,12 @@ from time import monotonic
 import pytest
 from redis.crc import key_slot
 
-from proxy.redis.address import Place
-from proxy.redis.client import Connection, UnsafeRedis
+from proxy.redis.address import Node
+from proxy.redis.client import RedisClient, UnsafeRedis
 from proxy.redis.cluster import ASKED_AT_ONCE, place_of
 from proxy.redis.cluster import Cluster as Primaries
-from proxy.redis.pipeline import Wire
-from proxy.redis.socket import Line, Lost, Refused, Silent
+from proxy.redis.pipeline import Pipeline
+from proxy.redis.socket import ErrorReply, ServerSilent, Socket, SocketLost
 from proxy.store.keys import late
 from proxy.store.scripts import CLAIM
 from tests.redis_fleets import Cluster, cluster, move_slot, serving
@@ -32,12 +32,12 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def wire(nodes: Cluster) -> AsyncIterator[Wire]:
-    async with Wire(nodes.url, deadline_s=DEADLINE_S) as opened:
+async def wire(nodes: Cluster) -> AsyncIterator[Pipeline]:
+    async with Pipeline(nodes.url, deadline_s=DEADLINE_S) as opened:
         yield opened
 
 
-async def test_each_call_goes_where_its_key_is(nodes: Cluster, wire: Wire) -> None:
+async def test_each_call_goes_where_its_key_is(nodes: Cluster, wire: Pipeline) -> None:
     names = [f"name{number}" for number in range(300)]
     assert await asyncio.gather(*(wire.ask("SET", name, name) for name in names)) == ["OK"] * 300
     assert {nodes.owner(name) for name in names} == {0, 1, 2}
@@ -49,19 +49,19 @@ async def test_each_call_goes_where_its_key_is(nodes: Cluster, wire: Wire) -> No
 async def test_a_script_runs_on_each_node_though_none_knows_it(nodes: Cluster) -> None:
     for node in nodes.primaries:
         node.ask("SCRIPT", "FLUSH")
-    async with Connection(nodes.url, deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(nodes.url, deadline_s=DEADLINE_S) as connection:
         guards = [late(nodes.tenant_on(index), "R1") for index in range(3)]
         for answer in await asyncio.gather(*(connection.run(CLAIM, [guard], ["who", 9_000]) for guard in guards * 9)):
             assert answer.split()[1] == "1"
 
 
 async def test_every_primary_is_asked(nodes: Cluster) -> None:
-    async with Connection(nodes.url, deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(nodes.url, deadline_s=DEADLINE_S) as connection:
         await connection.check()
         assert await connection.servers() == {node.info("server")["run_id"] for node in nodes.primaries}
 
 
-async def test_a_primary_is_asked_though_its_line_is_doubted_meanwhile(nodes: Cluster, wire: Wire) -> None:
+async def test_a_primary_is_asked_though_its_line_is_doubted_meanwhile(nodes: Cluster, wire: Pipeline) -> None:
     await wire.ask_each("PING")
     # In the very turn in which the slots are told, before anybody who waits for them goes on.
     primaries = wire._primaries
@@ -70,41 +70,41 @@ async def test_a_primary_is_asked_though_its_line_is_doubted_meanwhile(nodes: Cl
     assert len(await wire.ask_each("PING")) == 3
 
 
-async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Wire) -> None:
-    with pytest.raises(Refused, match="CROSSSLOT"):
+async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Pipeline) -> None:
+    with pytest.raises(ErrorReply, match="CROSSSLOT"):
         await wire.ask("DEL", *(nodes.tenant_on(index) for index in range(3)))
 
 
 async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> None:
     url = f"redis://127.0.0.1:{nodes.primaries[0].port}"
-    async with Wire(url, deadline_s=DEADLINE_S) as wire:
-        with pytest.raises(Refused, match="MOVED"):
+    async with Pipeline(url, deadline_s=DEADLINE_S) as wire:
+        with pytest.raises(ErrorReply, match="MOVED"):
             await wire.ask("GET", nodes.tenant_on(1))
-    async with Connection(url, deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(url, deadline_s=DEADLINE_S) as connection:
         with pytest.raises(UnsafeRedis, match="part of a cluster"):
             await connection.check(allow_unsafe=True)
 
 
 async def test_a_server_that_is_taken_for_a_cluster_is_said(tmp_path: Path) -> None:
     with serving(tmp_path / "alone", SERVERS[0], None) as node:
-        async with Wire(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as wire:
-            with pytest.raises(Lost, match="cluster support disabled"):
+        async with Pipeline(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as wire:
+            with pytest.raises(SocketLost, match="cluster support disabled"):
                 await wire.ask("PING")
 
 
-async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Wire, tmp_path: Path) -> None:
+async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Pipeline, tmp_path: Path) -> None:
     before = set(await wire.ask_each("PING"))
     with serving(tmp_path / "stale", SERVERS[0], None, "--cluster-enabled", "yes") as stale:
         stale.ask("CLUSTER", "ADDSLOTS", *range(5))
         url = f"redis+cluster://127.0.0.1:{stale.port},127.0.0.1:{nodes.primaries[2].port}"
-        async with Wire(url, deadline_s=DEADLINE_S) as other:
+        async with Pipeline(url, deadline_s=DEADLINE_S) as other:
             assert set(await other.ask_each("PING")) == before
 
 
 async def test_nobody_there_is_said_at_once() -> None:
-    async with Wire("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as wire:
+    async with Pipeline("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as wire:
         for fault in await asyncio.gather(*(wire.ask("PING") for _ in range(5)), return_exceptions=True):
-            assert isinstance(fault, Lost)
+            assert isinstance(fault, SocketLost)
 
 
 async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline(
@@ -119,30 +119,30 @@ async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline(
         for port in ports:
             await stack.enter_async_context(await asyncio.start_server(say_nothing, "127.0.0.1", port))
         url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
-        wire = await stack.enter_async_context(Wire(url, deadline_s=2))
+        wire = await stack.enter_async_context(Pipeline(url, deadline_s=2))
         began = monotonic()
         for fault in await asyncio.gather(*(wire.ask("GET", f"k{n}") for n in range(5)), return_exceptions=True):
-            assert isinstance(fault, Silent)
+            assert isinstance(fault, ServerSilent)
         assert monotonic() - began < 3.6
 
 
 @pytest.mark.parametrize("host", ["", "?", None])
 async def test_a_node_that_does_not_know_its_name_is_where_it_was_asked(nodes: Cluster, host: str | None) -> None:
-    line = Line(_locate(Place("127.0.0.1", nodes.primaries[0].port)), deadline_s=DEADLINE_S)
+    line = Socket(_locate(Node("127.0.0.1", nodes.primaries[0].port)), deadline_s=DEADLINE_S)
     assert await line.ask("PING") == "PONG"
-    assert place_of(host, 7, line) == Place("127.0.0.1", 7)
-    assert place_of("other", 7, line) == Place("other", 7)
+    assert place_of(host, 7, line) == Node("127.0.0.1", 7)
+    assert place_of("other", 7, line) == Node("other", 7)
     await line.close()
 
 
-def _locate(place: Place) -> Callable[[], Awaitable[Place]]:
-    async def locate() -> Place:
+def _locate(place: Node) -> Callable[[], Awaitable[Node]]:
+    async def locate() -> Node:
         return place
 
     return locate
 
 
-async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: Wire) -> None:
+async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: Pipeline) -> None:
     tag = nodes.tenant_on(2)
     names = [f"{{{tag}}}:{number}" for number in range(40)]
     counted = dict.fromkeys(names, 0)
@@ -164,7 +164,7 @@ async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: 
         assert int(nodes.primaries[1].ask("GET", name)) == counted[name]
 
 
-async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Wire) -> None:
+async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Pipeline) -> None:
     tag = nodes.tenant_on(0)
     one, other, slot = f"{{{tag}}}:a", f"{{{tag}}}:b", key_slot(tag.encode())
     await wire.ask("MSET", one, 1, other, 2)
@@ -180,7 +180,7 @@ async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Wire) -> 
     assert await asked == ["1", "2"]
     for node in (target, source):
         node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
-    async with Wire(nodes.url, deadline_s=1) as hasty:
+    async with Pipeline(nodes.url, deadline_s=1) as hasty:
         source.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
         assert await hasty.ask("MGET", one, other) == ["1", "2"]
 
@@ -191,7 +191,7 @@ async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(se
         # Else all nodes refuse everything while one is gone.
         for node in (*nodes.primaries, nodes.replica):
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        async with Wire(nodes.url, deadline_s=1.0) as wire:
+        async with Pipeline(nodes.url, deadline_s=1.0) as wire:
             lost, kept = nodes.tenant_on(2), nodes.tenant_on(0)
             await wire.ask("SET", lost, "before")
             nodes.primary.kill()
@@ -201,7 +201,7 @@ async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(se
                     assert await wire.ask("SET", kept, "value") == "OK"
                     try:
                         assert await wire.ask("SET", lost, "after") == "OK"
-                    except (Lost, Silent, Refused):
+                    except (SocketLost, ServerSilent, ErrorReply):
                         failed += 1
                         await asyncio.sleep(0.05)
                     else:
@@ -213,9 +213,9 @@ async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(se
                     await asyncio.sleep(0.05)
 
 
-async def _primaries(wire: Wire) -> set[int]:
+async def _primaries(wire: Pipeline) -> set[int]:
     """Return the ports of the primaries; none while a node still names the one that died."""
     try:
         return {place.port for place in await wire.ask_each("PING")}
-    except Lost:
+    except SocketLost:
         return set()

@@ -18,7 +18,7 @@ import pytest
 from redis import Redis
 
 from engine.runtime.process import ChildFailed
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.local_socket import ForeignShortcut
 from proxy.redis.embedded.lock import DataDirInUse
 from proxy.redis.embedded.server import (
@@ -292,5 +292,5 @@ async def test_killed_it_is_started_again_at_the_same_address_with_its_data(
 async def test_a_folder_of_any_name_is_reached_by_its_address(tmp_path: Path) -> None:
     folder = tmp_path / "50%41 #1?"
     folder.mkdir()
-    async with EmbeddedRedis(folder) as redis, Connection(redis.address, deadline_s=20) as connection:
+    async with EmbeddedRedis(folder) as redis, RedisClient(redis.address, deadline_s=20) as connection:
         assert await connection.call("PING") == "PONG"

@@ -17,13 +17,13 @@ from ulid_transform import ulid_now
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.outbox.end import Release, Settle
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
@@ -42,12 +42,12 @@ Fleet = Callable[[Path, Path | None], AbstractContextManager[tuple[str, Node, No
 class Gateway:
     """What of a gateway serves exchanges in Redis, under a load of its own."""
 
-    def __init__(self, connection: Connection, incarnation: Incarnation, folder: Path) -> None:
+    def __init__(self, connection: RedisClient, incarnation: Incarnation, folder: Path) -> None:
         self.connection = connection
         self.store = RedisReservations(connection, incarnation)
         self.journal = Journal(folder, incarnation.id)
         self.told: list[str] = []
-        self.ends = Ends(
+        self.outbox = Outbox(
             self.store, self.journal, billed=self._tell, corrected=self._tell, failed=lambda: None, retry_s=0.1
         )
         self.replay = Replay(
@@ -55,7 +55,7 @@ class Gateway:
         )
         self.settled: list[ExchangeRecord] = []
         self.restarts = 0
-        for each in (self.replay, self.ends, self):
+        for each in (self.replay, self.outbox, self):
             incarnation.when_restarted(each.restarted)
         self._incarnation = incarnation
 
@@ -77,10 +77,10 @@ class Gateway:
         try:
             assert isinstance(await self.store.reserve(record, LIMITS, ASK, once=record.request_id), Granted)
         except LedgerUnavailable:
-            await self.ends.release(Release(record, LIMITS))
+            await self.outbox.release(Release(record, LIMITS))
             await asyncio.sleep(0.02)
             return False
-        if await self.ends.settle(Settle(record, LIMITS, unobserved=False)):
+        if await self.outbox.settle(Settle(record, LIMITS, unobserved=False)):
             self.told.append(record.request_id)
         self.settled.append(record)
         return True
@@ -105,7 +105,7 @@ class Gateway:
     def quiet(self) -> bool:
         """Whether Redis has all that is settled, as far as this gateway knows."""
         doubted = self.replay._lost or any(segment.doubted for segment in self.journal.segments)
-        return self.restarts > 0 and not len(self.ends) and not doubted
+        return self.restarts > 0 and not len(self.outbox) and not doubted
 
     async def has_all(self, tenants: Sequence[str]) -> bool:
         """Tell whether the ledger has what was settled: the log is looked through for it, and nobody says when."""
@@ -117,9 +117,9 @@ class Gateway:
         assert await rows(self.connection, tenants) == ids
         assert Counter(self.told) == ids
         for tenant in tenants:
-            standings = await self.store.standings(Subject(tenant=tenant, user="ada", model="demo"), LIMITS)
+            statuses = await self.store.statuses(Subject(tenant=tenant, user="ada", model="demo"), LIMITS)
             served = [record for record in self.settled if record.tenant == tenant]
-            assert [standing.used for standing in standings] == [TOKENS * len(served), 0]
+            assert [status.used for status in statuses] == [TOKENS * len(served), 0]
 
     async def more(self, count: int) -> None:
         """Wait for this many settlements more."""
@@ -131,9 +131,9 @@ class Gateway:
 @asynccontextmanager
 async def gateway(url: str, folder: Path) -> AsyncIterator[Gateway]:
     """Run a gateway's store for the block."""
-    async with Connection(url, deadline_s=2.0) as connection, Incarnation(connection, beat_s=0.2) as incarnation:
+    async with RedisClient(url, deadline_s=2.0) as connection, Incarnation(connection, beat_s=0.2) as incarnation:
         made = Gateway(connection, incarnation, folder)
-        async with made.journal, made.replay, made.ends:
+        async with made.journal, made.replay, made.outbox:
             yield made
 
 
@@ -179,7 +179,7 @@ async def test_a_slot_that_moves_under_load_changes_no_bill(server: Path | None,
                 for there, back in (nodes.primaries[2:0:-1], nodes.primaries[1:3]):
                     await asyncio.to_thread(move_slot, nodes, there, back, key_slot(tenants[0].encode()))
                     await one.more(100)
-            while len(one.ends):  # noqa: ASYNC110
+            while len(one.outbox):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             await one.assert_billed_once(tenants)
 
@@ -191,6 +191,6 @@ def _rows_of(replica: Node, tenant: str) -> int:
         return int(client.xlen(keys.ledger(tenant)))
 
 
-async def rows(connection: Connection, tenants: Sequence[str]) -> Counter[str]:
+async def rows(connection: RedisClient, tenants: Sequence[str]) -> Counter[str]:
     """Count the rows of the ledger by their request."""
     return Counter([entry.record.request_id async for entry in read(connection, tenants, 0, 2**52)])

@@ -5,32 +5,32 @@ from contextlib import suppress
 from pathlib import Path
 
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import EmbeddedRedis
 from proxy.store import keys
 from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
 
 
-async def test_it_lives_from_its_first_moment_to_its_last(connection: Connection) -> None:
+async def test_it_lives_from_its_first_moment_to_its_last(connection: RedisClient) -> None:
     async with Incarnation(connection) as one, Incarnation(connection) as two:
         assert (await living(connection))[1] == {one.id, two.id}
     assert (await living(connection))[1] == frozenset()
 
 
-async def test_it_goes_on_beating_and_comes_back_after_a_pause(connection: Connection) -> None:
+async def test_it_goes_on_beating_and_comes_back_after_a_pause(connection: RedisClient) -> None:
     async with Incarnation(connection, beat_s=0.01) as one, asyncio.timeout(10):
         await connection.call("ZADD", keys.INCARNATIONS, 1, one.id)
         while one.id not in (await living(connection))[1]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-async def test_silence_for_ten_seconds_is_death(connection: Connection) -> None:
+async def test_silence_for_ten_seconds_is_death(connection: RedisClient) -> None:
     async with Incarnation(connection) as one:
         await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, one.id)
         assert (await living(connection))[1] == frozenset()
 
 
-async def test_a_redis_that_lost_its_memory_learns_the_tenants_again(connection: Connection) -> None:
+async def test_a_redis_that_lost_its_memory_learns_the_tenants_again(connection: RedisClient) -> None:
     async with Incarnation(connection) as one:
         await one.serve("acme")
         await connection.call("FLUSHALL")
@@ -43,7 +43,7 @@ async def test_another_start_of_redis_is_told_once(tmp_path: Path) -> None:
     told: list[str] = []
     async with (
         EmbeddedRedis(tmp_path) as redis,
-        Connection(redis.address, deadline_s=20) as connection,
+        RedisClient(redis.address, deadline_s=20) as connection,
         Incarnation(connection) as one,
     ):
         one.when_restarted(lambda: told.append("restarted"))
@@ -57,7 +57,7 @@ async def test_another_start_of_redis_is_told_once(tmp_path: Path) -> None:
     assert told == ["restarted"]
 
 
-async def back(connection: Connection) -> None:
+async def back(connection: RedisClient) -> None:
     """Wait until Redis answers again."""
     async with asyncio.timeout(30):
         while True:
@@ -67,7 +67,7 @@ async def back(connection: Connection) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_failed_beat_is_not_the_end(connection: Connection) -> None:
+async def test_a_failed_beat_is_not_the_end(connection: RedisClient) -> None:
     async with Incarnation(connection, beat_s=0.01) as one, asyncio.timeout(10):
         await connection.call("SET", keys.INCARNATIONS, "in the way")
         await asyncio.sleep(0.05)

@@ -6,9 +6,9 @@ import pytest
 from redis.crc import key_slot
 
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
-from proxy.store.compiled_limits import LineUp
+from proxy.store.compiled_limits import CompiledLimits
 from proxy.store.ledger import read
 from proxy.store.membership.incarnation import Incarnation, tenants
 from proxy.store.redis_reservations import RedisReservations
@@ -33,7 +33,7 @@ HOSTILE = [
     "ü" * 1000,
 ]
 LIMITS = tuple(Limit(scope, Unit.TOKENS, 1_000, Per.DAY) for scope in Scope)
-EVERY_KEY = LineUp((*LIMITS, *(Limit(scope, Unit.CONCURRENT, 1_000, None) for scope in Scope)))
+EVERY_KEY = CompiledLimits((*LIMITS, *(Limit(scope, Unit.CONCURRENT, 1_000, None) for scope in Scope)))
 ASK = Ask(prompt_tokens=1_000, choices=1, max_completion=0, min_completion=0, hold_us=1)
 
 
@@ -50,7 +50,7 @@ def test_all_keys_of_a_tenant_share_a_slot(name: str) -> None:
 
 def test_no_two_names_share_a_counter() -> None:
     triples = list(itertools.product(HOSTILE, repeat=3))
-    of_a_user_and_model = LineUp(tuple(limit for limit in LIMITS if limit.scope is Scope.USER_MODEL))
+    of_a_user_and_model = CompiledLimits(tuple(limit for limit in LIMITS if limit.scope is Scope.USER_MODEL))
     counters = {of_a_user_and_model.keys(*triple) for triple in triples}
     assert len(counters) == len(triples)
 
@@ -60,7 +60,7 @@ def test_an_open_reservation_tells_who_and_which(name: str) -> None:
     assert keys.read_open_member(keys.open_member("I", name)) == ("I", name)
 
 
-async def test_hostile_names_are_counted_apart_and_come_back_as_they_were(connection: Connection) -> None:
+async def test_hostile_names_are_counted_apart_and_come_back_as_they_were(connection: RedisClient) -> None:
     reservations = RedisReservations(connection, Incarnation(connection))
     for number, name in enumerate(HOSTILE):
         record = RECORD._replace(request_id=f"R{number}", tenant=name, user=name)

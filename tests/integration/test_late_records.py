@@ -10,12 +10,12 @@ import pytest
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys, late_records, ledger
 from proxy.store.journal.journal import Journal
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.outbox.end import Settle
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 
@@ -25,28 +25,28 @@ ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, 
 
 
 @pytest.fixture
-async def reservations(connection: Connection) -> AsyncIterator[RedisReservations]:
+async def reservations(connection: RedisClient) -> AsyncIterator[RedisReservations]:
     async with Incarnation(connection) as incarnation:
         yield RedisReservations(connection, incarnation)
 
 
-async def forget(connection: Connection) -> None:
+async def forget(connection: RedisClient) -> None:
     """Let time pass until only the ledger remembers the request."""
     for key in (keys.reservation(RECORD.tenant, RECORD.request_id), keys.late(RECORD.tenant, RECORD.request_id)):
         await connection.call("DEL", key)
 
 
-async def rows(connection: Connection) -> list[tuple[str, object]]:
+async def rows(connection: RedisClient) -> list[tuple[str, object]]:
     return [(entry.kind, entry.record) async for entry in ledger.read(connection, [RECORD.tenant], 0, ledger.NEVER_US)]
 
 
 async def used(reservations: RedisReservations) -> int:
-    [standing] = await reservations.standings(SUBJECT, LIMITS)
-    return standing.used
+    [status] = await reservations.statuses(SUBJECT, LIMITS)
+    return status.used
 
 
 async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     first = await reservations.append_late(RECORD, LIMITS)
     assert first.ours
@@ -57,7 +57,7 @@ async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit
     assert await used(reservations) == 0
 
 
-async def test_a_sweepers_row_is_corrected_once(connection: Connection, reservations: RedisReservations) -> None:
+async def test_a_sweepers_row_is_corrected_once(connection: RedisClient, reservations: RedisReservations) -> None:
     swept = RECORD._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
     await reservations.reserve(RECORD, LIMITS, ASK)
     await reservations.expire(swept, LIMITS, unobserved=False)
@@ -71,7 +71,7 @@ async def test_a_sweepers_row_is_corrected_once(connection: Connection, reservat
 
 @pytest.mark.parametrize("swept", [True, False])
 async def test_a_reservation_that_is_still_known_is_settled(
-    connection: Connection, reservations: RedisReservations, *, swept: bool
+    connection: RedisClient, reservations: RedisReservations, *, swept: bool
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
     if swept:
@@ -83,7 +83,7 @@ async def test_a_reservation_that_is_still_known_is_settled(
 
 
 async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_the_difference_only(
-    connection: Connection, reservations: RedisReservations, tmp_path: Path
+    connection: RedisClient, reservations: RedisReservations, tmp_path: Path
 ) -> None:
     now_us = time.time_ns() // 1_000
     record = RECORD._replace(started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
@@ -93,8 +93,8 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
     await forget(connection)
     told: list[ExchangeRecord] = []
     async with Journal(tmp_path / "journal", "one") as journal:
-        ends = Ends(reservations, journal, billed=told.append, corrected=told.append, failed=lambda: None)
-        assert not await ends.settle(Settle(record, LIMITS, unobserved=False))
+        outbox = Outbox(reservations, journal, billed=told.append, corrected=told.append, failed=lambda: None)
+        assert not await outbox.settle(Settle(record, LIMITS, unobserved=False))
         assert journal.unsettled == 0
     difference = correction(record, swept)
     assert (await rows(connection))[1:] == [("CORRECTION", difference)]
@@ -103,7 +103,7 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
 
 
 async def test_an_earlier_send_that_was_not_answered_is_ours(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     mine = RECORD._replace(incarnation=reservations.incarnation)
     for record in (mine, RECORD):
@@ -115,7 +115,7 @@ async def test_an_earlier_send_that_was_not_answered_is_ours(
 
 
 async def test_its_row_is_found_among_many(
-    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+    connection: RedisClient, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "BATCH", 3)
     for number in range(10):
@@ -124,7 +124,7 @@ async def test_its_row_is_found_among_many(
     assert len(await rows(connection)) == 10
 
 
-async def test_two_at_once_append_one_row(connection: Connection) -> None:
+async def test_two_at_once_append_one_row(connection: RedisClient) -> None:
     answers = await asyncio.gather(
         *(late_records.append(connection, RECORD, f"gateway-{number}") for number in range(5)), return_exceptions=True
     )
@@ -133,7 +133,7 @@ async def test_two_at_once_append_one_row(connection: Connection) -> None:
 
 
 async def test_who_lost_the_right_while_it_looked_appends_nothing(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard, read = keys.late(RECORD.tenant, RECORD.request_id), ledger.read
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from proxy.redis.address import Access
-from proxy.redis.client import Connection
-from proxy.redis.pipeline import Wire
-from proxy.redis.socket import Lost
+from proxy.redis.client import RedisClient
+from proxy.redis.pipeline import Pipeline
+from proxy.redis.socket import SocketLost
 from tests.certificates import Authority
 from tests.redis_fleets import Node, Tls, cluster, serving, until, watched
 from tests.redis_server import SERVERS, speaks_tls
@@ -54,14 +54,14 @@ def tls(authority: Authority) -> Tls:
 
 
 async def _fault(url: str, access: Access) -> Exception:
-    async with Wire(url, access=access, deadline_s=DEADLINE_S) as wire:
-        with pytest.raises(Lost) as caught:
+    async with Pipeline(url, access=access, deadline_s=DEADLINE_S) as wire:
+        with pytest.raises(SocketLost) as caught:
             await wire.ask("PING")
     return caught.value
 
 
 async def test_who_shows_a_certificate_to_the_right_server_is_answered(named: Node, access: Access) -> None:
-    async with Wire(f"rediss://localhost:{named.port}", access=access, deadline_s=DEADLINE_S) as wire:
+    async with Pipeline(f"rediss://localhost:{named.port}", access=access, deadline_s=DEADLINE_S) as wire:
         assert await wire.ask("ECHO", "x" * 300_000) == "x" * 300_000
 
 
@@ -86,7 +86,7 @@ async def test_plain_words_are_not_taken_by_a_server_that_wants_tls(named: Node)
 
 async def test_sentinels_and_a_failover_over_tls(folder: Path, tls: Tls, access: Access) -> None:
     with watched(folder / "watched", SERVER, tls) as servers:
-        async with Connection(servers.url, access=access, deadline_s=DEADLINE_S) as connection:
+        async with RedisClient(servers.url, access=access, deadline_s=DEADLINE_S) as connection:
             await connection.check()
             before = await connection.servers()
             servers.primary.kill()
@@ -96,7 +96,7 @@ async def test_sentinels_and_a_failover_over_tls(folder: Path, tls: Tls, access:
 
 async def test_a_cluster_over_tls(folder: Path, tls: Tls, access: Access) -> None:
     with cluster(folder / "cluster", SERVER, tls) as nodes:
-        async with Wire(nodes.url, access=access, deadline_s=DEADLINE_S) as wire:
+        async with Pipeline(nodes.url, access=access, deadline_s=DEADLINE_S) as wire:
             names = [nodes.tenant_on(index) for index in range(3)]
             assert await asyncio.gather(*(wire.ask("SET", name, name) for name in names)) == ["OK"] * 3
             assert len(await wire.ask_each("PING")) == 3

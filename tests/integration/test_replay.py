@@ -9,12 +9,12 @@ from pathlib import Path
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.outbox.end import Settle
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
@@ -42,7 +42,7 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
         records = [RECORD._replace(request_id=f"R{number}", started_at=time.time_ns() // 1_000) for number in range(5)]
         billed: list[str] = []
         with killed_redis(folder) as url:
-            connection = Connection(url, deadline_s=10)
+            connection = RedisClient(url, deadline_s=10)
             incarnation = Incarnation(connection)
             await incarnation.beat()
             store = RedisReservations(connection, incarnation)
@@ -59,11 +59,11 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
                 billed=lambda record: billed.append(record.request_id),
                 corrected=corrected.append,
             )
-            ends = Ends(store, journal, billed=lambda record: None, corrected=corrected.append, failed=lambda: None)
-            for each in (replay, ends):
+            outbox = Outbox(store, journal, billed=lambda record: None, corrected=corrected.append, failed=lambda: None)
+            for each in (replay, outbox):
                 incarnation.when_restarted(each.restarted)
             for record in records:
-                assert await ends.settle(Settle(record, LIMITS, unobserved=False))
+                assert await outbox.settle(Settle(record, LIMITS, unobserved=False))
         os.truncate(log_of(folder), synced)
         with killed_redis(folder):
             assert [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)] == []
@@ -74,7 +74,7 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
                 replay.restarted()
             entries = [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)]
             assert sorted(entry.record.request_id for entry in entries) == [f"R{number}" for number in range(5)]
-            assert [standing.used for standing in await store.standings(SUBJECT, LIMITS)] == [5 * TOKENS]
+            assert [status.used for status in await store.statuses(SUBJECT, LIMITS)] == [5 * TOKENS]
             assert (billed, corrected) == ([], []), "they were told when they were settled"
             await journal.__aexit__(None, None, None)
             await connection.__aexit__(None, None, None)

@@ -8,9 +8,9 @@ import pytest
 
 from policies.quota import Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
-from proxy.store.compiled_limits import LineUp, code_of
+from proxy.store.compiled_limits import CompiledLimits, code_of
 from proxy.store.ledger import read
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
@@ -34,20 +34,20 @@ def exchange(number: int, **fields: object) -> ExchangeRecord:
 
 
 @pytest.fixture
-async def reservations(connection: Connection) -> AsyncIterator[Reservations]:
+async def reservations(connection: RedisClient) -> AsyncIterator[Reservations]:
     async with Incarnation(connection) as incarnation:
         yield RedisReservations(connection, incarnation)
 
 
 async def used(reservations: Reservations, limits: tuple[Limit, ...] = ALL) -> list[int]:
-    return [standing.used for standing in await reservations.standings(SUBJECT, limits)]
+    return [status.used for status in await reservations.statuses(SUBJECT, limits)]
 
 
 async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: Reservations) -> None:
     granted = await reservations.reserve(RECORD, ALL, ASK)
     assert isinstance(granted, Granted)
     assert granted.max_completion == 900
-    assert [(standing.limit, standing.used) for standing in granted.standings] == [
+    assert [(status.limit, status.used) for status in granted.statuses] == [
         (USER_TOKENS, 1000),
         (USER_REQUESTS, 1),
         (USER_IN_FLIGHT, 1),
@@ -58,7 +58,7 @@ async def test_a_settle_keeps_what_was_used_and_returns_the_rest(reservations: R
 
 
 async def test_a_settle_repeated_tells_the_first_and_bills_once(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     first = await reservations.settle(RECORD, ALL)
@@ -70,7 +70,7 @@ async def test_a_settle_repeated_tells_the_first_and_bills_once(
 
 
 async def test_a_settle_without_a_reservation_is_charged_and_billed(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     await reservations.settle(RECORD, ALL)
     assert (await used(reservations))[1:] == [1, 0, 131]
@@ -78,7 +78,7 @@ async def test_a_settle_without_a_reservation_is_charged_and_billed(
 
 
 async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     cut = RECORD._replace(prompt_tokens=0, completion_tokens=0)
@@ -87,7 +87,7 @@ async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
     assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [cut]
 
 
-async def test_a_release_returns_everything(connection: Connection, reservations: Reservations) -> None:
+async def test_a_release_returns_everything(connection: RedisClient, reservations: Reservations) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     await reservations.release(RECORD, ALL)
     await reservations.release(RECORD, ALL)
@@ -105,7 +105,7 @@ async def test_a_reserve_that_arrives_after_its_release_takes_nothing(reservatio
 
 @pytest.mark.parametrize("give_up_after", [0, 1, 2, 3, 5, 8, 13, 21])
 async def test_a_cancelled_reserve_and_its_release_leak_nothing(reservations: Reservations, give_up_after: int) -> None:
-    await reservations.standings(SUBJECT, ALL)
+    await reservations.statuses(SUBJECT, ALL)
     reserving = asyncio.create_task(reservations.reserve(RECORD, ALL, ASK))
     for _ in range(give_up_after):
         await asyncio.sleep(0)
@@ -180,7 +180,7 @@ async def test_another_plan_counts_on_from_what_was_used(reservations: Reservati
     assert isinstance(await reservations.reserve(exchange(2, plan="large"), (large,), ask), Refused)
 
 
-async def test_a_plan_without_limits_is_granted_and_billed(connection: Connection, reservations: Reservations) -> None:
+async def test_a_plan_without_limits_is_granted_and_billed(connection: RedisClient, reservations: Reservations) -> None:
     granted = await reservations.reserve(RECORD, (), ASK)
     assert granted == Granted(900, ())
     await reservations.settle(RECORD, ())
@@ -188,7 +188,7 @@ async def test_a_plan_without_limits_is_granted_and_billed(connection: Connectio
 
 
 async def test_a_release_of_nothing_is_remembered_only_for_minutes(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     await reservations.release(RECORD, ALL)
     assert 0 < await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) <= 300_000
@@ -203,13 +203,15 @@ async def test_a_trim_gives_back_once_and_a_settle_posts_the_truth(reservations:
     await reservations.reserve(RECORD, limits, ask)
     for _ in range(2):
         await reservations.trim(RECORD, limits, 3_000)
-        assert [standing.used for standing in await reservations.standings(subject, limits)] == [1_500, 1]
+        assert [status.used for status in await reservations.statuses(subject, limits)] == [1_500, 1]
     await reservations.settle(RECORD._replace(prompt_tokens=1_000, completion_tokens=7), limits)
     await reservations.trim(RECORD, limits, 100)
-    assert [standing.used for standing in await reservations.standings(subject, limits)] == [1_007, 1]
+    assert [status.used for status in await reservations.statuses(subject, limits)] == [1_007, 1]
 
 
-async def test_a_clients_own_key_admits_one_of_many_at_once(connection: Connection, reservations: Reservations) -> None:
+async def test_a_clients_own_key_admits_one_of_many_at_once(
+    connection: RedisClient, reservations: Reservations
+) -> None:
     decisions = await asyncio.gather(
         *(reservations.reserve(exchange(number), ALL, ASK, once="a key {with} : % all") for number in range(50))
     )
@@ -260,11 +262,11 @@ async def test_every_limit_there_is_moves_and_comes_back(reservations: Reservati
 
 
 async def test_of_many_windows_only_those_it_was_taken_from_get_the_rest_back(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     await reservations.reserve(RECORD, EVERY, ASK)
     days = Limit(Scope.MODEL, Unit.TOKENS, 10**9, Per.DAY)
-    (counter,) = LineUp((days,)).keys(RECORD.tenant, RECORD.user, RECORD.model)
+    (counter,) = CompiledLimits((days,)).keys(RECORD.tenant, RECORD.user, RECORD.model)
     await connection.call("EVAL", MOVED, 1, counter, code_of(days), END_DAY, 1)
     await reservations.settle(RECORD, EVERY)
     assert await used(reservations, (days,)) == [1_000]
@@ -300,10 +302,10 @@ async def test_an_end_finds_its_limits_also_behind_those_of_another_plan(reserva
 
 
 async def test_a_place_that_nobody_can_end_any_more_is_free_and_its_set_is_kept(
-    connection: Connection, reservations: Reservations
+    connection: RedisClient, reservations: Reservations
 ) -> None:
     limits = (USER_IN_FLIGHT,)
-    (place,) = LineUp(limits).keys(RECORD.tenant, RECORD.user, RECORD.model)
+    (place,) = CompiledLimits(limits).keys(RECORD.tenant, RECORD.user, RECORD.model)
     await reservations.reserve(RECORD, limits, ASK)
     await reservations.reserve(exchange(1), limits, ASK)
     assert isinstance(await reservations.reserve(exchange(2), limits, ASK), Refused)

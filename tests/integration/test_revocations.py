@@ -10,28 +10,28 @@ from click.testing import CliRunner, Result
 from proxy.cli.main import tollway
 from proxy.errors import LedgerUnavailable
 from proxy.identity.principal import Principal
-from proxy.identity.revocation import REVOCATIONS_MAX, Kind, Origin, Revoked, Subject
-from proxy.redis.client import Connection
+from proxy.identity.revocation import REVOCATIONS_MAX, Origin, RevocationKind, Revoked, RevokedSubject
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store import revocations as store
 from proxy.store.revocations import Revocations, TooManyRevocations, lift, revocations, revoke
 from tests.issuer import wait_until
 
-USER, TENANT = Subject(Kind.USER, "ada", "acme"), Subject(Kind.TENANT, "acme")
-HOSTILE = Subject(Kind.USER, "{acme}:*\r\n%/../é🙂 version", "a b")
+USER, TENANT = RevokedSubject(RevocationKind.USER, "ada", "acme"), RevokedSubject(RevocationKind.TENANT, "acme")
+HOSTILE = RevokedSubject(RevocationKind.USER, "{acme}:*\r\n%/../é🙂 version", "a b")
 ADA = Origin("iss", Principal("acme", "ada", "pro"), "t1", None)
 
 
-async def refused(connection: Connection, origin: Origin = ADA) -> bool:
+async def refused(connection: RedisClient, origin: Origin = ADA) -> bool:
     """Tell what a gateway that starts now thinks of a token."""
     revoked = Revoked()
     async with Revocations(connection, revoked):
         return revoked.refuses(origin, 0)
 
 
-async def test_what_is_revoked_is_refused_until_it_is_lifted(connection: Connection) -> None:
+async def test_what_is_revoked_is_refused_until_it_is_lifted(connection: RedisClient) -> None:
     assert not await refused(connection)
-    for subject in (USER, TENANT, Subject(Kind.JTI, "t1", "iss")):
+    for subject in (USER, TENANT, RevokedSubject(RevocationKind.JTI, "t1", "iss")):
         await revoke(connection, subject, None)
         assert await refused(connection)
         assert await lift(connection, subject)
@@ -39,7 +39,7 @@ async def test_what_is_revoked_is_refused_until_it_is_lifted(connection: Connect
         assert not await lift(connection, subject)
 
 
-async def test_running_gateways_hear_of_it(connection: Connection) -> None:
+async def test_running_gateways_hear_of_it(connection: RedisClient) -> None:
     one, two = Revoked(), Revoked()
     async with Revocations(connection, one, poll_s=0.01), Revocations(connection, two, poll_s=0.01):
         await revoke(connection, USER, None)
@@ -50,7 +50,7 @@ async def test_running_gateways_hear_of_it(connection: Connection) -> None:
 
 async def test_a_poll_reads_the_list_only_when_it_changed(redis_url: str) -> None:
     calls = list[str]()
-    async with Connection(redis_url, deadline_s=20, observe=lambda op, _: calls.append(op)) as connection:
+    async with RedisClient(redis_url, deadline_s=20, observe=lambda op, _: calls.append(op)) as connection:
         await revoke(connection, USER, None)
         calls.clear()
         async with Revocations(connection, Revoked(), poll_s=60) as polled:
@@ -59,7 +59,7 @@ async def test_a_poll_reads_the_list_only_when_it_changed(redis_url: str) -> Non
     assert calls == ["hget", "hgetall", *["hget"] * 5]
 
 
-async def test_the_list_tells_who_since_when_and_until_when(connection: Connection) -> None:
+async def test_the_list_tells_who_since_when_and_until_when(connection: RedisClient) -> None:
     first = await revoke(connection, HOSTILE, 2**50)
     second = await revoke(connection, TENANT, None)
     assert await revocations(connection) == [second, first]
@@ -69,7 +69,7 @@ async def test_the_list_tells_who_since_when_and_until_when(connection: Connecti
     assert await revocations(connection) == [again, second]
 
 
-async def test_a_redis_that_lost_its_memory_is_told_again(connection: Connection) -> None:
+async def test_a_redis_that_lost_its_memory_is_told_again(connection: RedisClient) -> None:
     revoked = Revoked()
     async with Revocations(connection, revoked, poll_s=60) as polled:
         known = [await revoke(connection, USER, None), await revoke(connection, HOSTILE, 2**50)]
@@ -85,7 +85,7 @@ async def test_a_redis_that_lost_its_memory_is_told_again(connection: Connection
         assert (await revocations(connection))[0].subject == HOSTILE
 
 
-async def test_a_redis_that_lost_its_last_second_is_told_again(connection: Connection) -> None:
+async def test_a_redis_that_lost_its_last_second_is_told_again(connection: RedisClient) -> None:
     revoked = Revoked()
     async with Revocations(connection, revoked, poll_s=60) as polled:
         await revoke(connection, TENANT, None)
@@ -100,17 +100,17 @@ async def test_a_redis_that_lost_its_last_second_is_told_again(connection: Conne
         assert lost in await revocations(connection)
 
 
-async def test_what_redis_lost_is_put_back_at_once_and_later_changes_stand(connection: Connection) -> None:
+async def test_what_redis_lost_is_put_back_at_once_and_later_changes_stand(connection: RedisClient) -> None:
     """No other gateway may read half a list; what was revoked since, or by another gateway put back, is kept."""
     revoked, other = Revoked(), Revoked()
     for number in range(500):
-        await revoke(connection, Subject(Kind.USER, str(number), "acme"), None)
+        await revoke(connection, RevokedSubject(RevocationKind.USER, str(number), "acme"), None)
     async with (
         Revocations(connection, revoked, poll_s=60) as polled,
         Revocations(connection, other, poll_s=60) as late,
     ):
         await connection.call("DEL", keys.REVOKED)
-        newer = await revoke(connection, Subject(Kind.USER, "7", "acme"), None)
+        newer = await revoke(connection, RevokedSubject(RevocationKind.USER, "7", "acme"), None)
         await connection.call("HSET", keys.REVOKED, "version", 1)
         await polled.poll()
         await late.poll()
@@ -119,7 +119,7 @@ async def test_what_redis_lost_is_put_back_at_once_and_later_changes_stand(conne
             assert newer in list(listed)
 
 
-async def test_versions_grow_even_when_the_clock_ran_back(connection: Connection) -> None:
+async def test_versions_grow_even_when_the_clock_ran_back(connection: RedisClient) -> None:
     await revoke(connection, USER, None)
     await connection.call("HSET", keys.REVOKED, "version", 2**52)
     for change in (revoke(connection, TENANT, None), lift(connection, USER), lift(connection, USER)):
@@ -128,7 +128,7 @@ async def test_versions_grow_even_when_the_clock_ran_back(connection: Connection
         assert int(await connection.call("HGET", keys.REVOKED, "version")) == before + 1
 
 
-async def test_a_list_that_was_emptied_by_lifting_stays_empty(connection: Connection) -> None:
+async def test_a_list_that_was_emptied_by_lifting_stays_empty(connection: RedisClient) -> None:
     revoked = Revoked()
     async with Revocations(connection, revoked, poll_s=60) as polled:
         await revoke(connection, USER, None)
@@ -142,7 +142,7 @@ async def test_a_list_that_was_emptied_by_lifting_stays_empty(connection: Connec
 
 async def test_while_redis_is_away_the_last_list_holds(redis_url: str) -> None:
     revoked = Revoked()
-    async with Connection(redis_url, deadline_s=1) as slow, Connection(redis_url, deadline_s=20) as other:
+    async with RedisClient(redis_url, deadline_s=1) as slow, RedisClient(redis_url, deadline_s=20) as other:
         await revoke(other, USER, None)
         async with Revocations(slow, revoked, poll_s=0.01):
             version = revoked.version
@@ -156,23 +156,23 @@ async def test_while_redis_is_away_the_last_list_holds(redis_url: str) -> None:
 
 
 async def test_nobody_starts_without_the_list(tmp_path: Path) -> None:
-    async with Connection(f"unix://{tmp_path}/nobody.sock") as connection:
+    async with RedisClient(f"unix://{tmp_path}/nobody.sock") as connection:
         with pytest.raises(LedgerUnavailable):
             await Revocations(connection, Revoked()).__aenter__()
 
 
 async def test_the_list_is_bounded_and_makes_room_for_what_ended(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "REVOCATIONS_MAX", 3)
     for name in "ab":
-        await revoke(connection, Subject(Kind.TENANT, name), None)
-    await revoke(connection, Subject(Kind.TENANT, "c"), 1)
-    await revoke(connection, Subject(Kind.TENANT, "d"), None)
+        await revoke(connection, RevokedSubject(RevocationKind.TENANT, name), None)
+    await revoke(connection, RevokedSubject(RevocationKind.TENANT, "c"), 1)
+    await revoke(connection, RevokedSubject(RevocationKind.TENANT, "d"), None)
     assert {each.subject.name for each in await revocations(connection)} == set("abd")
     with pytest.raises(TooManyRevocations, match="3 subjects are revoked"):
-        await revoke(connection, Subject(Kind.TENANT, "e"), None)
-    await revoke(connection, Subject(Kind.TENANT, "a"), None)
+        await revoke(connection, RevokedSubject(RevocationKind.TENANT, "e"), None)
+    await revoke(connection, RevokedSubject(RevocationKind.TENANT, "a"), None)
     assert await connection.call("HLEN", keys.REVOKED) == 4
 
 
@@ -232,7 +232,7 @@ def test_a_full_list_is_told(run: Callable[..., Result], monkeypatch: pytest.Mon
     assert (told.exit_code, told.output) == (1, "Error: 1 subjects are revoked; lift some first\n")
 
 
-async def test_a_full_list_is_read(connection: Connection) -> None:
+async def test_a_full_list_is_read(connection: RedisClient) -> None:
     lines = [part for number in range(REVOCATIONS_MAX) for part in (f"user:acme/{number}", "5 0")]
     await connection.call("HSET", keys.REVOKED, "version", "1", *lines)
     revoked = Revoked()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.sim.faults import Kind
+from engine.sim.faults import FaultKind
 from tests.record_vllm import Case, chat, record
 from tests.sim_process import SimProcess, parsed, running_sim
 
@@ -31,7 +31,7 @@ async def sim(process: SimProcess) -> AsyncIterator[SimProcess]:
     await process.ask("DELETE", "/sim/faults")
 
 
-async def put(sim: SimProcess, kind: Kind, **rest: Any) -> None:
+async def put(sim: SimProcess, kind: FaultKind, **rest: Any) -> None:
     await sim.ask("POST", "/sim/faults", {"kind": kind, **rest})
 
 
@@ -47,7 +47,7 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_refuse_is_a_503_or_a_stream_that_says_so(sim: SimProcess) -> None:
-    await put(sim, Kind.REFUSE)
+    await put(sim, FaultKind.REFUSE)
     assert await status_of(sim, CHAT, WHOLE) == 503
     stream = await sim.transcript(CHAT, STREAM)
     assert stream["status"] == 200
@@ -56,18 +56,18 @@ async def test_refuse_is_a_503_or_a_stream_that_says_so(sim: SimProcess) -> None
 
 
 async def test_refuse_can_answer_streams_by_status(sim: SimProcess) -> None:
-    await put(sim, Kind.REFUSE, in_band=False)
+    await put(sim, FaultKind.REFUSE, in_band=False)
     assert await status_of(sim, CHAT, STREAM) == 503
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, WHOLE), (CHAT, STREAM), (EMBEDDINGS, EMBED)])
 async def test_http_500(sim: SimProcess, path: str, body: dict[str, Any]) -> None:
-    await put(sim, Kind.HTTP_500)
+    await put(sim, FaultKind.HTTP_500)
     assert await status_of(sim, path, body) == 500
 
 
 async def test_abort_ends_after_so_many_tokens(sim: SimProcess) -> None:
-    await put(sim, Kind.ABORT, after_tokens=3)
+    await put(sim, FaultKind.ABORT, after_tokens=3)
     *_, finish, usage, done = await sim.frames(CHAT, STREAM)
     assert (finish["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
     assert usage["usage"]["completion_tokens"] == 3
@@ -77,7 +77,7 @@ async def test_abort_ends_after_so_many_tokens(sim: SimProcess) -> None:
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_crash_drops_the_connection_without_a_terminator(sim: SimProcess, after: int) -> None:
-    await put(sim, Kind.CRASH, after_tokens=after, count=1)
+    await put(sim, FaultKind.CRASH, after_tokens=after, count=1)
     before = (await sim.stats())["aborted"]
     reader, writer = await sim.open(CHAT, STREAM)
     answer = await rest_of(reader)
@@ -92,14 +92,14 @@ async def test_crash_drops_the_connection_without_a_terminator(sim: SimProcess, 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, WHOLE), (EMBEDDINGS, EMBED)])
 async def test_crash_leaves_a_plain_request_without_an_answer(sim: SimProcess, path: str, body: dict[str, Any]) -> None:
-    await put(sim, Kind.CRASH, after_tokens=2)
+    await put(sim, FaultKind.CRASH, after_tokens=2)
     reader, writer = await sim.open(path, body)
     assert await rest_of(reader) == b""
     writer.close()
 
 
 async def test_hang_is_silent_while_health_answers(sim: SimProcess) -> None:
-    await put(sim, Kind.HANG, after_tokens=2)
+    await put(sim, FaultKind.HANG, after_tokens=2)
     reader, writer = await sim.open(CHAT, STREAM)
     await sim.until(running=1)
     answer = b""
@@ -114,7 +114,7 @@ async def test_hang_is_silent_while_health_answers(sim: SimProcess) -> None:
 
 
 async def test_hang_gives_a_plain_request_no_answer(sim: SimProcess) -> None:
-    await put(sim, Kind.HANG)
+    await put(sim, FaultKind.HANG)
     for path, body in ((CHAT, WHOLE), (EMBEDDINGS, EMBED)):
         reader, writer = await sim.open(path, body)
         with pytest.raises(TimeoutError):
@@ -124,7 +124,7 @@ async def test_hang_gives_a_plain_request_no_answer(sim: SimProcess) -> None:
 
 
 async def test_hold_end_gives_every_token_and_neither_usage_nor_an_end(sim: SimProcess) -> None:
-    await put(sim, Kind.HOLD_END)
+    await put(sim, FaultKind.HOLD_END)
     reader, writer = await sim.open(CHAT, STREAM)
     async with asyncio.timeout(5):
         answer = await reader.readuntil(b'"finish_reason":"length"')
@@ -137,18 +137,18 @@ async def test_hold_end_gives_every_token_and_neither_usage_nor_an_end(sim: SimP
 
 
 async def test_a_fault_hits_as_many_requests_as_it_says(sim: SimProcess) -> None:
-    await put(sim, Kind.HTTP_500, count=2)
+    await put(sim, FaultKind.HTTP_500, count=2)
     assert [await status_of(sim, CHAT, WHOLE) for _ in range(3)] == [500, 500, 200]
 
 
 async def test_a_fault_may_be_for_one_endpoint(sim: SimProcess) -> None:
-    await put(sim, Kind.HTTP_500, path=COMPLETIONS)
+    await put(sim, FaultKind.HTTP_500, path=COMPLETIONS)
     assert await status_of(sim, CHAT, WHOLE) == 200
     assert await status_of(sim, COMPLETIONS, {"model": "demo", "prompt": "hello"}) == 500
 
 
 async def test_cleared_faults_are_gone(sim: SimProcess) -> None:
-    await put(sim, Kind.HTTP_500)
+    await put(sim, FaultKind.HTTP_500)
     assert (await sim.ask("GET", "/sim/faults"))["faults"][0]["kind"] == "http_500"
     assert (await sim.ask("DELETE", "/sim/faults"))["faults"] == []
     assert await status_of(sim, CHAT, WHOLE) == 200

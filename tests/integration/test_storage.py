@@ -7,7 +7,7 @@ import pytest
 from proxy.compose.storage import embedded, incarnated, journalled, redis
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.settings import Settings, load
 from proxy.store.membership.incarnation import Incarnation, tenants
 from tests.exposition import total
@@ -62,7 +62,7 @@ async def test_a_start_enters_every_tenant_and_is_in_the_metrics(tmp_path: Path,
     assert total(text, "tollway_redis_seconds_count", op="beat") >= 1
 
 
-async def test_a_log_that_cannot_be_kept_is_one_clear_line(tmp_path: Path, connection: Connection) -> None:
+async def test_a_log_that_cannot_be_kept_is_one_clear_line(tmp_path: Path, connection: RedisClient) -> None:
     root = tmp_path / "file"
     root.write_text("")
     with pytest.raises(Fatal, match=f"cannot be kept in {root}"):

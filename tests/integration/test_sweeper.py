@@ -10,9 +10,9 @@ from policies.pricing import Price
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import COUNTED, GATEWAY_LOST, ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
-from proxy.store.compiled_limits import LineUp, code_of
+from proxy.store.compiled_limits import CompiledLimits, code_of
 from proxy.store.ledger import Entry, read
 from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation
 from proxy.store.membership.sweeper import Sweeper
@@ -40,37 +40,37 @@ def noted(prompt: int, completion: int, **fields: Any) -> ExchangeRecord:
 
 
 @pytest.fixture
-async def incarnation(connection: Connection) -> AsyncIterator[Incarnation]:
+async def incarnation(connection: RedisClient) -> AsyncIterator[Incarnation]:
     async with Incarnation(connection) as living:
         yield living
 
 
 @pytest.fixture
-def reservations(connection: Connection, incarnation: Incarnation) -> RedisReservations:
+def reservations(connection: RedisClient, incarnation: Incarnation) -> RedisReservations:
     return RedisReservations(connection, incarnation)
 
 
 @pytest.fixture
-def sweeper(connection: Connection, reservations: RedisReservations) -> Sweeper:
+def sweeper(connection: RedisClient, reservations: RedisReservations) -> Sweeper:
     return Sweeper(connection, reservations)
 
 
-async def made_long_ago(connection: Connection, record: ExchangeRecord) -> None:
+async def made_long_ago(connection: RedisClient, record: ExchangeRecord) -> None:
     """Let a reservation be older than a dead gateway's last beat may be."""
     member = keys.open_member(record.incarnation, record.request_id)
     await connection.call("ZINCRBY", keys.open_index(record.tenant), -2 * DEAD_AFTER_US, member)
 
 
-async def ledger(connection: Connection) -> list[Entry]:
+async def ledger(connection: RedisClient) -> list[Entry]:
     return [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)]
 
 
 async def used(reservations: RedisReservations) -> list[int]:
-    return [standing.used for standing in await reservations.standings(SUBJECT, LIMITS)]
+    return [status.used for status in await reservations.statuses(SUBJECT, LIMITS)]
 
 
 async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(90, 40))
@@ -85,7 +85,7 @@ async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
 
 
 async def test_what_was_never_observed_is_not_billed_but_stays_used(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
@@ -101,7 +101,7 @@ async def test_what_was_never_observed_is_not_billed_but_stays_used(
     ids=["nothing noted", "less noted", "more noted, of an attempt that failed"],
 )
 async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
-    connection: Connection,
+    connection: RedisClient,
     reservations: RedisReservations,
     sweeper: Sweeper,
     progress: tuple[int, int] | None,
@@ -124,7 +124,7 @@ async def test_a_gateway_that_was_only_paused_corrects_its_bill_once(
 
 
 async def test_what_a_paused_gateway_releases_is_given_back_after_all(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
@@ -137,7 +137,7 @@ async def test_what_a_paused_gateway_releases_is_given_back_after_all(
     assert [entry.kind for entry in await ledger(connection)] == ["FINAL"]
 
 
-async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, reservations: RedisReservations) -> None:
+async def test_a_correction_is_told_to_who_wrote_it(connection: RedisClient, reservations: RedisReservations) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
     correction = (await reservations.settle(RECORD, LIMITS)).correction
@@ -149,18 +149,18 @@ async def test_a_correction_is_told_to_who_wrote_it(connection: Connection, rese
 
 
 async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
     day = code_of(LIMITS[0])
-    (counter,) = LineUp(LIMITS[:1]).keys("acme", "ada", "demo")
+    (counter,) = CompiledLimits(LIMITS[:1]).keys("acme", "ada", "demo")
     await connection.call("EVAL", MOVED, 1, counter, day, END_DAY, 1)
     assert (await reservations.settle(RECORD, LIMITS)).correction is not None
     assert await used(reservations) == [121, 1, 0]
 
 
-async def test_a_marker_outlives_the_replay_horizon(connection: Connection, reservations: RedisReservations) -> None:
+async def test_a_marker_outlives_the_replay_horizon(connection: RedisClient, reservations: RedisReservations) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     for end in (reservations.expire(RECORD, LIMITS, unobserved=False), reservations.settle(RECORD, LIMITS)):
         await end
@@ -168,7 +168,7 @@ async def test_a_marker_outlives_the_replay_horizon(connection: Connection, rese
 
 
 async def test_the_living_and_the_young_are_left_alone(
-    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     mine = RECORD._replace(request_id="mine", incarnation=incarnation.id)
     young = RECORD._replace(request_id="young")
@@ -180,7 +180,7 @@ async def test_the_living_and_the_young_are_left_alone(
 
 
 async def test_who_has_not_beaten_for_ten_seconds_is_dead(
-    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     async with Incarnation(connection) as other:
         silent = RECORD._replace(incarnation=other.id)
@@ -192,7 +192,7 @@ async def test_who_has_not_beaten_for_ten_seconds_is_dead(
 
 
 async def test_who_is_itself_taken_for_dead_judges_nobody(
-    connection: Connection, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
@@ -203,7 +203,7 @@ async def test_who_is_itself_taken_for_dead_judges_nobody(
 
 
 async def test_a_recovered_record_tells_the_turn_that_was_noted(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     draft = RECORD._replace(replica="", attempts=0, ttft_ms=None, queue_ms=0)
     turned = {"replica": "demo-1", "group": "canary", "attempts": 2, "queue_ms": 7, "ttft_ms": 90, "wasted_tokens": 5}
@@ -217,7 +217,7 @@ async def test_a_recovered_record_tells_the_turn_that_was_noted(
 
 
 async def test_what_an_earlier_attempt_used_is_not_billed(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await reservations.progress(noted(90, 40, attempts=1))
@@ -230,7 +230,7 @@ async def test_what_an_earlier_attempt_used_is_not_billed(
 
 
 async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     free = RECORD._replace(request_id="free", price_version="", currency="", charge_micros=0)
     for record, price in ((RECORD, PRICE), (free, None)):
@@ -243,7 +243,7 @@ async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
 
 
 async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     many = [RECORD._replace(request_id=f"R{number}") for number in range(30)]
     for record in many:
@@ -264,7 +264,7 @@ async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(
 
 
 async def test_an_index_entry_without_a_reservation_is_dropped(
-    connection: Connection, reservations: RedisReservations, sweeper: Sweeper
+    connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     await made_long_ago(connection, RECORD)
@@ -275,7 +275,7 @@ async def test_an_index_entry_without_a_reservation_is_dropped(
 
 
 async def test_an_end_of_another_sweeper_is_not_told_again(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
     assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours
@@ -288,7 +288,7 @@ async def test_an_end_of_another_sweeper_is_not_told_again(
 
 
 async def test_an_end_without_an_answer_is_told_by_the_next_sweep(
-    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+    connection: RedisClient, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[ExchangeRecord] = []
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
@@ -310,7 +310,7 @@ async def test_an_end_without_an_answer_is_told_by_the_next_sweep(
 
 
 async def test_after_a_start_and_an_outage_the_living_beat_before_anybody_is_swept(
-    connection: Connection, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
+    connection: RedisClient, reservations: RedisReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
     sweeper = Sweeper(connection, reservations, sweep_s=0.001)
@@ -334,7 +334,7 @@ async def test_after_a_start_and_an_outage_the_living_beat_before_anybody_is_swe
 
 
 async def test_each_record_that_a_sweep_appended_is_told_once(
-    connection: Connection, reservations: RedisReservations
+    connection: RedisClient, reservations: RedisReservations
 ) -> None:
     told: list[ExchangeRecord] = []
     dead = RECORD._replace(incarnation="01JB0000000000000000000000")

@@ -17,7 +17,7 @@ from policies.quota import Ask
 from proxy.billing.record import ExchangeRecord
 from proxy.cli.main import tollway
 from proxy.cli.usage import _Progress
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.ledger import BATCH
 from proxy.store.membership.incarnation import Incarnation
@@ -32,7 +32,7 @@ BEFORE, AFTER = "2000-01-01", "2100-01-01"
 
 def settle(redis_url: str, records: Iterable[ExchangeRecord]) -> None:
     async def settled() -> None:
-        async with Connection(redis_url, deadline_s=20) as connection, Incarnation(connection) as incarnation:
+        async with RedisClient(redis_url, deadline_s=20) as connection, Incarnation(connection) as incarnation:
             reservations = RedisReservations(connection, incarnation)
             for record in records:
                 with suppress(AlreadyEnded):

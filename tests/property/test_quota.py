@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from policies.book import Book, Place, Request, Row, State, place
+from policies.book import Book, CounterId, EntryKind, Request, ReservationState, place
 from policies.holds import Hold
 from policies.in_flight import InFlight
 from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit, in_order
 from policies.rate import Rate
 from policies.window import Window
 from proxy.billing.record import COUNTED, ExchangeRecord, read
-from proxy.redis.client import Connection, Value
+from proxy.redis.client import RedisClient, Value
 from proxy.redis.script import Script
 from proxy.store import keys
-from proxy.store.compiled_limits import LineUp, code_of
+from proxy.store.compiled_limits import CompiledLimits, code_of
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.open_reservation import OpenReservation
 from proxy.store.redis_reservations import RedisReservations
@@ -71,7 +71,7 @@ def asks(draw: st.DrawFn) -> Ask:
     )
 
 
-class TimedConnection(Connection):
+class TimedConnection(RedisClient):
     """A connection that remembers when the last script decided."""
 
     now_us = 0
@@ -105,7 +105,7 @@ class QuotaMachine(RuleBasedStateMachine):
         self.connection = TimedConnection(url, deadline_s=20)
         self.store = RedisReservations(self.connection, Incarnation(self.connection))
         self.book = Book()
-        self.places: dict[Place, tuple[Limit, Subject]] = {}
+        self.places: dict[CounterId, tuple[Limit, Subject]] = {}
         self.known: list[Known] = []
         self.billed: dict[str, ExchangeRecord] = {}
         """The FINAL of each request."""
@@ -169,7 +169,7 @@ class QuotaMachine(RuleBasedStateMachine):
         settlement = self._do(settle(record, request.limits, unobserved=unobserved))
         written = self.book.settle(request, None if unobserved else tokens, self.connection.now_us)
         self._note(record, written)
-        assert settlement.ours == (self._state(known) is State.SETTLED)
+        assert settlement.ours == (self._state(known) is ReservationState.SETTLED)
         assert (settlement.correction is not None) == (known.request.id in self.corrected)
 
     @rule(known=requests)
@@ -182,8 +182,8 @@ class QuotaMachine(RuleBasedStateMachine):
         )
         settlement = self._do(self.store.expire(record, known.request.limits, unobserved=usage is None))
         tokens = None if usage is None else sum(usage)
-        self._note(record, self.book.settle(known.request, tokens, self.connection.now_us, State.EXPIRED))
-        assert settlement.ours == (self._state(known) is State.EXPIRED)
+        self._note(record, self.book.settle(known.request, tokens, self.connection.now_us, ReservationState.EXPIRED))
+        assert settlement.ours == (self._state(known) is ReservationState.EXPIRED)
 
     @rule(known=requests)
     def release(self, known: Known) -> None:
@@ -191,9 +191,9 @@ class QuotaMachine(RuleBasedStateMachine):
         self.book.release(known.request, self.connection.now_us)
 
     @rule(subject=SUBJECTS, limits=PLANS.filter(bool))
-    def standings(self, subject: Subject, limits: tuple[Limit, ...]) -> None:
-        told = self._do(self.store.standings(subject, limits))
-        assert told == self.book.standings(subject, limits, self.connection.now_us)
+    def statuses(self, subject: Subject, limits: tuple[Limit, ...]) -> None:
+        told = self._do(self.store.statuses(subject, limits))
+        assert told == self.book.statuses(subject, limits, self.connection.now_us)
 
     @rule(by_us=st.integers(-7_200_000_000, 2_000_000_000) | st.integers(-3_000_000, 0))
     def move_rates_and_places(self, by_us: int) -> None:
@@ -240,8 +240,8 @@ class QuotaMachine(RuleBasedStateMachine):
     @invariant()
     def every_end_is_billed_once(self) -> None:
         rows = [row for tenant in ("acme", "globex") for row in self.redis.xrange(keys.ledger(tenant))]
-        finals = [row for row in rows if row[1]["kind"] == Row.FINAL]
-        corrections = [row for row in rows if row[1]["kind"] == Row.CORRECTION]
+        finals = [row for row in rows if row[1]["kind"] == EntryKind.FINAL]
+        corrections = [row for row in rows if row[1]["kind"] == EntryKind.CORRECTION]
         assert sorted(read(values["record"]).request_id for _, values in finals) == sorted(self.billed)
         assert sorted(read(values["record"]).request_id for _, values in corrections) == sorted(self.corrected)
         told = [read(values["record"]) for _, values in rows]
@@ -253,7 +253,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def both_would_bill_the_same(self) -> None:
         for known in self.known:
             reservation = self.book.reservations.get(known.request.id)
-            if reservation is not None and reservation.state is State.PENDING:
+            if reservation is not None and reservation.state is ReservationState.PENDING:
                 key = keys.reservation(known.record.tenant, known.request.id)
                 found = OpenReservation.read(self.redis.get(key))
                 noted = (found.record.prompt_tokens, found.record.completion_tokens) if found.observed else None
@@ -262,7 +262,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_open_is_in_the_index(self) -> None:
-        open_now = {known.request.id for known in self.known if self._state(known) is State.PENDING}
+        open_now = {known.request.id for known in self.known if self._state(known) is ReservationState.PENDING}
         members = [name for tenant in ("acme", "globex") for name in self.redis.zrange(keys.open_index(tenant), 0, -1)]
         assert {keys.read_open_member(member)[1] for member in members} == open_now
 
@@ -274,7 +274,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
-            if self._state(known) is State.PENDING:
+            if self._state(known) is ReservationState.PENDING:
                 self.settle(known, 10, unobserved=False, late=False)
         self.both_remember_the_same()
         self.what_is_open_is_in_the_index()
@@ -293,13 +293,13 @@ class QuotaMachine(RuleBasedStateMachine):
         except AlreadyEnded:
             return None
 
-    def _note(self, record: ExchangeRecord, written: Row | None) -> None:
-        if written is Row.FINAL:
+    def _note(self, record: ExchangeRecord, written: EntryKind | None) -> None:
+        if written is EntryKind.FINAL:
             self.billed[record.request_id] = record
-        elif written is Row.CORRECTION:
+        elif written is EntryKind.CORRECTION:
             self.corrected[record.request_id] = record
 
-    def _state(self, known: Known) -> State | None:
+    def _state(self, known: Known) -> ReservationState | None:
         reservation = self.book.reservations.get(known.request.id)
         return reservation.state if reservation else None
 
@@ -324,7 +324,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
 
 def _key(limit: Limit, subject: Subject) -> str:
-    (key,) = LineUp((limit,)).keys(subject.tenant, subject.user, subject.model)
+    (key,) = CompiledLimits((limit,)).keys(subject.tenant, subject.user, subject.model)
     return key
 
 

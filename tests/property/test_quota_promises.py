@@ -47,8 +47,8 @@ def test_a_window_is_never_exceeded(history: list[Step]) -> None:
         for _ in range(min(step.settles, len(waiting))):
             request, reserved = waiting.pop(0)
             book.settle(request, reserved * step.part // 100, now_us)
-        (standing,) = book.standings(ADA, (DAY,), now_us)
-        assert standing.used + standing.remaining == DAY.amount
+        (status,) = book.statuses(ADA, (DAY,), now_us)
+        assert status.used + status.remaining == DAY.amount
 
 
 @given(steps(st.integers(0, 150)))

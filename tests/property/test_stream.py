@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.faults import MalformedStream
 from engine.protocols.frames import read_chunk
-from engine.protocols.stream import CompletionStream, Kind
+from engine.protocols.stream import CompletionStream, FrameKind
 from engine.protocols.usage import Usage
 from engine.wire.sse import FrameSplitter, data_of
 from tests.transcripts import STREAMS, Transcript
@@ -169,7 +169,7 @@ def test_no_text_of_a_tenant_is_taken_for_usage(content: str, tokens: int, *, co
     assert parsed(chunk.stripped) == without_usage(frame)
     assert chunk.usage == Usage(tokens, 0, 1)
     stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
-    assert [one.kind for one in stream.feed(b"data: " + written + b"\n\n")] == [Kind.CONTENT]
+    assert [one.kind for one in stream.feed(b"data: " + written + b"\n\n")] == [FrameKind.CONTENT]
     assert stream.usage == Usage(tokens, 0, 1)
 
 

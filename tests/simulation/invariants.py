@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.protocols.usage import Usage
-from policies.quota import Kind, Standing, Subject, Unit
+from policies.quota import LimitKind, LimitStatus, Subject, Unit
 from proxy.billing.record import CLIENT_CLOSED, ExchangeRecord, Source, read
 from proxy.store import keys
 from proxy.store.membership.incarnation import Incarnation
@@ -48,10 +48,10 @@ class Invariants:
 
 def windows_hold(world: World) -> None:
     """No window and no place in flight is ever given twice."""
-    for standing in _standings(world):
-        if standing.limit.kind is not Kind.RATE:
-            assert standing.used <= standing.limit.amount, f"{standing.limit.name} holds {standing.used}"
-        assert standing.used >= 0, f"{standing.limit.name} holds {standing.used}"
+    for status in _statuses(world):
+        if status.limit.kind is not LimitKind.RATE:
+            assert status.used <= status.limit.amount, f"{status.limit.name} holds {status.used}"
+        assert status.used >= 0, f"{status.limit.name} holds {status.used}"
 
 
 def at_rest(world: World) -> None:
@@ -160,26 +160,26 @@ def _counters_are_the_ledger(world: World, bills: dict[str, Bill]) -> None:
         return
     spent, returned = _spent(world, bills)
     for (tenant, user), tokens in spent.items():
-        for standing in _of(world, tenant, user or USERS[0]):
-            limit = standing.limit
-            if limit.kind is Kind.WINDOW and limit.unit is Unit.TOKENS and (limit.scope == "user") is bool(user):
-                story = f"{tenant}/{user} {limit.name}: {standing.used}, the ledger {tokens}"
-                assert tokens - standing.used in returned[tenant, user], story
-            if limit.kind is Kind.IN_FLIGHT:
-                assert standing.used == 0, f"{tenant}/{user} {limit.name}: {standing.used} in flight"
+        for status in _of(world, tenant, user or USERS[0]):
+            limit = status.limit
+            if limit.kind is LimitKind.WINDOW and limit.unit is Unit.TOKENS and (limit.scope == "user") is bool(user):
+                story = f"{tenant}/{user} {limit.name}: {status.used}, the ledger {tokens}"
+                assert tokens - status.used in returned[tenant, user], story
+            if limit.kind is LimitKind.IN_FLIGHT:
+                assert status.used == 0, f"{tenant}/{user} {limit.name}: {status.used} in flight"
 
 
-def _standings(world: World) -> list[Standing]:
-    return [standing for tenant in TENANTS for user in USERS for standing in _of(world, tenant, user)]
+def _statuses(world: World) -> list[LimitStatus]:
+    return [status for tenant in TENANTS for user in USERS for status in _of(world, tenant, user)]
 
 
-def _of(world: World, tenant: str, user: str) -> tuple[Standing, ...]:
+def _of(world: World, tenant: str, user: str) -> tuple[LimitStatus, ...]:
     plan = world.catalog.plan(tenant)
     assert plan is not None
     store = RedisReservations(world.calm, Incarnation(world.calm))
-    work = store.standings(Subject(tenant=tenant, user=user, model="demo"), plan.limits)
-    standings: tuple[Standing, ...] = _at_once(work)
-    return standings
+    work = store.statuses(Subject(tenant=tenant, user=user, model="demo"), plan.limits)
+    statuses: tuple[LimitStatus, ...] = _at_once(work)
+    return statuses
 
 
 def _bills(world: World) -> dict[str, Bill]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection, Value
+from proxy.redis.client import RedisClient, Value
 from proxy.redis.script import Script
 from tests.simulation.loop import OUTSIDE, Process
 from tests.simulation.shared_redis import SharedRedis
@@ -94,7 +94,7 @@ class Line:
         self._arrived(name)
 
 
-class LossyConnection(Connection):
+class LossyConnection(RedisClient):
     """A process' connection to Redis over the line."""
 
     def __init__(self, line: Line, process: Process) -> None:
@@ -116,7 +116,7 @@ class LossyConnection(Connection):
         return found
 
 
-class CalmConnection(Connection):
+class CalmConnection(RedisClient):
     """The world's own look into Redis: nothing is ever lost on it."""
 
     def __init__(self, redis: SharedRedis) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 import yaml
 
-from proxy.observe.definitions import CATALOGUE, Kind
+from proxy.observe.definitions import CATALOGUE, MetricKind
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "dashboards" / "rules"
@@ -24,7 +24,7 @@ SOURCES = [
 SERIES = {
     metric.name + suffix: metric
     for metric in CATALOGUE
-    for suffix in (("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",))
+    for suffix in (("_bucket", "_sum", "_count") if metric.kind is MetricKind.HISTOGRAM else ("",))
 }
 _NAME = re.compile(r"(?<![\w:])tollway_\w+(?![\w:])")
 

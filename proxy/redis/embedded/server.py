@@ -57,7 +57,7 @@ class EmbeddedRedisUnusable(Fatal):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Server:
+class ServerBinary:
     """One `redis-server` or `valkey-server` at hand."""
 
     version: tuple[int, int, int]
@@ -156,7 +156,7 @@ def _dotted(version: tuple[int, int, int]) -> str:
     return ".".join(map(str, version))
 
 
-def _fit(home: Path, paths: list[Path]) -> Server:
+def _fit(home: Path, paths: list[Path]) -> ServerBinary:
     """Return the newest server, if it reads what is in `home`."""
     servers = [server for path in paths if (server := _known(path))]
     if not servers:
@@ -171,11 +171,11 @@ def _fit(home: Path, paths: list[Path]) -> Server:
     return server
 
 
-def _known(path: Path) -> Server | None:
+def _known(path: Path) -> ServerBinary | None:
     with suppress(OSError, subprocess.TimeoutExpired):
         shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
         if found := re.search(r"\bv=(\d+)\.(\d+)\.(\d+)", shown):
-            return Server((int(found[1]), int(found[2]), int(found[3])), path)
+            return ServerBinary((int(found[1]), int(found[2]), int(found[3])), path)
     return None
 
 

@@ -12,10 +12,18 @@ from pydantic import Field
 
 from proxy.settings.sections.auth import Auth, Claims, Issuer
 from proxy.settings.sections.base import Section
-from proxy.settings.sections.fleet import GATEWAYS_OWN_FIELDS, Endpoint, Launch, Media, Model, Replica, Routing
+from proxy.settings.sections.fleet import (
+    GATEWAYS_OWN_FIELDS,
+    EndpointName,
+    Launch,
+    Media,
+    ModelSection,
+    ReplicaSection,
+    Routing,
+)
 from proxy.settings.sections.limits import Bounds
 from proxy.settings.sections.listeners import Admin, Listen
-from proxy.settings.sections.plans import Plan, PlanLimit, PriceLine, Tenant
+from proxy.settings.sections.plans import PlanLimit, PlanSection, PriceLine, TenantSection
 from proxy.settings.sections.stores import Ledger, Redis
 from proxy.settings.values import Name
 
@@ -25,22 +33,22 @@ __all__ = [
     "Auth",
     "Bounds",
     "Claims",
-    "Endpoint",
+    "EndpointName",
     "Issuer",
     "Launch",
     "Ledger",
     "Listen",
     "Media",
-    "Model",
-    "Plan",
+    "ModelSection",
     "PlanLimit",
+    "PlanSection",
     "PriceLine",
     "Redis",
-    "Replica",
+    "ReplicaSection",
     "Routing",
     "Section",
     "Settings",
-    "Tenant",
+    "TenantSection",
 ]
 
 
@@ -51,9 +59,9 @@ class Settings(Section):
     admin: Admin = Admin()
     redis: Redis = Redis()
     auth: Auth
-    models: Annotated[tuple[Model, ...], Field(min_length=1)]
-    plans: Annotated[dict[Name, Plan], Field(min_length=1)]
-    tenants: Annotated[dict[Name, Tenant], Field(min_length=1)]
+    models: Annotated[tuple[ModelSection, ...], Field(min_length=1)]
+    plans: Annotated[dict[Name, PlanSection], Field(min_length=1)]
+    tenants: Annotated[dict[Name, TenantSection], Field(min_length=1)]
     prices: tuple[PriceLine, ...] = ()
     routing: Routing = Routing()
     ledger: Ledger = Ledger()

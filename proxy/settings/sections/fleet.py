@@ -15,7 +15,7 @@ GATEWAYS_OWN_FIELDS = frozenset(
 """With one of these a tenant could pass its quota, its lane or its cache."""
 
 
-class Endpoint(StrEnum):
+class EndpointName(StrEnum):
     """What a model may be asked."""
 
     CHAT = "chat"
@@ -46,7 +46,7 @@ class Media(Section):
     The engine follows redirects: list the same hosts in vLLM's own `--allowed-media-domains`."""
 
 
-class Replica(Section):
+class ReplicaSection(Section):
     """One engine that serves the model."""
 
     name: HeaderName
@@ -63,7 +63,7 @@ class Replica(Section):
     a launched replica has `/abort_requests` by itself."""
 
 
-class Model(Section):
+class ModelSection(Section):
     """One model as clients name it, and the replicas that serve it."""
 
     name: Name
@@ -78,7 +78,7 @@ class Model(Section):
     """A request is never clamped below this (or below what it asked, if less): it is refused instead."""
     template_tokens: Tokens = 64
     """Tokens that the chat template adds at most, beyond the bytes of the messages as JSON; 0 for none."""
-    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+    endpoints: Annotated[tuple[EndpointName, ...], Field(min_length=1)] = (EndpointName.CHAT, EndpointName.COMPLETIONS)
     """What the model may be asked: `chat`, `completions`, `embeddings`."""
     cache_scope: Name = "tenant"
     """Who may share a cached prefix: `user`, `tenant`, or the name of a group of your own. Every model and tenant under
@@ -89,7 +89,7 @@ class Model(Section):
     """Left out: text only."""
     launch: Launch | None = None
     """Left out: the replicas run elsewhere."""
-    replicas: Annotated[tuple[Replica, ...], Field(min_length=1)]
+    replicas: Annotated[tuple[ReplicaSection, ...], Field(min_length=1)]
     """At least one."""
 
     @field_validator("extra_fields")

@@ -38,7 +38,7 @@ class PlanLimit(Section):
         return Limit(scope=self.scope, unit=self.unit, amount=self.amount, per=self.per)
 
 
-class Plan(Section):
+class PlanSection(Section):
     """What a tenant that has this plan may do. Without limits, anything."""
 
     lane: Literal["interactive", "batch"] = "interactive"
@@ -49,7 +49,7 @@ class Plan(Section):
     """A request must hold every one of them."""
 
 
-class Tenant(Section):
+class TenantSection(Section):
     """One customer."""
 
     plans: Annotated[tuple[Name, ...], Field(min_length=1)]

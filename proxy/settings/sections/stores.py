@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
-from proxy.redis.address import Address, Kind
+from proxy.redis.address import Address, Deployment
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Location, Name, RedisUrl, Seconds
 
@@ -51,7 +51,7 @@ class Redis(Section):
     @field_validator("sentinel_username", "sentinel_password_file")
     @classmethod
     def _is_for_sentinels(cls, given: object, info: ValidationInfo) -> object:
-        if given is not None and not _leads(info, lambda address: address.kind is Kind.SENTINEL):
+        if given is not None and not _leads(info, lambda address: address.kind is Deployment.SENTINEL):
             raise ValueError("is of no use without a url of redis+sentinel:// or rediss+sentinel://")
         return given
 

@@ -9,7 +9,7 @@ from proxy.store.journal.lines import line_of
 from proxy.store.journal.segment import Segment
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where an entry stands."""
 
     segment: Segment
@@ -68,9 +68,9 @@ class Append:
         self._group = group
         self._offset = offset
 
-    def __await__(self) -> Generator[Any, None, Place]:
+    def __await__(self) -> Generator[Any, None, Position]:
         group = self._group
         yield from group.__await__()
         if group.segment is None:
             raise JournalUnavailable from group.fault
-        return Place(group.segment, group.start + self._offset)
+        return Position(group.segment, group.start + self._offset)

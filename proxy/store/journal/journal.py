@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from proxy.store.journal.failure import Failure
-from proxy.store.journal.group import Append, Group, Place
+from proxy.store.journal.group import Append, Group, Position
 from proxy.store.journal.segment import Segment
 from proxy.store.journal.thread import Thread
 from proxy.store.journal.writer import Writer
@@ -129,11 +129,11 @@ class Journal:
                 self._loop.call_soon(self._write_next)
         return group.add(payload)
 
-    def owe(self, place: Place) -> None:
+    def owe(self, place: Position) -> None:
         """Note that an entry must be sent again."""
         place.segment.owed.append(place.start)
 
-    def settled(self, place: Place) -> None:
+    def settled(self, place: Position) -> None:
         """Note that an entry is settled."""
         segment = place.segment
         segment.unsettled -= 1

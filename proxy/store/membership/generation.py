@@ -23,7 +23,7 @@ from time import monotonic
 from ulid_transform import ulid_now
 
 from proxy.errors import LedgerEmptied
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 
 ON_DISK_AFTER_S = 4.0
@@ -35,14 +35,14 @@ REPLACED_MAX = 64
 _log = logging.getLogger(__name__)
 
 
-class Epoch:
+class Generation:
     """
     What this gateway remembers of its Redis; `memory` is the file that outlives it.
 
     `confirm` before anything else; then `value` is what the scripts compare.
     """
 
-    def __init__(self, connection: Connection, memory: Path | None = None) -> None:
+    def __init__(self, connection: RedisClient, memory: Path | None = None) -> None:
         self._connection = connection
         self._memory = memory
         self._on_disk = self.value = _read(memory)
@@ -75,12 +75,12 @@ class Epoch:
         """
         await self.confirm()
         self.check()
-        own = await self._connection.call("GET", keys.epoch(tenant))
+        own = await self._connection.call("GET", keys.generation(tenant))
         if own is None and await self._connection.call("SISMEMBER", keys.TENANTS, tenant):
             _log.error("tenant_data_lost", extra={"tenant": tenant})
             raise LedgerEmptied
         if own != self.value:
-            await self._connection.call("SET", keys.epoch(tenant), self.value)
+            await self._connection.call("SET", keys.generation(tenant), self.value)
         await self._connection.call("SADD", keys.TENANTS, tenant)
 
     def check(self) -> None:
@@ -139,16 +139,16 @@ class Loss:
     """What was in Redis of these."""
 
 
-async def enrol_all(connection: Connection, epoch: str) -> tuple[str, ...]:
+async def enrol_all(connection: RedisClient, generation: str) -> tuple[str, ...]:
     """Let every tenant of the registry count on from what Redis has of it; return those of which it had nothing."""
     without = []
     for tenant in sorted(await connection.call("SMEMBERS", keys.TENANTS)):
-        if await connection.call("GETSET", keys.epoch(tenant), epoch) is None:
+        if await connection.call("GETSET", keys.generation(tenant), generation) is None:
             without.append(tenant)
     return tuple(without)
 
 
-async def accept(connection: Connection, remembered: str) -> Loss:
+async def accept(connection: RedisClient, remembered: str) -> Loss:
     """
     Accept that the data that gateways miss is lost; return what that is.
 

@@ -20,9 +20,9 @@ from ulid_transform import ulid_now
 
 from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys, scripts
-from proxy.store.membership.generation import Epoch
+from proxy.store.membership.generation import Generation
 
 BEAT_S = 2.0
 DEAD_AFTER_US = 10 * 1_000_000
@@ -39,10 +39,10 @@ class Incarnation(Background):
     Raises: LedgerUnavailable, on entry only; a beat that fails later is logged and tried again.
     """
 
-    def __init__(self, connection: Connection, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
+    def __init__(self, connection: RedisClient, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
         super().__init__(self._beat_on, "tollway-heartbeat")
         self.id = ulid_now()
-        self.epoch = Epoch(connection, memory)
+        self.generation = Generation(connection, memory)
         self._connection = connection
         self._beat_s = beat_s
         self._served: set[str] = set()
@@ -76,7 +76,7 @@ class Incarnation(Background):
         if answer.split()[1] == "1":
             self._served.clear()
         await self._look_who_answers()
-        await self.epoch.confirm()
+        await self.generation.confirm()
 
     def serves(self, tenant: str) -> bool:
         """
@@ -84,7 +84,7 @@ class Incarnation(Background):
 
         Raises: LedgerEmptied.
         """
-        self.epoch.check()
+        self.generation.check()
         return tenant in self._served
 
     async def serve(self, tenant: str) -> None:
@@ -94,7 +94,7 @@ class Incarnation(Background):
         Raises: LedgerEmptied, LedgerUnavailable.
         """
         if not self.serves(tenant):
-            await self.epoch.enrol(tenant)
+            await self.generation.enrol(tenant)
             self._served.add(tenant)
 
     async def serve_again(self, tenant: str) -> None:
@@ -119,12 +119,12 @@ class Incarnation(Background):
                 _log.warning("heartbeat_failed", exc_info=True)
 
 
-async def living(connection: Connection) -> tuple[int, frozenset[str]]:
+async def living(connection: RedisClient) -> tuple[int, frozenset[str]]:
     """Return Redis' time in microseconds and the incarnations that live."""
     now, *ids = (await connection.run(scripts.LIVING, [keys.INCARNATIONS], [DEAD_AFTER_US])).split()
     return int(now), frozenset(ids)
 
 
-async def tenants(connection: Connection) -> list[str]:
+async def tenants(connection: RedisClient) -> list[str]:
     """Return every tenant that ever reserved, in a stable order."""
     return sorted(await connection.call("SMEMBERS", keys.TENANTS))

@@ -24,7 +24,7 @@ from engine.runtime.background import Background
 from proxy.billing.charging import charged
 from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.membership.incarnation import DEAD_AFTER_US, living, tenants
 from proxy.store.open_reservation import OpenReservation
@@ -48,7 +48,7 @@ class Sweeper(Background):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: RedisClient,
         reservations: RedisReservations,
         *,
         ended: Callable[[ExchangeRecord], None] = lambda record: None,

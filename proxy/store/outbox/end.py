@@ -12,7 +12,7 @@ import orjson
 from policies.quota import Limit
 from proxy.billing.record import ExchangeRecord, record_of
 from proxy.billing.record import written as written_record
-from proxy.store import compiled_limits as line_up
+from proxy.store import compiled_limits
 
 
 class Settle(NamedTuple):
@@ -35,7 +35,7 @@ End = Settle | Release
 
 def written(end: Settle) -> bytes:
     """Return a settle as JSON, without a line end."""
-    limits = line_up.line_up(end.limits).text
+    limits = compiled_limits.compiled(end.limits).text
     return b"[%b,%b,%b]" % (written_record(end.record), limits, b"true" if end.unobserved else b"false")
 
 
@@ -49,4 +49,4 @@ def read(text: bytes) -> Settle:
         record, limits, unobserved, *_ = orjson.loads(text)
     except TypeError as error:
         raise ValueError("not a settle") from error
-    return Settle(record_of(record), line_up.read(limits), bool(unobserved))
+    return Settle(record_of(record), compiled_limits.read(limits), bool(unobserved))

@@ -38,9 +38,9 @@ two until its restart is found out."""
 _log = logging.getLogger(__name__)
 
 
-class Ends(Background):
+class Outbox(Background):
     """
-    End reservations: `async with Ends(store, journal, billed=..., ...)` sends again what is owed in memory.
+    End reservations: `async with Outbox(store, journal, billed=..., ...)` sends again what is owed in memory.
 
     `billed` is told each record whose settle was answered late, `corrected` each CORRECTION that a settle became;
     `failed` is called for each end that was not taken when it was first sent.

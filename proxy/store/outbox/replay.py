@@ -23,7 +23,7 @@ from typing import Self
 from engine.runtime.background import Background
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import LedgerUnavailable
-from proxy.store.journal.group import Place
+from proxy.store.journal.group import Position
 from proxy.store.journal.journal import Journal
 from proxy.store.journal.segment import Segment
 from proxy.store.outbox.end import Settle, read
@@ -41,7 +41,7 @@ START_S_MAX = 30.0
 """How long a start waits for what dead gateways left; the rest is sent while it serves."""
 LAST_TRY_S_MAX = 5.0
 
-_Send = Callable[[Place, Settle], Awaitable[None]]
+_Send = Callable[[Position, Settle], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -157,15 +157,15 @@ class Replay(Background):
             await self._send_batch(segment, places, each)
 
     async def _send_batch(self, segment: Segment, places: Iterable[int], each: _Send) -> None:
-        ends = await self._ends(segment, places)
-        sent = (each(Place(segment, start), end) for start, end in ends)
+        outbox = await self._outbox(segment, places)
+        sent = (each(Position(segment, start), end) for start, end in outbox)
         faults = [fault for fault in await asyncio.gather(*sent, return_exceptions=True) if fault is not None]
-        if faults and len(faults) == len(ends):
+        if faults and len(faults) == len(outbox):
             raise faults[0]
         for fault in faults:
             _log.warning("owed_failed", exc_info=fault)
 
-    async def _ends(self, segment: Segment, places: Iterable[int]) -> list[tuple[int, Settle]]:
+    async def _outbox(self, segment: Segment, places: Iterable[int]) -> list[tuple[int, Settle]]:
         """Return the settles at these places. What cannot be read is not tried again, and never counts as settled."""
         starts = list(places)
         found = []
@@ -182,7 +182,7 @@ class Replay(Background):
                     waiting.remove(start)
         return found
 
-    async def _send(self, place: Place, end: Settle) -> None:
+    async def _send(self, place: Position, end: Settle) -> None:
         segment, start = place
         try:
             settlement = await send(self._store, end)
@@ -197,7 +197,7 @@ class Replay(Background):
         if settlement.correction is not None:
             self._corrected(settlement.correction)
 
-    async def _send_lost(self, place: Place, end: Settle) -> None:
+    async def _send_lost(self, place: Position, end: Settle) -> None:
         segment, start = place
         try:
             await send(self._store, end)

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from proxy.errors import TABLE, Code
-from proxy.redis.address import Address, Kind
+from proxy.redis.address import Address, Deployment
 from proxy.settings.loading import parse
 
 README = Path(__file__).parents[3] / "deploy" / "README.md"
@@ -32,7 +32,7 @@ def test_every_address_of_redis_is_one_that_the_gateway_takes() -> None:
         issuer = 'auth.issuers = [{ issuer = "i", algorithms = ["HS256"], development = true }]'
         assert parse(f"{issuer}\n{REST}\n{text}", {}).redis.url == tomllib.loads(url)["url"]
     kinds = {Address.of(tomllib.loads(url)["url"]).kind for url in urls}
-    assert kinds == set(Kind)
+    assert kinds == set(Deployment)
 
 
 def test_the_examples_of_identity_providers_are_sound_configs() -> None:

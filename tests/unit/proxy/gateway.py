@@ -10,7 +10,7 @@ from typing import Any
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Replica
 from engine.protocols.openai import CHAT, Endpoint
-from policies.quota import Scope, Standing, Subject
+from policies.quota import LimitStatus, Scope, Subject
 from proxy.catalog import Catalog
 from proxy.exchange import Exchange
 from proxy.identity.development import mint
@@ -24,7 +24,7 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import HoldTimes, TakeTurn
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from tests.exposition import total
 from tests.unit.proxy.memory_journal import MemoryJournal
@@ -96,7 +96,7 @@ class Gateway:
     pools: dict[str, Pool]
     progress: Progress
     journal: MemoryJournal
-    ends: Ends
+    outbox: Outbox
     replay: Replay
     exchange: Exchange
 
@@ -119,19 +119,17 @@ class Gateway:
         """Serve a client that asks this."""
         return await self.serve(self.client(body, **options), endpoint)
 
-    def standings(self, plan: str = "pro") -> dict[str, Standing]:
+    def statuses(self, plan: str = "pro") -> dict[str, LimitStatus]:
         """Return how ada's limits stand, by scope and unit."""
         found = self.catalog.plan("acme", plan)
         assert found is not None
         subject = Subject(tenant="acme", user="ada", model="demo")
         assert all(limit.scope is Scope.USER for limit in found.limits)
-        return {
-            standing.limit.unit.value: standing for standing in self.store.book.standings(subject, found.limits, NOW_US)
-        }
+        return {status.limit.unit.value: status for status in self.store.book.statuses(subject, found.limits, NOW_US)}
 
     def used(self) -> dict[str, int]:
         """Return what ada has used and holds, by unit."""
-        return {unit: standing.used for unit, standing in self.standings().items()}
+        return {unit: status.used for unit, status in self.statuses().items()}
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
@@ -187,14 +185,14 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
     progress = Progress(store, beat_s=3600)
     journal = MemoryJournal()
     meter = Meter(metrics)
-    ends = Ends(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
-    metrics.reservations_open(lambda: len(progress) + len(ends))
+    outbox = Outbox(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
+    metrics.reservations_open(lambda: len(progress) + len(outbox))
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
         catalog=catalog,
         bounds=settings.limits,
         authenticate=Authenticate(Verifier(settings, catalog)),
-        admit=Admit(store, ends, holds, progress),
+        admit=Admit(store, outbox, holds, progress),
         take_turn=TakeTurn(pools, holds, metrics),
         relay=Relay(upstream, settings.limits, b"secret" * 8, metrics),
         meter=meter,
@@ -208,7 +206,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         pools=pools,
         progress=progress,
         journal=journal,
-        ends=ends,
+        outbox=outbox,
         replay=Replay(store, journal, journal.beat, billed=metrics.billed, corrected=meter.corrected),
         exchange=exchange,
     )

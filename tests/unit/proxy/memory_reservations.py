@@ -6,9 +6,9 @@ A test may take the store away (`away`) or have a step wait (`held`); the ledger
 
 import asyncio
 
-from policies.book import Book, Request, Row, State
+from policies.book import Book, EntryKind, Request, ReservationState
 from policies.pricing import Price
-from policies.quota import Ask, Granted, Limit, Refused, Repeated, Standing, Subject
+from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject
 from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store.reservations import AlreadyEnded, Settlement
@@ -72,7 +72,7 @@ class MemoryReservations:
     ) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record."""
         await self._reach("settle")
-        settlement = self._end(record, limits, State.SETTLED, unobserved=unobserved)
+        settlement = self._end(record, limits, ReservationState.SETTLED, unobserved=unobserved)
         await self._answer("settle")
         return settlement
 
@@ -82,12 +82,12 @@ class MemoryReservations:
         """Settle a record whose reservation may be forgotten."""
         await self._reach("append_late")
         limits = limits if record.request_id in self.book.reservations else ()
-        return self._end(record, limits, State.SETTLED, unobserved=unobserved)
+        return self._end(record, limits, ReservationState.SETTLED, unobserved=unobserved)
 
     async def expire(self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool) -> Settlement:
         """Settle for a gateway that died."""
         await self._reach("expire")
-        settlement = self._end(record, limits, State.EXPIRED, unobserved=unobserved)
+        settlement = self._end(record, limits, ReservationState.EXPIRED, unobserved=unobserved)
         await self._answer("expire")
         return settlement
 
@@ -97,28 +97,30 @@ class MemoryReservations:
         self.book.release(_request(draft, limits), NOW_US)
         await self._answer("release")
 
-    async def standings(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[Standing, ...]:
+    async def statuses(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands."""
-        await self._reach("standings")
-        return self.book.standings(subject, limits, NOW_US)
+        await self._reach("statuses")
+        return self.book.statuses(subject, limits, NOW_US)
 
     @property
     def pending(self) -> list[str]:
         """The ids of the reservations that have not ended."""
-        return [name for name, known in self.book.reservations.items() if known.state is State.PENDING]
+        return [name for name, known in self.book.reservations.items() if known.state is ReservationState.PENDING]
 
-    def _end(self, record: ExchangeRecord, limits: tuple[Limit, ...], state: State, *, unobserved: bool) -> Settlement:
+    def _end(
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], state: ReservationState, *, unobserved: bool
+    ) -> Settlement:
         tokens = None if unobserved else record.prompt_tokens + record.completion_tokens
         written = self.book.settle(_request(record, limits), tokens, NOW_US, state)
         place = next((at for at, row in enumerate(self.ledger) if row.request_id == record.request_id), None)
-        if written is Row.FINAL:
+        if written is EntryKind.FINAL:
             place = len(self.ledger)
             self.ledger.append(record)
             self.unobserved.append(unobserved)
-        elif written is Row.CORRECTION and place is not None:
+        elif written is EntryKind.CORRECTION and place is not None:
             self.corrections[record.request_id] = correction(record, self.ledger[place])
         known = self.book.reservations.get(record.request_id)
-        corrected = self.corrections.get(record.request_id) if state is State.SETTLED else None
+        corrected = self.corrections.get(record.request_id) if state is ReservationState.SETTLED else None
         ours = known is not None and known.state is state
         return Settlement(None if place is None else str(place + 1), ours, corrected)
 

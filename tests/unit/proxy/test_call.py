@@ -159,8 +159,8 @@ def test_each_item_is_reserved_at_its_most_and_its_bytes_are_not_counted(tmp_pat
 def test_a_url_goes_on_as_it_was_checked(tmp_path: Path) -> None:
     shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
     understood = call(shows, shown("HTTPS://MEDIA.example.com.:443/a.png"))
-    assert understood.inquiry.media[0]["url"] == "https://media.example.com/a.png"
-    body, _ = render(understood.inquiry, model="m", max_completion=1, cache_salt="s", extra_fields=())
+    assert understood.request.media[0]["url"] == "https://media.example.com/a.png"
+    body, _ = render(understood.request, model="m", max_completion=1, cache_salt="s", extra_fields=())
     assert b'"https://media.example.com/a.png"' in body
 
 

@@ -516,7 +516,7 @@ async def test_without_a_store_nobody_is_admitted(folder: Path) -> None:
     assert (client.status, code(client), client.answer_headers["retry-after"]) == (503, "ledger_unavailable", "1")
     # The reserve may yet arrive: it is released all the same, and the client does not wait for that.
     assert (gw.store.steps, gw.metric("tollway_reservations_open")) == ([], 1)
-    await gw.ends.send_owed()
+    await gw.outbox.send_owed()
     assert gw.store.steps == ["release"]
     assert gw.metric("tollway_requests_total", outcome="ledger_unavailable") == 1
     gw.assert_nothing_is_held()
@@ -558,7 +558,7 @@ async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
     assert gw.metric("tollway_settle_failures_total") == 1
     assert gw.metric("tollway_reservations_open") == 1
     gw.store.away = set()
-    await gw.ends.send_owed()
+    await gw.outbox.send_owed()
     gw.assert_nothing_is_held()
 
 
@@ -591,7 +591,7 @@ async def test_an_answer_ends_well_only_if_its_end_is_somewhere(folder: Path, *,
     else:
         assert in_band(client) == "stream_truncated"
         gw.store.away = set()
-        await gw.ends.send_owed()
+        await gw.outbox.send_owed()
     assert tokens(bill(gw)) == STREAM_USAGE
     gw.assert_nothing_is_held()
 

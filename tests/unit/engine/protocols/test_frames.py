@@ -11,7 +11,7 @@ import pytest
 
 from engine.faults import MalformedStream
 from engine.protocols.frames import Chunk, read_chunk
-from engine.protocols.stream import CompletionStream, Kind
+from engine.protocols.stream import CompletionStream, FrameKind
 from engine.protocols.usage import Usage
 from engine.wire.sse import data_of
 
@@ -145,7 +145,7 @@ def test_what_is_no_chunk_is_a_fault(data: bytes) -> None:
         CompletionStream(n=1, include_usage=False, continuous_usage=False).feed(event(data))
 
 
-def stream_of(*frames: bytes, n: int = 1, **options: Any) -> tuple[CompletionStream, list[Kind]]:
+def stream_of(*frames: bytes, n: int = 1, **options: Any) -> tuple[CompletionStream, list[FrameKind]]:
     stream = CompletionStream(n=n, **({"include_usage": False, "continuous_usage": False} | options))
     return stream, [frame.kind for frame in stream.feed(b"".join(frames))]
 
@@ -156,13 +156,13 @@ def test_an_abort_of_one_choice_of_several_ends_them_all() -> None:
     stream, kinds = stream_of(
         delta(b'{"index":0,"delta":{"content":"a"}}'), finish, delta(b'{"index":0,"delta":{}}'), n=2
     )
-    assert kinds == [Kind.CONTENT, Kind.ABORT, Kind.ABORT]
+    assert kinds == [FrameKind.CONTENT, FrameKind.ABORT, FrameKind.ABORT]
     assert stream.usage == Usage(17, 0, 6)
 
 
 def test_a_byte_order_mark_belongs_to_no_frame() -> None:
     stream, kinds = stream_of(b"\xef\xbb\xbf" + delta(b'{"index":0,"delta":{"content":"a"}}'))
-    assert kinds == [Kind.CONTENT]
+    assert kinds == [FrameKind.CONTENT]
     assert stream.usage == Usage(17, 0, 3)
 
 
@@ -172,5 +172,5 @@ def test_a_frame_of_megabytes_is_a_frame() -> None:
         b'{"index":0,"delta":{"content":"a"},"logprobs":{"content":[' + b'{"token":"usage"},' * 150_000 + b"{}]}}"
     )
     stream, kinds = stream_of(delta(logprobs))
-    assert kinds == [Kind.CONTENT]
+    assert kinds == [FrameKind.CONTENT]
     assert stream.usage == Usage(17, 0, 3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.faults import MalformedRequest
 from engine.protocols.bounds import Maxima
-from engine.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, Inquiry, parse, render
+from engine.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint, ParsedRequest, parse, render
 
 MAXIMA = Maxima(
     json_depth_max=10,
@@ -48,7 +48,7 @@ STEERING = {
 """Fields by which a tenant would steer the engine past the gateway, or that the engine need not know."""
 
 
-def inquiry(endpoint: Endpoint, **fields: Any) -> Inquiry:
+def request(endpoint: Endpoint, **fields: Any) -> ParsedRequest:
     """Parse a minimal body with these fields besides or instead."""
     body = json.dumps(MINIMAL[endpoint.name] | fields).encode()
     return parse(endpoint, body, MAXIMA)
@@ -59,7 +59,7 @@ def rendered(
 ) -> dict[str, Any]:
     """Return the engine's body for a minimal request with these fields."""
     body, _ = render(
-        inquiry(endpoint, **fields),
+        request(endpoint, **fields),
         model="engine-name",
         max_completion=max_completion,
         cache_salt="salt",
@@ -74,7 +74,7 @@ endpoints = pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINT
 @endpoints
 @pytest.mark.parametrize("field", STEERING)
 def test_what_steers_the_engine_is_left_out_and_counted(endpoint: Endpoint, field: str) -> None:
-    asked = inquiry(endpoint, **{field: STEERING[field]})
+    asked = request(endpoint, **{field: STEERING[field]})
     body, removed = render(asked, model="m", max_completion=1, cache_salt="ours", extra_fields=())
     assert removed == 1
     assert json.loads(body).get(field) == ("ours" if field == "cache_salt" else None)
@@ -120,7 +120,7 @@ def test_a_stream_always_asks_for_continuous_usage(endpoint: Endpoint, options: 
     ],
 )
 def test_what_the_client_asked_to_see_is_known(options: Any, *, include: bool, continuous: bool) -> None:
-    asked = inquiry(CHAT, stream=True, stream_options=options)
+    asked = request(CHAT, stream=True, stream_options=options)
     assert (asked.include_usage, asked.continuous_usage) == (include, continuous)
 
 
@@ -146,7 +146,7 @@ def test_an_answer_that_is_not_streamed_has_no_stream_options() -> None:
 def test_max_completion_tokens_wins_where_vllm_lets_it_win(
     endpoint: Endpoint, fields: dict[str, Any], asked: int | None
 ) -> None:
-    assert inquiry(endpoint, **fields).max_completion == asked
+    assert request(endpoint, **fields).max_completion == asked
 
 
 @pytest.mark.parametrize(("endpoint", "name"), [(CHAT, "max_completion_tokens"), (COMPLETIONS, "max_tokens")])
@@ -182,18 +182,18 @@ def test_a_prompt_is_counted_in_every_shape(
     endpoint: Endpoint, prompt: Any, counted: tuple[int, int, int, int]
 ) -> None:
     # (prompts, text_bytes, token_ids, longest_ids)
-    asked = inquiry(endpoint, **{endpoint.prompt_field: prompt})
+    asked = request(endpoint, **{endpoint.prompt_field: prompt})
     assert (asked.prompts, asked.text_bytes, asked.token_ids, asked.longest_ids) == counted
 
 
 def test_choices_multiply_over_prompts() -> None:
-    assert inquiry(COMPLETIONS, prompt=["a", "b", "c"], n=4).choices == 12
-    assert inquiry(CHAT, n=4).choices == 4
-    assert inquiry(CHAT, n=None).choices == 1
+    assert request(COMPLETIONS, prompt=["a", "b", "c"], n=4).choices == 12
+    assert request(CHAT, n=4).choices == 4
+    assert request(CHAT, n=None).choices == 1
 
 
 def test_a_suffix_counts_for_each_prompt() -> None:
-    assert inquiry(COMPLETIONS, prompt=["a", "b"], suffix="123").text_bytes == 8
+    assert request(COMPLETIONS, prompt=["a", "b"], suffix="123").text_bytes == 8
 
 
 texts = st.text(max_size=20)
@@ -290,7 +290,7 @@ MALFORMED: list[tuple[Endpoint, dict[str, Any], str | None]] = [
 @pytest.mark.parametrize(("endpoint", "fields", "param"), MALFORMED)
 def test_a_malformed_field_is_named(endpoint: Endpoint, fields: dict[str, Any], param: str | None) -> None:
     with pytest.raises(MalformedRequest) as caught:
-        inquiry(endpoint, **fields)
+        request(endpoint, **fields)
     assert caught.value.param == param
     assert f"`{param}`" in caught.value.message
 
@@ -326,10 +326,10 @@ def test_nesting_is_bounded_everywhere(field: str) -> None:
     # The body itself is the first of ten levels, and messages are lists of objects.
     at_the_bound = [{"role": "user", "more": nested(7)}] if field == "messages" else nested(9)
     beyond = [{"role": "user", "more": nested(8)}] if field == "messages" else nested(10)
-    inquiry(CHAT, **{field: at_the_bound})
+    request(CHAT, **{field: at_the_bound})
     with pytest.raises(MalformedRequest, match="10 levels"):
-        inquiry(CHAT, **{field: beyond})
+        request(CHAT, **{field: beyond})
 
 
 def test_many_brackets_side_by_side_are_no_nesting() -> None:
-    assert inquiry(CHAT, messages=[{"role": "user", "content": "[[[[{{{{"}] * 50).prompts == 1
+    assert request(CHAT, messages=[{"role": "user", "content": "[[[[{{{{"}] * 50).prompts == 1

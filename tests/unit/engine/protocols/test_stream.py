@@ -3,12 +3,12 @@
 import pytest
 
 from engine.faults import MalformedStream
-from engine.protocols.stream import CompletionStream, Kind
+from engine.protocols.stream import CompletionStream, FrameKind
 from engine.protocols.usage import Usage
 from tests.transcripts import STREAMS, Transcript, transcript
 
 
-def played(one: Transcript) -> tuple[CompletionStream, list[Kind], bytes]:
+def played(one: Transcript) -> tuple[CompletionStream, list[FrameKind], bytes]:
     """Return the machine after the whole stream, the kinds of its frames, and what went on."""
     stream = CompletionStream(n=one.n, include_usage=False, continuous_usage=False)
     frames = stream.feed(one.body)
@@ -19,13 +19,13 @@ def played(one: Transcript) -> tuple[CompletionStream, list[Kind], bytes]:
 def test_an_answer_with_its_sum_is_complete(one: Transcript) -> None:
     stream, kinds, _ = played(one)
     assert stream.complete
-    assert kinds[-2:] == [Kind.USAGE, Kind.DONE]
-    assert set(kinds[:-2]) == {Kind.CONTENT}
+    assert kinds[-2:] == [FrameKind.USAGE, FrameKind.DONE]
+    assert set(kinds[:-2]) == {FrameKind.CONTENT}
 
 
 def test_done_without_a_sum_is_not_complete() -> None:
     stream, kinds, _ = played(transcript("120-chat-stream"))
-    assert kinds[-1] is Kind.DONE
+    assert kinds[-1] is FrameKind.DONE
     assert not stream.complete
 
 
@@ -42,7 +42,7 @@ def test_a_sum_without_done_is_not_complete() -> None:
 def test_an_abort_is_not_complete_and_its_usage_is_known() -> None:
     stream, kinds, forwarded = played(transcript("410-abort-stream"))
     assert (stream.done, stream.aborted, stream.complete) == (True, True, False)
-    assert kinds[-3:] == [Kind.ABORT, Kind.ABORT, Kind.DONE]
+    assert kinds[-3:] == [FrameKind.ABORT, FrameKind.ABORT, FrameKind.DONE]
     assert b"abort" not in forwarded
     assert stream.usage == Usage(17, 0, 9)
 
@@ -66,7 +66,7 @@ def test_what_was_aborted_while_it_waited_is_not_complete(frames: tuple[bytes, .
 
 def test_a_crash_is_not_complete_though_the_engine_says_done() -> None:
     stream, kinds, forwarded = played(transcript("412-crash-stream"))
-    assert kinds[-2:] == [Kind.ERROR, Kind.DONE]
+    assert kinds[-2:] == [FrameKind.ERROR, FrameKind.DONE]
     assert (stream.done, stream.complete) == (True, False)
     assert b"EngineCore" not in forwarded
     assert stream.error is not None
@@ -76,7 +76,7 @@ def test_a_crash_is_not_complete_though_the_engine_says_done() -> None:
 
 def test_a_refusal_comes_as_the_first_frame_of_a_200() -> None:
     stream, kinds, _ = played(transcript("309-bad-logprobs-stream"))
-    assert kinds == [Kind.ERROR, Kind.DONE]
+    assert kinds == [FrameKind.ERROR, FrameKind.DONE]
     assert stream.error is not None
     assert (stream.error["code"], stream.error["param"]) == (400, "logprobs")
 
@@ -84,7 +84,7 @@ def test_a_refusal_comes_as_the_first_frame_of_a_200() -> None:
 def test_comments_go_on_as_they_came() -> None:
     stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
     (frame,) = stream.feed(b": keep-alive\n\n")
-    assert (frame.kind, frame.forward) == (Kind.COMMENT, b": keep-alive\n\n")
+    assert (frame.kind, frame.forward) == (FrameKind.COMMENT, b": keep-alive\n\n")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_what_vllm_never_sends_is_a_fault(frame: bytes) -> None:
 def test_an_error_of_another_shape_is_an_error_all_the_same(frame: bytes) -> None:
     stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
     (read,) = stream.feed(frame)
-    assert read.kind is Kind.ERROR
+    assert read.kind is FrameKind.ERROR
     assert stream.error is not None
     assert stream.error.get("code") is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.sim.exchange import DROP, Exchange, HungUp
+from engine.sim.exchange import DROP, HungUp, SimExchange
 from engine.sim.rejection import Overloaded
 
 
@@ -15,7 +15,7 @@ class Peer:
     def __init__(self, **scope: Any) -> None:
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[dict[str, Any]] = []
-        self.exchange = Exchange({"path": "/", "headers": [], **scope}, self.inbox.get, self.send)
+        self.exchange = SimExchange({"path": "/", "headers": [], **scope}, self.inbox.get, self.send)
 
     async def send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
@@ -70,7 +70,7 @@ async def test_the_clients_request_id_names_the_answer_and_comes_back() -> None:
 
 async def test_dropping_closes_the_connection_and_is_no_hang_up_of_the_client() -> None:
     peer = Peer()
-    peer.exchange = Exchange(
+    peer.exchange = SimExchange(
         {"path": "/", "headers": [], "extensions": {DROP: {"close": peer.leave}}}, peer.inbox.get, peer.send
     )
     with pytest.raises(HungUp):

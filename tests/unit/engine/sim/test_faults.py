@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.sim.faults import FaultTable, Kind
+from engine.sim.faults import FaultKind, FaultTable
 
 
 def table(*rows: dict[str, Any]) -> FaultTable:
@@ -13,18 +13,18 @@ def table(*rows: dict[str, Any]) -> FaultTable:
     return faults
 
 
-def kinds(faults: FaultTable, *paths: str) -> list[Kind | None]:
+def kinds(faults: FaultTable, *paths: str) -> list[FaultKind | None]:
     return [fault.kind if (fault := faults.draw(path)) else None for path in paths]
 
 
 def test_the_first_row_that_applies_is_taken() -> None:
     faults = table({"kind": "hang", "path": "/b"}, {"kind": "crash"})
-    assert kinds(faults, "/a", "/b") == [Kind.CRASH, Kind.HANG]
+    assert kinds(faults, "/a", "/b") == [FaultKind.CRASH, FaultKind.HANG]
 
 
 def test_a_used_up_row_makes_way_for_the_next() -> None:
     faults = table({"kind": "refuse", "count": 2}, {"kind": "crash", "count": 1})
-    assert kinds(faults, "/", "/", "/", "/") == [Kind.REFUSE, Kind.REFUSE, Kind.CRASH, None]
+    assert kinds(faults, "/", "/", "/", "/") == [FaultKind.REFUSE, FaultKind.REFUSE, FaultKind.CRASH, None]
 
 
 def test_clear_empties_the_table() -> None:

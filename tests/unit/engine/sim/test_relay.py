@@ -5,12 +5,12 @@ from typing import Any
 from engine.sim.chat_wire import ChatWire
 from engine.sim.config import SimConfig
 from engine.sim.engine import Engine
-from engine.sim.exchange import Exchange
+from engine.sim.exchange import SimExchange
 from engine.sim.job import Job, chat_job
-from engine.sim.relay import Relay
+from engine.sim.relay import SimRelay
 from engine.sim.sequence import Limits, Sequence, Trap
 from engine.sim.tokens import Text
-from engine.sim.wire import Answer
+from engine.sim.wire import AnswerHeader
 
 CONFIG = SimConfig(prefill_us_per_token=0, decode_us_per_token=0)
 
@@ -25,10 +25,10 @@ async def relayed(job: Job, *limits: Limits) -> list[dict[str, Any]]:
     async def receive() -> dict[str, Any]:
         raise AssertionError("the relay does not read")
 
-    exchange = Exchange({"path": "/", "headers": []}, receive, send)
+    exchange = SimExchange({"path": "/", "headers": []}, receive, send)
     sequences = [Sequence(i, (1,), Text(i, (1,), 0, 9), one) for i, one in enumerate(limits)]
     engine = Engine(CONFIG)
-    await Relay(engine, exchange, ChatWire(Answer("chatcmpl-1", 0, "demo", job, 16))).run(job, sequences)
+    await SimRelay(engine, exchange, ChatWire(AnswerHeader("chatcmpl-1", 0, "demo", job, 16))).run(job, sequences)
     assert len(engine.running) == 0
     return sent
 

@@ -10,7 +10,7 @@ from engine.sim.config import SimConfig
 from engine.sim.job import chat_job, completion_job
 from engine.sim.sequence import Limits, Sequence
 from engine.sim.tokens import Text, token
-from engine.sim.wire import Answer, top_logprobs, total_usage
+from engine.sim.wire import AnswerHeader, top_logprobs, total_usage
 
 CONFIG = SimConfig()
 
@@ -28,7 +28,7 @@ def sequences(*prompts: tuple[int, ...], n: int = 1) -> list[Sequence]:
 
 
 def completion_wire(**extra: Any) -> CompletionWire:
-    return CompletionWire(Answer("cmpl-1", 0, "demo", completion_job({"prompt": "x", **extra}, CONFIG), 16))
+    return CompletionWire(AnswerHeader("cmpl-1", 0, "demo", completion_job({"prompt": "x", **extra}, CONFIG), 16))
 
 
 def parse(frame: bytes) -> Any:
@@ -59,7 +59,7 @@ def test_chat_tells_what_it_put_into_the_cache() -> None:
     job = chat_job({"messages": [{"role": "user", "content": "x"}]}, CONFIG)
     one = sequences(tuple(range(50)))[0]
     one.cached_tokens = 16
-    usage = orjson.loads(ChatWire(Answer("chatcmpl-1", 0, "demo", job, 16)).body([one]))["usage"]
+    usage = orjson.loads(ChatWire(AnswerHeader("chatcmpl-1", 0, "demo", job, 16)).body([one]))["usage"]
     assert usage["prompt_tokens_details"] == {
         "cached_tokens": 16,
         "created_cache_tokens": 32,

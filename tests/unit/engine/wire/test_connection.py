@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.wire import connection
-from engine.wire.connection import Connection
+from engine.wire.connection import UpstreamConnection
 
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nx-late: 1\r\n\r\n"
@@ -39,15 +39,15 @@ class Socket:
         self.aborted = True
 
 
-def asked() -> tuple[Connection, Socket]:
+def asked() -> tuple[UpstreamConnection, Socket]:
     """Return a connection on which a request was written."""
-    opened, socket = Connection(), Socket()
+    opened, socket = UpstreamConnection(), Socket()
     opened.connection_made(cast("Any", socket))
     opened.write(b"GET / HTTP/1.1\r\n\r\n")
     return opened, socket
 
 
-async def whole(opened: Connection) -> tuple[int, bytes]:
+async def whole(opened: UpstreamConnection) -> tuple[int, bytes]:
     await opened.head()
     body = b""
     while part := await opened.body():

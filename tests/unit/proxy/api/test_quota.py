@@ -55,6 +55,6 @@ async def test_a_model_of_others_does_not_exist(public: httpx.AsyncClient, beare
 
 
 async def test_without_a_store_it_says_so(public: httpx.AsyncClient, gw: Gateway, bearer: dict[str, str]) -> None:
-    gw.store.away = {"standings"}
+    gw.store.away = {"statuses"}
     answer = await public.get("/v1/quota", headers=bearer)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

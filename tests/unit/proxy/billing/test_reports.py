@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.billing.record import ExchangeRecord
-from proxy.billing.reports import GROUPS, Report, Row, Sums
+from proxy.billing.reports import GROUPS, Report, UsageRow, UsageSums
 from proxy.store.ledger import Entry
 from tests.records import RECORD
 
@@ -26,8 +26,8 @@ def report_of(*entries: Entry, group_by: tuple[str, ...] = GROUPS) -> Report:
 
 def test_one_exchange_is_one_row() -> None:
     [row] = report_of(final(RECORD)).rows()
-    sums = Sums(requests=1, prompt_tokens=120, cached_tokens=32, completion_tokens=11, charge_micros=777)
-    assert row == Row(("acme", "ada", "demo"), "USD", sums)
+    sums = UsageSums(requests=1, prompt_tokens=120, cached_tokens=32, completion_tokens=11, charge_micros=777)
+    assert row == UsageRow(("acme", "ada", "demo"), "USD", sums)
 
 
 def test_rows_of_a_group_add_up_and_stand_in_order() -> None:

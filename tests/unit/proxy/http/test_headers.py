@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.protocols.openai import CHAT
-from policies.quota import Limit, Per, Scope, Standing, Unit
+from policies.quota import Limit, LimitStatus, Per, Scope, Unit
 from proxy.http.headers import duration, exchange_headers, lines
 from proxy.tally import Tally
 
-TOKENS = Standing(Limit(Scope.USER, Unit.TOKENS, 10_000, Per.MINUTE), 2_500, 45_000_000, 7_500)
-TENANT_TOKENS = Standing(Limit(Scope.TENANT, Unit.TOKENS, 900_000, Per.MONTH), 2_400, 90_061_500_000, 897_600)
-REQUESTS = Standing(Limit(Scope.USER, Unit.REQUESTS, 20, Per.MINUTE), 19, 3_000_001, 1)
-IN_FLIGHT = Standing(Limit(Scope.USER, Unit.CONCURRENT, 2, None), 1, 5_000_000, 1)
+TOKENS = LimitStatus(Limit(Scope.USER, Unit.TOKENS, 10_000, Per.MINUTE), 2_500, 45_000_000, 7_500)
+TENANT_TOKENS = LimitStatus(Limit(Scope.TENANT, Unit.TOKENS, 900_000, Per.MONTH), 2_400, 90_061_500_000, 897_600)
+REQUESTS = LimitStatus(Limit(Scope.USER, Unit.REQUESTS, 20, Per.MINUTE), 19, 3_000_001, 1)
+IN_FLIGHT = LimitStatus(Limit(Scope.USER, Unit.CONCURRENT, 2, None), 1, 5_000_000, 1)
 
 
-def told(*standings: Standing) -> dict[str, str]:
+def told(*statuses: LimitStatus) -> dict[str, str]:
     """Return the headers of an exchange whose limits stand like this."""
     tally = Tally(CHAT, "I")
-    tally.standings = standings
+    tally.statuses = statuses
     return read(exchange_headers(tally))
 
 
@@ -77,10 +77,10 @@ def test_the_limit_that_binds_is_told_in_openais_form() -> None:
 
 
 def test_of_two_that_leave_the_same_the_later_binds() -> None:
-    soon = Standing(TOKENS.limit, 0, 1_000_000, 0)
-    late = Standing(TENANT_TOKENS.limit, 0, 9_000_000, 0)
-    for standings in ([soon, late], [late, soon]):
-        assert told(*standings)["x-ratelimit-reset-tokens"] == "9s"
+    soon = LimitStatus(TOKENS.limit, 0, 1_000_000, 0)
+    late = LimitStatus(TENANT_TOKENS.limit, 0, 9_000_000, 0)
+    for statuses in ([soon, late], [late, soon]):
+        assert told(*statuses)["x-ratelimit-reset-tokens"] == "9s"
 
 
 def listed(header: str) -> dict[str, dict[str, str]]:
@@ -119,7 +119,7 @@ def test_limits_of_one_unit_alone_tell_nothing_of_the_other() -> None:
 
 
 def test_each_answer_tells_how_limits_stand_now() -> None:
-    first, later = told(TOKENS), told(Standing(TOKENS.limit, 0, 60_000_000, 10_000))
+    first, later = told(TOKENS), told(LimitStatus(TOKENS.limit, 0, 60_000_000, 10_000))
     assert (first["x-ratelimit-remaining-tokens"], later["x-ratelimit-remaining-tokens"]) == ("2500", "0")
     assert (first["ratelimit"], later["ratelimit"]) == (
         '"user-tokens-minute";r=2500;t=45',

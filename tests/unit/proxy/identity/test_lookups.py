@@ -14,7 +14,7 @@ from proxy.errors import Code, InvalidToken, TooManyForgeries
 from proxy.identity.cache import REFUSED_S
 from proxy.identity.development import mint
 from proxy.identity.forgeries import OF_ONE, Forgeries
-from proxy.identity.revocation import Kind, Revocation, Revoked, Subject
+from proxy.identity.revocation import Revocation, RevocationKind, Revoked, RevokedSubject
 from proxy.identity.tokens import Verifier
 from proxy.settings import Settings
 from proxy.settings.loading import parse
@@ -128,7 +128,7 @@ async def test_a_token_that_becomes_good_is_looked_at_again(settings: Settings, 
 
 @pytest.fixture
 def revoke(revoked: Revoked) -> Callable[..., None]:
-    def revoke(*subjects: Subject) -> None:
+    def revoke(*subjects: RevokedSubject) -> None:
         revoked.replace([Revocation(subject, time.time_ns() // 1000) for subject in subjects])
 
     return revoke
@@ -144,9 +144,9 @@ async def test_a_revoked_token_is_refused_whether_it_was_seen_before_or_not(
     if cached:
         assert await outcome(verifier, token) == "ada"
     for subject in (
-        Subject(Kind.USER, "ada", "acme"),
-        Subject(Kind.TENANT, "acme"),
-        Subject(Kind.JTI, jti, "dev"),
+        RevokedSubject(RevocationKind.USER, "ada", "acme"),
+        RevokedSubject(RevocationKind.TENANT, "acme"),
+        RevokedSubject(RevocationKind.JTI, jti, "dev"),
     ):
         revoke(subject)
         for _ in range(3):
@@ -154,7 +154,7 @@ async def test_a_revoked_token_is_refused_whether_it_was_seen_before_or_not(
         revoke()
         assert await outcome(verifier, token) == "ada"
     assert decoded == [token], "its signature stays checked"
-    revoke(Subject(Kind.USER, "bob", "acme"))
+    revoke(RevokedSubject(RevocationKind.USER, "bob", "acme"))
     assert await outcome(verifier, token) == "ada"
 
 

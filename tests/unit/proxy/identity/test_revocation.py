@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.identity.principal import Principal
-from proxy.identity.revocation import Kind, Origin, Revocation, Revoked, Subject
+from proxy.identity.revocation import Origin, Revocation, RevocationKind, Revoked, RevokedSubject
 
 ADA = Principal("acme", "ada", "pro")
 S = 1_000_000
@@ -20,11 +20,11 @@ def origin(principal: Principal = ADA, jti: str | None = "t1", issued_at: float 
     return Origin("iss", principal, jti, issued_at)
 
 
-USER, TENANT = Subject(Kind.USER, "ada", "acme"), Subject(Kind.TENANT, "acme")
+USER, TENANT = RevokedSubject(RevocationKind.USER, "ada", "acme"), RevokedSubject(RevocationKind.TENANT, "acme")
 
 
 @pytest.mark.parametrize("subject", [USER, TENANT])
-def test_revoking_somebody_refuses_what_was_issued_up_to_then(subject: Subject) -> None:
+def test_revoking_somebody_refuses_what_was_issued_up_to_then(subject: RevokedSubject) -> None:
     listed = revoked(Revocation(subject, at_us=100 * S + 5))
     for issued_at, refused in ((99.5, True), (100, True), (101, False), (None, True)):
         assert listed.refuses(origin(issued_at=issued_at), 200) is refused
@@ -42,7 +42,7 @@ def test_nobody_else_is_refused() -> None:
 
 
 def test_a_jti_is_one_issuers_whenever_it_was_issued() -> None:
-    listed = revoked(Revocation(Subject(Kind.JTI, "t1", "iss"), at_us=0))
+    listed = revoked(Revocation(RevokedSubject(RevocationKind.JTI, "t1", "iss"), at_us=0))
     assert listed.refuses(origin(), 200)
     assert not listed.refuses(origin(jti="t2"), 200)
     assert not listed.refuses(origin(jti=None), 200)
@@ -66,13 +66,13 @@ def test_a_new_list_is_a_new_version() -> None:
 
 def test_an_id_reads_as_it_is_written() -> None:
     assert (str(USER), str(TENANT)) == ("user:acme/ada", "tenant:acme")
-    assert str(Subject(Kind.JTI, "a/b", "https://idp/")) == "jti:https%3A%2F%2Fidp%2F/a%2Fb"
+    assert str(RevokedSubject(RevocationKind.JTI, "a/b", "https://idp/")) == "jti:https%3A%2F%2Fidp%2F/a%2Fb"
 
 
-@given(st.sampled_from([Kind.JTI, Kind.USER]), NAMES, NAMES)
-def test_an_id_is_one_subjects(kind: Kind, name: str, within: str) -> None:
-    for subject in (Subject(kind, name, within), Subject(Kind.TENANT, name)):
-        assert Subject.of(str(subject)) == subject
+@given(st.sampled_from([RevocationKind.JTI, RevocationKind.USER]), NAMES, NAMES)
+def test_an_id_is_one_subjects(kind: RevocationKind, name: str, within: str) -> None:
+    for subject in (RevokedSubject(kind, name, within), RevokedSubject(RevocationKind.TENANT, name)):
+        assert RevokedSubject.of(str(subject)) == subject
         assert str(subject) != "version"
 
 
@@ -83,4 +83,4 @@ def test_an_id_is_one_subjects(kind: Kind, name: str, within: str) -> None:
 )
 def test_what_is_no_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        Subject.of(text)
+        RevokedSubject.of(text)

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.observe import definitions
-from proxy.observe.definitions import CATALOGUE, Definition, Kind
+from proxy.observe.definitions import CATALOGUE, Definition, MetricKind
 
 
 def test_the_catalogue_has_every_definition_once() -> None:
@@ -15,9 +15,9 @@ def test_the_catalogue_has_every_definition_once() -> None:
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
 def test_a_metric_is_named_by_its_type_and_says_what_it_counts(metric: Definition) -> None:
     assert metric.name.startswith("tollway_")
-    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+    assert metric.name.endswith("_total") == (metric.kind is MetricKind.COUNTER)
     assert metric.help.endswith(".")
-    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert bool(metric.buckets) == (metric.kind is MetricKind.HISTOGRAM)
     assert list(metric.buckets) == sorted(set(metric.buckets))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.billing.record import ExchangeRecord, Source
-from proxy.observe.definitions import CATALOGUE, Kind
+from proxy.observe.definitions import CATALOGUE, MetricKind
 from proxy.observe.metrics import Metrics
 from proxy.store.journal.failure import Failure
 from tests import exposition
@@ -201,7 +201,7 @@ def test_histograms_have_their_defined_buckets() -> None:
     metrics.redis("settle", 0.1)
     seen = scrape(metrics)
     for metric in CATALOGUE:
-        if metric.kind is Kind.HISTOGRAM:
+        if metric.kind is MetricKind.HISTOGRAM:
             bounds = {float(dict(has)["le"]) for name, has in seen if name == f"{metric.name}_bucket"}
             assert bounds == {*metric.buckets, float("inf")}
 

@@ -4,27 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from proxy.redis.address import Access, Address, Kind, Place, UnusableCertificate
+from proxy.redis.address import Access, Address, Deployment, Node, UnusableCertificate
 
 
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://r", Address(Kind.ALONE, (Place("r", 6379),))),
-        ("rediss://bob@r:7/2", Address(Kind.ALONE, (Place("r", 7),), tls=True, username="bob", database=2)),
-        ("redis://b%40b@[::1]:7/", Address(Kind.ALONE, (Place("::1", 7),), username="b@b")),
-        ("unix:///run/redis.sock", Address(Kind.ALONE, (Place("/run/redis.sock", 0),))),
-        ("unix:///r%20s?db=3", Address(Kind.ALONE, (Place("/r s", 0),), database=3)),
+        ("redis://r", Address(Deployment.ALONE, (Node("r", 6379),))),
+        ("rediss://bob@r:7/2", Address(Deployment.ALONE, (Node("r", 7),), tls=True, username="bob", database=2)),
+        ("redis://b%40b@[::1]:7/", Address(Deployment.ALONE, (Node("::1", 7),), username="b@b")),
+        ("unix:///run/redis.sock", Address(Deployment.ALONE, (Node("/run/redis.sock", 0),))),
+        ("unix:///r%20s?db=3", Address(Deployment.ALONE, (Node("/r s", 0),), database=3)),
         (
             "redis+sentinel://one,two:7/main",
-            Address(Kind.SENTINEL, (Place("one", 26379), Place("two", 7)), service="main"),
+            Address(Deployment.SENTINEL, (Node("one", 26379), Node("two", 7)), service="main"),
         ),
         (
             "rediss+sentinel://bob@one/main/2",
-            Address(Kind.SENTINEL, (Place("one", 26379),), tls=True, username="bob", service="main", database=2),
+            Address(Deployment.SENTINEL, (Node("one", 26379),), tls=True, username="bob", service="main", database=2),
         ),
-        ("redis+cluster://one:7,two", Address(Kind.CLUSTER, (Place("one", 7), Place("two", 6379)))),
-        ("rediss+cluster://one", Address(Kind.CLUSTER, (Place("one", 6379),), tls=True)),
+        ("redis+cluster://one:7,two", Address(Deployment.CLUSTER, (Node("one", 7), Node("two", 6379)))),
+        ("rediss+cluster://one", Address(Deployment.CLUSTER, (Node("one", 6379),), tls=True)),
     ],
 )
 def test_a_url_leads_somewhere(url: str, address: Address) -> None:

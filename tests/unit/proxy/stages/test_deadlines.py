@@ -3,73 +3,73 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.stages.deadlines import Patience
+from proxy.stages.deadlines import Deadlines
 
 LONG, SHORT = 60.0, 0.01
 
 
-async def outwait(patience: Patience, step: Callable[[], None] = lambda: None) -> None:
+async def outwait(deadlines: Deadlines, step: Callable[[], None] = lambda: None) -> None:
     """Take a step that never ends."""
-    with patience:
+    with deadlines:
         step()
         await asyncio.Event().wait()
 
 
 async def test_the_first_step_is_the_replicas() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
     with pytest.raises(TimeoutError):
-        await outwait(patience)
-    assert not patience.blames_client
+        await outwait(deadlines)
+    assert not deadlines.blames_client
 
 
 async def test_a_step_of_the_clients_blames_the_client() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
     with pytest.raises(TimeoutError):
-        await outwait(patience, lambda: patience.with_client(SHORT))
-    assert patience.blames_client
+        await outwait(deadlines, lambda: deadlines.with_client(SHORT))
+    assert deadlines.blames_client
 
 
 async def test_each_step_has_its_own_time() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
-    with patience:
-        patience.with_client(LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    with deadlines:
+        deadlines.with_client(LONG)
         await asyncio.sleep(2 * SHORT)
-        patience.with_replica(LONG)
-    assert not patience.blames_client
+        deadlines.with_replica(LONG)
+    assert not deadlines.blames_client
 
 
 async def test_a_step_that_a_client_interrupts_lasts_no_longer() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
 
     def step() -> None:
-        patience.with_client(LONG)
-        patience.back_to_replica()
+        deadlines.with_client(LONG)
+        deadlines.back_to_replica()
 
     with pytest.raises(TimeoutError):
-        await outwait(patience, step)
-    assert not patience.blames_client
+        await outwait(deadlines, step)
+    assert not deadlines.blames_client
 
 
 async def test_no_step_outlasts_the_whole() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=LONG, whole_s=SHORT)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=SHORT)
     with pytest.raises(TimeoutError):
-        await outwait(patience, lambda: patience.with_replica(LONG))
+        await outwait(deadlines, lambda: deadlines.with_replica(LONG))
 
 
 async def test_a_step_may_be_given_less_time_than_the_one_before() -> None:
-    patience = Patience(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
     with pytest.raises(TimeoutError):
-        await outwait(patience, lambda: patience.with_replica(SHORT))
+        await outwait(deadlines, lambda: deadlines.with_replica(SHORT))
 
 
 async def test_a_block_that_was_left_in_time_is_never_cut() -> None:
-    with Patience(asyncio.get_running_loop(), first_s=SHORT, whole_s=SHORT):
+    with Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=SHORT):
         pass
     await asyncio.sleep(2 * SHORT)
 
 
 async def test_somebody_elses_cancellation_is_no_timeout() -> None:
-    task = asyncio.create_task(outwait(Patience(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)))
+    task = asyncio.create_task(outwait(Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

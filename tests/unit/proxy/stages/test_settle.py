@@ -11,7 +11,7 @@ from tests.unit.proxy.gateway import Gateway, until
 
 @pytest.fixture
 def reservation(gw: Gateway, asked: Call, tally: Tally) -> Reservation:
-    return Reservation(gw.ends, asked, tally)
+    return Reservation(gw.outbox, asked, tally)
 
 
 async def test_it_ends_once(gw: Gateway, reservation: Reservation, tally: Tally) -> None:
@@ -46,7 +46,7 @@ async def test_a_store_that_is_away_is_counted_and_breaks_nothing(
     assert gw.metric("tollway_settle_failures_total") == 1
     assert not tally.billed
     gw.store.away = set()
-    await gw.ends.send_owed()
+    await gw.outbox.send_owed()
     await gw.replay.send_owed()
     assert gw.store.steps == [step]
     assert gw.store.ledger == ([tally.final] if reached else [])
@@ -58,7 +58,7 @@ async def test_of_an_unanswered_reserve_the_release_is_owed_and_not_waited_for(
     reservation.unanswered()
     await reservation.end(None)
     assert gw.store.steps == []
-    await gw.ends.send_owed()
+    await gw.outbox.send_owed()
     assert gw.store.steps == ["release"]
 
 

@@ -14,7 +14,7 @@ async def test_a_place_is_held_for_the_block(gw: Gateway, asked: Call, tally: Ta
     tally.max_completion = 100
     with gw.exchange.take_turn(asked, tally, set()) as replica:
         assert (replica.name, replica.inflight_sequences) == ("a", 2)
-        assert replica.inflight_tokens == asked.inquiry.text_bytes + 2 * 100
+        assert replica.inflight_tokens == asked.request.text_bytes + 2 * 100
         assert gw.metric("tollway_inflight_requests", replica="a") == 1
         with gw.exchange.take_turn(asked, tally, set()) as other:
             assert other.name == "b"

@@ -5,7 +5,7 @@ import pytest
 
 from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit, in_order
 from proxy.store import compiled_limits as line_up_module
-from proxy.store.compiled_limits import PLAIN_BYTES_MAX, LineUp, code_of, line_up, read
+from proxy.store.compiled_limits import PLAIN_BYTES_MAX, CompiledLimits, code_of, compiled, read
 
 EVERY = tuple(
     Limit(scope, unit, MAX_AMOUNT, per)
@@ -16,23 +16,23 @@ DAYS_TOKENS, IN_FLIGHT = (Unit.TOKENS, Per.DAY), (Unit.CONCURRENT, None)
 
 
 def test_every_limit_there_is_survives() -> None:
-    assert read(orjson.loads(LineUp(EVERY).text)) == in_order(EVERY)
+    assert read(orjson.loads(CompiledLimits(EVERY).text)) == in_order(EVERY)
     assert set(in_order(EVERY)) == set(EVERY)
 
 
 def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_flight() -> None:
-    assert LineUp(EVERY).keys("acme", "ada", "demo") == tuple(
+    assert CompiledLimits(EVERY).keys("acme", "ada", "demo") == tuple(
         f"tollway:{{acme}}:{counted}:{subject}"
         for counted in ("used", "in-flight")
         for subject in ("tenant:", "user:ada", "model:demo", "user_model:ada:demo")
     )
     one_each = [Limit(scope, unit, 1, per) for scope in Scope for unit, per in [DAYS_TOKENS, IN_FLIGHT]]
-    assert [group[0] for group in orjson.loads(LineUp(tuple(one_each)).text)] == [*Scope, *Scope]
+    assert [group[0] for group in orjson.loads(CompiledLimits(tuple(one_each)).text)] == [*Scope, *Scope]
 
 
 def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_up_module, "TEMPLATES_MAX", 2)
-    asked = LineUp((Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY),))
+    asked = CompiledLimits((Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY),))
     for model in ("small", "large", "huge", "small"):
         for user in ("ada", "bob"):
             assert asked.keys("acme", user, model) == (f"tollway:{{acme}}:used:user_model:{user}:{model}",)
@@ -40,23 +40,23 @@ def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.M
 
 def test_codes_of_a_counter_rise() -> None:
     of_a_user = tuple(Limit(Scope.USER, limit.unit, 1, limit.per) for limit in EVERY if limit.scope is Scope.USER)
-    for _, *pairs in orjson.loads(LineUp(of_a_user).text):
+    for _, *pairs in orjson.loads(CompiledLimits(of_a_user).text):
         assert pairs[::2] == sorted(set(pairs[::2]))
     assert {code_of(limit) for limit in EVERY} == set(range(11))
 
 
 def test_a_plan_is_lined_up_once() -> None:
     limits = EVERY[:3]
-    assert line_up(limits) is line_up(limits)
-    assert line_up(tuple(reversed(limits))).text == line_up(limits).text
+    assert compiled(limits) is compiled(limits)
+    assert compiled(tuple(reversed(limits))).text == compiled(limits).text
 
 
 def test_many_limits_take_little_room() -> None:
-    assert len(LineUp(EVERY).text) < PLAIN_BYTES_MAX
+    assert len(CompiledLimits(EVERY).text) < PLAIN_BYTES_MAX
 
 
 def test_no_limits_are_no_groups() -> None:
-    assert (LineUp(()).text, LineUp(()).keys("acme", "ada", "demo")) == (b"[]", ())
+    assert (CompiledLimits(()).text, CompiledLimits(()).keys("acme", "ada", "demo")) == (b"[]", ())
 
 
 BROKEN: list[object] = [

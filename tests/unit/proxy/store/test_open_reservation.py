@@ -6,7 +6,7 @@ import pytest
 from policies.pricing import Price
 from policies.quota import Limit, Per, Scope, Unit
 from proxy.billing.record import written
-from proxy.store.compiled_limits import LineUp
+from proxy.store.compiled_limits import CompiledLimits
 from proxy.store.open_reservation import OpenReservation, noted
 from tests.records import RECORD
 
@@ -16,7 +16,7 @@ DRAFT = RECORD._replace(replica="", attempts=0, queue_ms=0, ttft_ms=None, prompt
 
 
 def text(*progress: str, price: Price | None = PRICE) -> str:
-    known = written(DRAFT).decode(), LineUp(LIMITS).text.decode(), orjson.dumps(price).decode()
+    known = written(DRAFT).decode(), CompiledLimits(LIMITS).text.decode(), orjson.dumps(price).decode()
     return "\n".join(["PENDING 900 0 20780", "-", "1 granted 5", *known, *progress])
 
 

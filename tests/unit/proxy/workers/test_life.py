@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from proxy.workers.channel import Line, Message
+from proxy.workers.channel import Channel, Message
 from proxy.workers.life import Life
 
 
@@ -34,7 +34,7 @@ def line() -> PlayedLine:
 
 @pytest.fixture
 async def life(line: PlayedLine) -> AsyncIterator[Life]:
-    life = Life(cast("Line", line))
+    life = Life(cast("Channel", line))
     listening = asyncio.create_task(life.listen())
     yield life
     listening.cancel()

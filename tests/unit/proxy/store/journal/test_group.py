@@ -5,14 +5,14 @@ import pytest
 
 from proxy.errors import JournalUnavailable
 from proxy.store.journal.folder import Folder
-from proxy.store.journal.group import Append, Group, Place
+from proxy.store.journal.group import Append, Group, Position
 from proxy.store.journal.lines import line_of
 from proxy.store.journal.segment import Segment
 
 SEGMENT = Segment(Folder(Path(), -1), Path(), 0)
 
 
-async def place_of(append: Append) -> Place:
+async def place_of(append: Append) -> Position:
     return await append
 
 
@@ -20,8 +20,8 @@ async def test_each_entry_learns_where_it_stands() -> None:
     group = Group(asyncio.get_running_loop())
     first, second = group.add(b"a"), group.add(b"b")
     group.written(SEGMENT, 100)
-    assert await first == Place(SEGMENT, 100)
-    assert await second == Place(SEGMENT, 100 + len(line_of(b"a")))
+    assert await first == Position(SEGMENT, 100)
+    assert await second == Position(SEGMENT, 100 + len(line_of(b"a")))
     assert group.size == len(b"".join(group.lines))
 
 

@@ -18,7 +18,7 @@ from proxy.store.journal import journal as module
 from proxy.store.journal import writer
 from proxy.store.journal.failure import Failure
 from proxy.store.journal.folder import DAMAGED
-from proxy.store.journal.group import Place
+from proxy.store.journal.group import Position
 from proxy.store.journal.journal import Journal
 from proxy.store.journal.lines import line_of
 from proxy.store.journal.segment import ROOM_BYTES, Segment
@@ -196,7 +196,7 @@ async def test_an_adopted_folder_goes_with_its_last_segment(tmp_path: Path, jour
     [segment] = journal.segments
     [place] = await journal.entries(segment)
     segment.owed.remove(place)
-    journal.settled(Place(segment, place))
+    journal.settled(Position(segment, place))
     await journal.trim(time.monotonic() + 1)
     assert not path.parent.exists()
 

@@ -11,7 +11,7 @@ from proxy.billing.record import ExchangeRecord
 from proxy.errors import JournalUnavailable
 from proxy.store.outbox import outbox as module
 from proxy.store.outbox.end import Release, Settle
-from proxy.store.outbox.outbox import Ends
+from proxy.store.outbox.outbox import Outbox
 from tests.records import RECORD
 from tests.unit.proxy.gateway import until
 from tests.unit.proxy.memory_journal import MemoryJournal
@@ -41,14 +41,14 @@ def corrected() -> list[ExchangeRecord]:
 
 
 @pytest.fixture
-def ends(
+def outbox(
     store: MemoryReservations,
     journal: MemoryJournal,
     billed: list[ExchangeRecord],
     corrected: list[ExchangeRecord],
-) -> Ends:
+) -> Outbox:
     told = {"billed": billed.append, "corrected": corrected.append}
-    return Ends(store, journal, **told, failed=lambda: None, retry_s=0, owed_max=2)
+    return Outbox(store, journal, **told, failed=lambda: None, retry_s=0, owed_max=2)
 
 
 def settle(name: str) -> Settle:
@@ -68,146 +68,146 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_what_is_taken_at_once_is_not_owed(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
 ) -> None:
-    assert await ends.settle(settle("a"))
-    await ends.release(release("b"))
-    assert (len(ends), names(store.ledger), billed) == (0, ["a"], [])
+    assert await outbox.settle(settle("a"))
+    await outbox.release(release("b"))
+    assert (len(outbox), names(store.ledger), billed) == (0, ["a"], [])
     assert (len(journal.payloads), journal.unsettled) == (1, 0)
 
 
 async def test_a_settle_ends_only_when_the_disk_has_it(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.away = {"settle"}
-    assert not await ends.settle(settle("a"))
-    assert (len(ends), journal.unsettled, len(journal.payloads)) == (1, 1, 1)
+    assert not await outbox.settle(settle("a"))
+    assert (len(outbox), journal.unsettled, len(journal.payloads)) == (1, 1, 1)
 
 
 async def test_a_correction_is_told_once_it_is_known(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, corrected: list[ExchangeRecord]
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, corrected: list[ExchangeRecord]
 ) -> None:
     for name in ("a", "b"):
         await store.reserve(settle(name).record, (), ASK)
         await store.expire(settle(name).record._replace(completion_tokens=1), (), unobserved=False)
-    assert not await ends.settle(settle("a"))
+    assert not await outbox.settle(settle("a"))
     assert names(corrected) == ["a"]
     journal.full, store.away = True, {"settle"}
     with pytest.raises(JournalUnavailable):
-        await ends.settle(settle("b"))
+        await outbox.settle(settle("b"))
     store.away = set()
-    await ends.send_owed()
+    await outbox.send_owed()
     assert names(corrected) == ["a", "b"]
 
 
 async def test_the_last_releases_are_sent_again_to_a_redis_that_may_have_lost_them(
-    ends: Ends, store: MemoryReservations, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, store: MemoryReservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.reserve(release("a").record, (), ASK)
-    await ends.release(release("a"))
+    await outbox.release(release("a"))
     store.book.reservations.clear()
     await store.reserve(release("a").record, (), ASK)
     for _ in range(2):
-        ends.restarted()
-        await ends.send_owed()
-        assert (store.pending, len(ends)) == ([], 0)
+        outbox.restarted()
+        await outbox.send_owed()
+        assert (store.pending, len(outbox)) == ([], 0)
     assert store.steps.count("release") == 3
 
 
-async def test_releases_are_sent_again_in_order_until_they_are_taken(ends: Ends, store: MemoryReservations) -> None:
+async def test_releases_are_sent_again_in_order_until_they_are_taken(outbox: Outbox, store: MemoryReservations) -> None:
     store.away = {"release"}
-    async with ends:
+    async with outbox:
         for name in ("a", "b"):
-            await ends.release(release(name))
+            await outbox.release(release(name))
         for _ in range(50):
             await asyncio.sleep(0)
-        assert len(ends) == 2
+        assert len(outbox) == 2
         store.away = set()
-        await until(lambda: not len(ends))
+        await until(lambda: not len(outbox))
     assert store.steps == ["release", "release"]
 
 
 async def test_what_neither_took_is_told_and_owed_in_memory(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
 ) -> None:
     journal.full, store.away = True, {"settle", "append_late"}
     with pytest.raises(JournalUnavailable):
-        await ends.settle(settle("a"))
+        await outbox.settle(settle("a"))
     with pytest.raises(JournalUnavailable):
-        ends.check()
-    assert (len(ends), journal.unsettled) == (1, 0)
+        outbox.check()
+    assert (len(outbox), journal.unsettled) == (1, 0)
     with pytest.raises(JournalUnavailable):
-        await ends.send_owed()
+        await outbox.send_owed()
     journal.full = False
-    ends.check()
-    await ends.send_owed()
-    assert (len(ends), journal.owed, billed) == (1, 1, []), "now the disk has it"
+    outbox.check()
+    await outbox.send_owed()
+    assert (len(outbox), journal.owed, billed) == (1, 1, []), "now the disk has it"
 
 
 async def test_what_neither_took_may_be_taken_by_redis_first(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, billed: list[ExchangeRecord]
 ) -> None:
     journal.full, store.away = True, {"settle"}
     with pytest.raises(JournalUnavailable):
-        await ends.settle(settle("a"))
+        await outbox.settle(settle("a"))
     store.away = set()
-    await ends.send_owed()
-    assert (len(ends), names(billed), names(store.ledger)) == (0, ["a"], ["a"])
+    await outbox.send_owed()
+    assert (len(outbox), names(billed), names(store.ledger)) == (0, ["a"], ["a"])
 
 
 async def test_what_redis_took_ends_well_though_the_disk_is_full(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal
 ) -> None:
     journal.full = True
-    assert await ends.settle(settle("a"))
-    assert (len(ends), names(store.ledger)) == (0, ["a"])
+    assert await outbox.settle(settle("a"))
+    assert (len(outbox), names(store.ledger)) == (0, ["a"])
 
 
 async def test_a_bug_of_the_store_loses_no_settle(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal
 ) -> None:
     store.broken = LookupError()
     with pytest.raises(LookupError):
-        await ends.settle(settle("a"))
+        await outbox.settle(settle("a"))
     assert journal.owed == 1
 
 
 async def test_beyond_the_maximum_an_end_is_logged_and_releases_push_out_no_bill(
-    ends: Ends, store: MemoryReservations, journal: MemoryJournal, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, store: MemoryReservations, journal: MemoryJournal, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.full, store.away = True, {"settle"}
     for name in ("a", "b", "c"):
-        ends.owe(release(name))
+        outbox.owe(release(name))
     caplog.set_level(logging.CRITICAL, module.__name__)
     for name in ("d", "e"):
         with pytest.raises(JournalUnavailable):
-            await ends.settle(settle(name))
+            await outbox.settle(settle(name))
     caplog.set_level(logging.ERROR, module.__name__)
     with pytest.raises(JournalUnavailable):
-        await ends.settle(settle("f"))
-    assert len(ends) == 4
+        await outbox.settle(settle("f"))
+    assert len(outbox) == 4
     lost = [record.request_id for record in caplog.records if record.message == "end_lost"]  # type: ignore[attr-defined]
     assert lost == ["c", "f"]
 
 
 async def test_while_the_disk_works_no_settle_is_lost_however_many_are_owed(
-    ends: Ends, store: MemoryReservations, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, store: MemoryReservations, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.away = {"settle"}
     for number in range(10):
-        await ends.settle(settle(str(number)))
-    assert len(ends) == 10
+        await outbox.settle(settle(str(number)))
+    assert len(outbox) == 10
     assert "end_lost" not in told(caplog)
 
 
 async def test_leaving_sends_a_last_time_and_tells_what_is_left(
-    ends: Ends, store: MemoryReservations, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, store: MemoryReservations, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with ends:
-        ends.owe(release("a"))
+    async with outbox:
+        outbox.owe(release("a"))
     assert store.steps == ["release"]
     monkeypatch.setattr(module, "LAST_TRY_S_MAX", 0.01)
-    async with ends:
+    async with outbox:
         store.held["release"] = asyncio.Event()
-        ends.owe(release("b"))
+        outbox.owe(release("b"))
     assert told(caplog) == ["owed_failed", "end_lost"]

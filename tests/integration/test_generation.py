@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.cli.main import tollway
 from proxy.errors import LedgerEmptied
-from proxy.redis.client import Connection
+from proxy.redis.client import RedisClient
 from proxy.store import keys, ledger
-from proxy.store.membership import generation as epoch
+from proxy.store.membership import generation
 from proxy.store.membership.incarnation import Incarnation, tenants
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
@@ -24,7 +24,7 @@ ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, 
 class Gateway:
     """One gateway's memory of its Redis."""
 
-    def __init__(self, connection: Connection, memory: Path | None = None) -> None:
+    def __init__(self, connection: RedisClient, memory: Path | None = None) -> None:
         self.connection = connection
         self.incarnation = Incarnation(connection, memory=memory)
         self.store = RedisReservations(connection, self.incarnation)
@@ -42,27 +42,27 @@ class Gateway:
 
     @property
     def lost(self) -> bool:
-        return self.incarnation.epoch.lost
+        return self.incarnation.generation.lost
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Redis have everything on disk at once."""
-    monkeypatch.setattr(epoch, "ON_DISK_AFTER_S", 0.0)
+    monkeypatch.setattr(generation, "ON_DISK_AFTER_S", 0.0)
 
 
 @pytest.fixture
-async def gateway(connection: Connection, at_once: None) -> Gateway:
+async def gateway(connection: RedisClient, at_once: None) -> Gateway:
     return await Gateway(connection).beat()
 
 
-async def accept(gateway: Gateway) -> epoch.Loss:
-    return await epoch.accept(gateway.connection, "")
+async def accept(gateway: Gateway) -> generation.Loss:
+    return await generation.accept(gateway.connection, "")
 
 
 async def test_an_empty_redis_that_nobody_remembers_is_a_first_start(gateway: Gateway) -> None:
     assert await gateway.admits()
-    assert await gateway.connection.call("GET", keys.EPOCH) == gateway.incarnation.epoch.value
+    assert await gateway.connection.call("GET", keys.EPOCH) == gateway.incarnation.generation.value
 
 
 async def test_nothing_is_reserved_in_the_very_moment_after_the_loss(gateway: Gateway) -> None:
@@ -80,17 +80,17 @@ async def test_a_settle_into_an_emptied_redis_is_held_until_the_loss_is_accepted
         with pytest.raises(LedgerEmptied):
             await settle(RECORD, LIMITS)
     with pytest.raises(LedgerEmptied):
-        await gateway.store.standings(SUBJECT, LIMITS)
-    assert (await accept(gateway)).epochs == (gateway.incarnation.epoch.value,)
+        await gateway.store.statuses(SUBJECT, LIMITS)
+    assert (await accept(gateway)).epochs == (gateway.incarnation.generation.value,)
     await gateway.beat()
     assert (await gateway.store.settle(RECORD, LIMITS)).ours
-    [standing] = await gateway.store.standings(SUBJECT, LIMITS)
-    assert standing.used == 131
+    [status] = await gateway.store.statuses(SUBJECT, LIMITS)
+    assert status.used == 131
     assert [entry.record async for entry in ledger.read(gateway.connection, ["acme"], 0, ledger.NEVER_US)] == [RECORD]
 
 
 async def test_one_command_is_enough_for_a_fleet(
-    gateway: Gateway, connection: Connection, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, connection: RedisClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = await Gateway(connection).beat()
     for _ in range(2):
@@ -105,12 +105,12 @@ async def test_one_command_is_enough_for_a_fleet(
         for each in (gateway, other):
             await each.beat()
             assert await each.admits()
-    assert gateway.incarnation.epoch.value == other.incarnation.epoch.value
+    assert gateway.incarnation.generation.value == other.incarnation.generation.value
 
 
-async def test_a_gateway_that_slept_through_two_losses_goes_on(gateway: Gateway, connection: Connection) -> None:
+async def test_a_gateway_that_slept_through_two_losses_goes_on(gateway: Gateway, connection: RedisClient) -> None:
     asleep = await Gateway(connection).beat()
-    slept_from = asleep.incarnation.epoch.value
+    slept_from = asleep.incarnation.generation.value
     await connection.call("FLUSHALL")
     await gateway.beat()
     await accept(gateway)
@@ -121,7 +121,7 @@ async def test_a_gateway_that_slept_through_two_losses_goes_on(gateway: Gateway,
     assert await asleep.admits()
 
 
-async def test_another_redis_is_foreign(gateway: Gateway, connection: Connection) -> None:
+async def test_another_redis_is_foreign(gateway: Gateway, connection: RedisClient) -> None:
     await connection.call("FLUSHALL")
     fresh = await Gateway(connection).beat()
     assert not fresh.lost
@@ -134,7 +134,7 @@ async def test_another_redis_is_foreign(gateway: Gateway, connection: Connection
 
 
 async def test_who_remembers_nothing_writes_no_epoch_where_others_miss_theirs(
-    gateway: Gateway, connection: Connection
+    gateway: Gateway, connection: RedisClient
 ) -> None:
     await connection.call("FLUSHALL")
     await gateway.beat()
@@ -146,23 +146,23 @@ async def test_who_remembers_nothing_writes_no_epoch_where_others_miss_theirs(
     assert await fresh.admits()
 
 
-async def test_the_next_start_remembers_too(connection: Connection, at_once: None, tmp_path: Path) -> None:
-    memory = epoch.file_of(tmp_path)
+async def test_the_next_start_remembers_too(connection: RedisClient, at_once: None, tmp_path: Path) -> None:
+    memory = generation.file_of(tmp_path)
     first = await Gateway(connection, memory).beat()
-    assert epoch.remembered(tmp_path) == first.incarnation.epoch.value
+    assert generation.remembered(tmp_path) == first.incarnation.generation.value
     await connection.call("FLUSHALL")
     second = await Gateway(connection, memory).beat()
     assert second.lost
-    await epoch.accept(connection, epoch.remembered(tmp_path))
+    await generation.accept(connection, generation.remembered(tmp_path))
     await second.beat()
     assert await second.admits()
-    assert epoch.remembered(tmp_path) == second.incarnation.epoch.value != first.incarnation.epoch.value
+    assert generation.remembered(tmp_path) == second.incarnation.generation.value != first.incarnation.generation.value
 
 
-async def test_what_redis_may_not_have_on_disk_yet_is_written_again(connection: Connection, tmp_path: Path) -> None:
-    memory = epoch.file_of(tmp_path)
+async def test_what_redis_may_not_have_on_disk_yet_is_written_again(connection: RedisClient, tmp_path: Path) -> None:
+    memory = generation.file_of(tmp_path)
     first = await Gateway(connection, memory).beat(2)
-    value = first.incarnation.epoch.value
+    value = first.incarnation.generation.value
     assert not memory.exists()
     await connection.call("FLUSHALL")
     assert await first.admits()
@@ -170,7 +170,7 @@ async def test_what_redis_may_not_have_on_disk_yet_is_written_again(connection: 
 
 
 async def test_a_folder_that_cannot_be_written_stops_no_beat(
-    connection: Connection, at_once: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    connection: RedisClient, at_once: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
     gateway = await Gateway(connection, tmp_path / "file" / "epoch").beat(3)
@@ -178,18 +178,18 @@ async def test_a_folder_that_cannot_be_written_stops_no_beat(
     assert [line.message for line in caplog.records] == ["epoch_not_written_down"]
 
 
-async def test_a_tenant_whose_data_is_gone_is_refused_alone(gateway: Gateway, connection: Connection) -> None:
+async def test_a_tenant_whose_data_is_gone_is_refused_alone(gateway: Gateway, connection: RedisClient) -> None:
     await gateway.admits()
     await gateway.incarnation.serve("globex")
-    await connection.call("DEL", keys.epoch("acme"))
+    await connection.call("DEL", keys.generation("acme"))
     assert not await gateway.admits()
     assert not gateway.lost
     await gateway.incarnation.serve_again("globex")
-    assert (await accept(gateway)) == epoch.Loss((), ("acme",))
+    assert (await accept(gateway)) == generation.Loss((), ("acme",))
     assert await gateway.admits()
 
 
-async def test_data_from_before_there_were_epochs_is_taken_over(connection: Connection) -> None:
+async def test_data_from_before_there_were_epochs_is_taken_over(connection: RedisClient) -> None:
     await connection.call("SADD", keys.TENANTS, "acme", "globex")
     gateway = await Gateway(connection).beat()
     assert await gateway.admits()
@@ -199,7 +199,7 @@ async def test_data_from_before_there_were_epochs_is_taken_over(connection: Conn
 def test_the_operators_command(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLWAY__REDIS__URL", redis_url)
     monkeypatch.setenv("TOLLWAY__REDIS__DATA_DIR", str(tmp_path))
-    epoch.file_of(tmp_path).write_text("01OLD\n")
+    generation.file_of(tmp_path).write_text("01OLD\n")
     runner = CliRunner()
     refused = runner.invoke(tollway, ["ledger", "accept-empty"], input="n\n")
     assert refused.exit_code == 1

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection, UnsafeRedis
-from proxy.redis.pipeline import Wire
-from proxy.redis.socket import Lost, Silent
+from proxy.redis.client import RedisClient, UnsafeRedis
+from proxy.redis.pipeline import Pipeline
+from proxy.redis.socket import ServerSilent, SocketLost
 from proxy.store.scripts import BEAT, CLAIM
 from tests.redis_fleets import SERVICE, Watched, until, watched
 from tests.redis_server import SERVERS
@@ -26,24 +26,24 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Watched]:
 
 
 @pytest.fixture
-async def wire(servers: Watched) -> AsyncIterator[Wire]:
-    async with Wire(servers.url, deadline_s=DEADLINE_S) as opened:
+async def wire(servers: Watched) -> AsyncIterator[Pipeline]:
+    async with Pipeline(servers.url, deadline_s=DEADLINE_S) as opened:
         yield opened
 
 
-async def _written(wire: Wire, value: str) -> None:
+async def _written(wire: Pipeline, value: str) -> None:
     """Write a value as soon as somebody takes it."""
     async with asyncio.timeout(30):
         while True:
             try:
                 assert await wire.ask("SET", "name", value) == "OK"
-            except (Lost, Silent):
+            except (SocketLost, ServerSilent):
                 await asyncio.sleep(0.05)
             else:
                 return
 
 
-async def test_the_primary_is_found_and_followed(servers: Watched, wire: Wire) -> None:
+async def test_the_primary_is_found_and_followed(servers: Watched, wire: Pipeline) -> None:
     await _written(wire, "before")
     assert servers.primary.ask("GET", "name") == "before"
     servers.primary.kill()
@@ -53,7 +53,7 @@ async def test_the_primary_is_found_and_followed(servers: Watched, wire: Wire) -
 
 @pytest.mark.parametrize("script", [False, True])
 async def test_a_primary_that_became_a_replica_is_left_within_the_call(servers: Watched, *, script: bool) -> None:
-    async with Connection(servers.url, deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(servers.url, deadline_s=DEADLINE_S) as connection:
         await connection.run(BEAT, ["lives"], ["before", 10_000_000])
         servers.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         await asyncio.to_thread(until, servers.failed_over)
@@ -65,7 +65,7 @@ async def test_a_primary_that_became_a_replica_is_left_within_the_call(servers: 
     assert "after" in servers.replica.ask("ZRANGE", "lives", 0, -1)
 
 
-async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(servers: Watched, wire: Wire) -> None:
+async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(servers: Watched, wire: Pipeline) -> None:
     await _written(wire, "before")
     (before,) = await wire.ask_each("INFO", "server")
     with servers.primary.frozen():
@@ -74,7 +74,7 @@ async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(serv
     assert (before.port, after.port) == (servers.primary.port, servers.replica.port)
 
 
-async def test_sentinels_may_be_away(servers: Watched, wire: Wire) -> None:
+async def test_sentinels_may_be_away(servers: Watched, wire: Pipeline) -> None:
     servers.sentinels[0].kill()
     with servers.sentinels[1].frozen():
         assert await wire.ask("PING") == "PONG"
@@ -85,13 +85,13 @@ async def test_sentinels_may_be_away(servers: Watched, wire: Wire) -> None:
 
 
 async def test_a_service_that_nobody_watches_is_said(servers: Watched) -> None:
-    async with Wire(servers.url.replace(SERVICE, "other"), deadline_s=DEADLINE_S) as wire:
-        with pytest.raises(Lost, match="no sentinel names the primary of other"):
+    async with Pipeline(servers.url.replace(SERVICE, "other"), deadline_s=DEADLINE_S) as wire:
+        with pytest.raises(SocketLost, match="no sentinel names the primary of other"):
             await wire.ask("PING")
 
 
 async def test_scripts_and_servers_follow(servers: Watched) -> None:
-    async with Connection(servers.url, deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(servers.url, deadline_s=DEADLINE_S) as connection:
         await connection.check()
         await connection.run(CLAIM, ["guard"], ["who", 9_000])
         before = await connection.servers()
@@ -102,7 +102,7 @@ async def test_scripts_and_servers_follow(servers: Watched) -> None:
 
 
 async def test_a_replica_alone_is_refused(servers: Watched) -> None:
-    async with Connection(f"redis://127.0.0.1:{servers.replica.port}", deadline_s=DEADLINE_S) as connection:
+    async with RedisClient(f"redis://127.0.0.1:{servers.replica.port}", deadline_s=DEADLINE_S) as connection:
         with pytest.raises(UnsafeRedis, match="replica"):
             await connection.check(allow_unsafe=True)
         with pytest.raises(LedgerUnavailable):

@@ -7,11 +7,11 @@ import pytest
 from redis import Redis
 
 from proxy.errors import LedgerUnavailable
-from proxy.redis.client import Connection, UnsafeRedis
+from proxy.redis.client import RedisClient, UnsafeRedis
 from proxy.store.scripts import RESTORE
 
 
-async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: Connection) -> None:
+async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: RedisClient) -> None:
     with Redis.from_url(redis_url) as client:
         client.script_flush()
     assert int(await connection.run(RESTORE, ["revoked"], [0])) > 0
@@ -19,12 +19,12 @@ async def test_a_script_runs_though_redis_forgot_it(redis_url: str, connection: 
 
 
 async def test_nobody_listening_is_one_fault(tmp_path: Path) -> None:
-    async with Connection(f"unix://{tmp_path}/none.sock", deadline_s=5) as connection:
+    async with RedisClient(f"unix://{tmp_path}/none.sock", deadline_s=5) as connection:
         with pytest.raises(LedgerUnavailable):
             await connection.call("PING")
 
 
-async def test_a_command_that_redis_refuses_is_the_same_fault(connection: Connection) -> None:
+async def test_a_command_that_redis_refuses_is_the_same_fault(connection: RedisClient) -> None:
     await connection.call("SET", "text", "x")
     with pytest.raises(LedgerUnavailable) as caught:
         await connection.call("ZCARD", "text")
@@ -35,7 +35,7 @@ async def test_a_silent_redis_is_given_up_at_the_deadline(redis_url: str) -> Non
     with Redis.from_url(redis_url) as client:
         client.execute_command("CLIENT", "PAUSE", 2_500, "ALL")
         try:
-            async with Connection(redis_url, deadline_s=0.6) as connection:
+            async with RedisClient(redis_url, deadline_s=0.6) as connection:
                 async with asyncio.timeout(1.8):
                     with pytest.raises(LedgerUnavailable):
                         await connection.call("SET", "a", "b")
@@ -44,7 +44,7 @@ async def test_a_silent_redis_is_given_up_at_the_deadline(redis_url: str) -> Non
 
 
 @pytest.mark.parametrize("steps", range(12))
-async def test_a_cancelled_call_is_cancelled(connection: Connection, steps: int) -> None:
+async def test_a_cancelled_call_is_cancelled(connection: RedisClient, steps: int) -> None:
     async def call_twice() -> None:
         await connection.call("PING")
         await asyncio.Event().wait()
@@ -63,7 +63,7 @@ async def test_a_cancelled_call_is_cancelled(connection: Connection, steps: int)
 async def test_a_thousand_calls_share_a_socket(redis_url: str) -> None:
     with Redis.from_url(redis_url) as other:
         before = {each["id"] for each in other.client_list()}  # of tests before this one some may still be open
-        async with Connection(redis_url, deadline_s=20) as connection:
+        async with RedisClient(redis_url, deadline_s=20) as connection:
             answers = await asyncio.gather(*(connection.call("INCR", "n") for _ in range(1000)))
             sockets = {each["id"] for each in other.client_list()} - before
     assert sorted(answers) == list(range(1, 1001))
@@ -72,14 +72,14 @@ async def test_a_thousand_calls_share_a_socket(redis_url: str) -> None:
 
 async def test_every_call_is_observed_by_its_name(redis_url: str) -> None:
     seen: list[tuple[str, float]] = []
-    async with Connection(redis_url, observe=lambda op, seconds: seen.append((op, seconds))) as connection:
+    async with RedisClient(redis_url, observe=lambda op, seconds: seen.append((op, seconds))) as connection:
         await connection.call("PING")
         await connection.run(RESTORE, ["revoked"], [0])
     assert [op for op, _ in seen] == ["ping", "restore"]
     assert all(seconds > 0 for _, seconds in seen)
 
 
-async def test_a_redis_that_loses_what_is_billed_is_refused(connection: Connection) -> None:
+async def test_a_redis_that_loses_what_is_billed_is_refused(connection: RedisClient) -> None:
     with pytest.raises(UnsafeRedis, match="append-only"):
         await connection.check()
     await connection.check(allow_unsafe=True)

@@ -13,24 +13,24 @@ from redis.exceptions import RedisError
 
 from proxy.redis import socket as lines
 from proxy.redis.address import Access
-from proxy.redis.pipeline import Wire
-from proxy.redis.socket import Lost, Refused, Silent
+from proxy.redis.pipeline import Pipeline
+from proxy.redis.socket import ErrorReply, ServerSilent, SocketLost
 
 DEADLINE_S = 20.0
 
 
 @pytest.fixture
-async def line(redis_url: str) -> AsyncIterator[Wire]:
-    async with Wire(redis_url, deadline_s=DEADLINE_S) as opened:
+async def line(redis_url: str) -> AsyncIterator[Pipeline]:
+    async with Pipeline(redis_url, deadline_s=DEADLINE_S) as opened:
         yield opened
 
 
-async def test_each_caller_gets_its_own_answer(line: Wire) -> None:
+async def test_each_caller_gets_its_own_answer(line: Pipeline) -> None:
     answers = await asyncio.gather(*(line.ask("ECHO", f"{number} é\r\n$3") for number in range(5_000)))
     assert answers == [f"{number} é\r\n$3" for number in range(5_000)]
 
 
-async def test_calls_of_one_moment_share_one_socket(redis_url: str, line: Wire) -> None:
+async def test_calls_of_one_moment_share_one_socket(redis_url: str, line: Pipeline) -> None:
     with Redis.from_url(redis_url) as other:
         before = {each["id"] for each in other.client_list()}  # of tests before this one some may still be open
         await asyncio.gather(*(line.ask("INCR", "n") for _ in range(100)))
@@ -38,7 +38,7 @@ async def test_calls_of_one_moment_share_one_socket(redis_url: str, line: Wire) 
     assert len(sockets) == 1
 
 
-async def test_answers_of_every_kind(line: Wire) -> None:
+async def test_answers_of_every_kind(line: Pipeline) -> None:
     await line.ask("SET", "number", 7)
     assert await line.ask("GET", "number") == "7"
     assert await line.ask("GET", "none") is None
@@ -48,14 +48,14 @@ async def test_answers_of_every_kind(line: Wire) -> None:
     assert len(await line.ask("GET", "long")) == 3_000_000
 
 
-async def test_what_redis_refuses_is_that_calls_alone(line: Wire) -> None:
+async def test_what_redis_refuses_is_that_calls_alone(line: Pipeline) -> None:
     calls = (line.ask("ECHO", "a"), line.ask("NO-SUCH"), line.ask("ECHO", "b"))
     answers = list(await asyncio.gather(*calls, return_exceptions=True))
     assert answers[::2] == ["a", "b"]
-    assert isinstance(answers[1], Refused)
+    assert isinstance(answers[1], ErrorReply)
 
 
-async def test_a_cancelled_call_shifts_nobodys_answer(line: Wire) -> None:
+async def test_a_cancelled_call_shifts_nobodys_answer(line: Pipeline) -> None:
     await line.ask("PING")
     tasks: list[asyncio.Future[str]] = [line.ask("ECHO", str(number)) for number in range(100)]
     await asyncio.sleep(0)
@@ -77,13 +77,13 @@ def paused(redis_url: str, ms: int) -> Iterator[None]:
 
 
 async def test_a_silent_redis_is_given_up_at_the_deadline_and_found_again(redis_url: str) -> None:
-    async with Wire(redis_url, deadline_s=1) as line:
+    async with Pipeline(redis_url, deadline_s=1) as line:
         await line.ask("PING")
         with paused(redis_url, 4_000):
             faults = await asyncio.gather(*(line.ask("INCR", "n") for _ in range(9)), return_exceptions=True)
-            assert all(isinstance(fault, Silent) for fault in faults)
+            assert all(isinstance(fault, ServerSilent) for fault in faults)
             await asyncio.sleep(0)
-            with pytest.raises((Silent, Lost)):
+            with pytest.raises((ServerSilent, SocketLost)):
                 await line.ask("INCR", "n")
         async with asyncio.timeout(DEADLINE_S):
             await until(lambda: _answered(line))
@@ -94,14 +94,14 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _answered(line: Wire) -> bool:
+async def _answered(line: Pipeline) -> bool:
     try:
         return bool(await line.ask("PING") == "PONG")
-    except (Silent, Lost):
+    except (ServerSilent, SocketLost):
         return False
 
 
-async def test_a_call_whose_socket_ended_is_sent_once_more(redis_url: str, line: Wire) -> None:
+async def test_a_call_whose_socket_ended_is_sent_once_more(redis_url: str, line: Pipeline) -> None:
     number = await line.ask("CLIENT", "ID")
     with Redis.from_url(redis_url) as client:
 
@@ -130,20 +130,20 @@ async def test_a_redis_that_ends_every_socket_costs_no_more_than_the_deadline(tm
     began = asyncio.get_running_loop().time()
     async with (
         await asyncio.start_unix_server(hang_up, tmp_path / "s"),
-        Wire(f"unix://{tmp_path}/s", access=Access(password="password"), deadline_s=0.3) as line,
+        Pipeline(f"unix://{tmp_path}/s", access=Access(password="password"), deadline_s=0.3) as line,
     ):
-        with pytest.raises((Silent, Lost)) as caught:
+        with pytest.raises((ServerSilent, SocketLost)) as caught:
             await line.ask("PING")
         for _ in range(2):
             await met.acquire()
-        assert isinstance(caught.value, Silent), "the second try had only what was left of the deadline"
+        assert isinstance(caught.value, ServerSilent), "the second try had only what was left of the deadline"
     assert asyncio.get_running_loop().time() - began >= 0.3
 
 
 async def test_nobody_listening_is_told_to_all_who_wait(tmp_path: Path) -> None:
-    async with Wire(f"unix://{tmp_path}/none.sock", deadline_s=DEADLINE_S) as line:
+    async with Pipeline(f"unix://{tmp_path}/none.sock", deadline_s=DEADLINE_S) as line:
         for fault in await asyncio.gather(*(line.ask("PING") for _ in range(5)), return_exceptions=True):
-            assert isinstance(fault, Lost)
+            assert isinstance(fault, SocketLost)
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$2\r\n\xff\xfe\r\n"])
@@ -160,30 +160,30 @@ async def test_who_does_not_speak_redis_is_left(tmp_path: Path, caplog: pytest.L
     met = asyncio.Semaphore(0)
     async with (
         await asyncio.start_unix_server(talk, tmp_path / "http.sock"),
-        Wire(f"unix://{tmp_path}/http.sock", deadline_s=DEADLINE_S) as line,
+        Pipeline(f"unix://{tmp_path}/http.sock", deadline_s=DEADLINE_S) as line,
     ):
-        with pytest.raises(Lost):
+        with pytest.raises(SocketLost):
             await line.ask("PING")
         for _ in range(2):
             await met.acquire()
     assert not caplog.records
 
 
-async def test_only_so_many_calls_wait(line: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_calls_wait(line: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     await line.ask("PING")
     monkeypatch.setattr(lines, "WAITING_MAX", 10)
     results = await asyncio.gather(*(line.ask("PING") for _ in range(12)), return_exceptions=True)
     assert results[:10] == ["PONG"] * 10
-    assert all(isinstance(fault, Silent) for fault in results[10:])
+    assert all(isinstance(fault, ServerSilent) for fault in results[10:])
 
 
 async def test_leaving_ends_what_still_waits(redis_url: str) -> None:
-    async with Wire(redis_url, deadline_s=DEADLINE_S) as line:
+    async with Pipeline(redis_url, deadline_s=DEADLINE_S) as line:
         await line.ask("PING")
         waiting = line.ask("BLPOP", "never", 0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    with pytest.raises(Lost):
+    with pytest.raises(SocketLost):
         await waiting
 
 
@@ -216,10 +216,10 @@ def served(folder: Path, *options: str) -> Iterator[None]:
 async def test_a_password_a_name_and_a_database_are_told(tmp_path: Path) -> None:
     with served(tmp_path, "--port", "0", "--requirepass", "s3cret"):
         address = f"{tmp_path}/s"
-        async with Wire(f"unix://{address}?db=3", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
+        async with Pipeline(f"unix://{address}?db=3", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
             assert "db=3" in await line.ask("CLIENT", "INFO")
-        async with Wire(f"unix://{address}", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
+        async with Pipeline(f"unix://{address}", access=Access("s3cret"), deadline_s=DEADLINE_S) as line:
             assert await line.ask("PING") == "PONG"
-        async with Wire(f"unix://{address}", access=Access("wrong"), deadline_s=DEADLINE_S) as line:
-            with pytest.raises(Refused):
+        async with Pipeline(f"unix://{address}", access=Access("wrong"), deadline_s=DEADLINE_S) as line:
+            with pytest.raises(ErrorReply):
                 await line.ask("PING")
