@@ -20,7 +20,7 @@ class Background:
     """
     Run `work()` until the block is left; again, after `pause_s` seconds, if it raises.
 
-    `name` is the task's, and in the log `NAME_failed` is the event.
+    `name` is the task's, and what the log calls it.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str, *, pause_s: float = PAUSE_S) -> None:
@@ -47,7 +47,7 @@ class Background:
             try:
                 await self._work()
             except Exception:  # noqa: BLE001 (whatever it was, the work goes on)
-                _log.exception("%s_failed", self._name)
+                _log.exception("background_failed", extra={"task": self._name})
                 await asyncio.sleep(self._pause_s)
             else:
                 return

@@ -73,8 +73,10 @@ async def pooled(
 
     def changed(replica: Replica) -> None:
         metrics.replica_up(model_of[id(replica)], replica.name, up=replica.healthy)
-        level = logging.INFO if replica.healthy else logging.WARNING
-        _log.log(level, "replica is %s", "up" if replica.healthy else "down", extra={"replica": replica.name})
+        if replica.healthy:
+            _log.info("replica_up", extra={"replica": replica.name})
+        else:
+            _log.warning("replica_down", extra={"replica": replica.name})
 
     async with health.watched([replica for pool in pools.values() for replica in pool], upstream, changed):
         yield pools
@@ -115,4 +117,4 @@ def _specs(settings: Settings) -> list[LaunchSpec]:
 
 
 def _report(replica: str, became: str) -> None:
-    _log.info("replica %s", became, extra={"replica": replica})
+    _log.info("replica_process", extra={"replica": replica, "reason": became})

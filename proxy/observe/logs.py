@@ -3,7 +3,8 @@ Logs: one JSON line for everything that is said, one line for each exchange.
 
 Rules: no prompt text and no token, ever. Exceptions are therefore told by their type and their frames: the message of
 an exception may quote what a client sent, and only `ApiError`'s is written by us. Libraries speak up from warning on;
-their debug lines quote headers and bodies. Nothing here knows what an exchange means; its record is written as it is.
+their debug lines quote headers and bodies. A line has what `events.FIELDS` lists and nothing else of what a call adds.
+Nothing here knows what an exchange means; its record is written as it is.
 """
 
 import logging
@@ -16,11 +17,10 @@ import orjson
 
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import ApiError
+from proxy.observe.events import FIELDS
 
 _OURS = ("tollway", "proxy", "engine", "policies")
 _EXCHANGE = logging.getLogger("tollway.exchange")
-_CONTEXT = ("request_id", "tenant", "model", "replica", "issuer", "reason", "epoch")
-"""What a log call may add by `extra=`; anything else it adds is not written."""
 _CAUSES_MAX = 8
 _FRAMES_MAX = 50
 
@@ -74,7 +74,7 @@ class JsonFormatter(logging.Formatter):
         if told is not None:
             return orjson.dumps(line | {"event": record.msg} | told._asdict()).decode()
         line |= {"event": _event(record), "logger": record.name}
-        line |= {name: value for name in _CONTEXT if (value := getattr(record, name, None)) is not None}
+        line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info and record.exc_info[1]:
             line["exception"] = _exception(record.exc_info[1])
         return orjson.dumps(line).decode()

@@ -99,7 +99,7 @@ class Sentinels:
 
     def _tell(self, place: Node) -> Node:
         if self._named not in (None, place):
-            _log.warning("redis_failover", extra={"primary": str(place), "before": str(self._named)})
+            _log.warning("redis_failover", extra={"primary": str(place), "was": str(self._named)})
         self._named = place
         return place
 

@@ -60,10 +60,13 @@ class Worker:
                 theirs.close()
                 await life.tell(self._task)
                 await _ready(child, life)
-                _log.info("%s serves: process %d, incarnation %s", name, child.pid, life.incarnation)
+                _log.info(
+                    "worker_serves",
+                    extra={"worker": self._place, "pid": child.pid, "incarnation": life.incarnation},
+                )
                 self._metrics.worker_up(self._place, up=True)
                 up.set()
-                async with Background(partial(_ask_on, life, child), name):
+                async with Background(partial(self._ask_on, life, child), name):
                     return told(await child.wait())
 
     @asynccontextmanager
@@ -90,9 +93,16 @@ class Worker:
         if life.report is not None:
             self._counted.ended(life.report["exposition"])
 
+    async def _ask_on(self, life: Life, child: Child) -> None:
+        while await life.refresh(HUNG_S):  # noqa: ASYNC110 - it asks, and waits for no event
+            await asyncio.sleep(max(ASK_S, ASKED_SHARE * life.cpu_s))
+        if not life.over.is_set():
+            _log.error("worker_hung", extra={"worker": self._place, "reason": f"no answer for {HUNG_S:g} s"})
+            child.kill()
+
     def _died(self, became: str) -> None:
         self._metrics.worker_died()
-        _log.error("worker %d %s", self._place, became)
+        _log.error("worker_ended", extra={"worker": self._place, "reason": became})
 
 
 async def _ready(child: Child, life: Life) -> None:
@@ -108,11 +118,3 @@ async def _ready(child: Child, life: Life) -> None:
         if life.fatal is not None:
             raise ChildFailed(life.fatal) from None
         raise
-
-
-async def _ask_on(life: Life, child: Child) -> None:
-    while await life.refresh(HUNG_S):  # noqa: ASYNC110 - it asks, and waits for no event
-        await asyncio.sleep(max(ASK_S, ASKED_SHARE * life.cpu_s))
-    if not life.over.is_set():
-        _log.error("%s has not answered for %g s and is killed", child.name, HUNG_S)
-        child.kill()

@@ -279,9 +279,10 @@ async def test_killed_it_is_started_again_at_the_same_address_with_its_data(
         first = process_of(redis.address)
         os.kill(first, signal.SIGKILL)
         async with asyncio.timeout(10):
-            while "the embedded Redis is back" not in caplog.messages:  # noqa: ASYNC110
+            while "embedded_redis_back" not in caplog.messages:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        assert "the embedded Redis was ended by SIGKILL; it starts again in 1 s" in caplog.messages
+        (line,) = [line for line in caplog.records if line.message == "embedded_redis_ended"]
+        assert line.reason == "was ended by SIGKILL; it starts again in 1 s"  # type: ignore[attr-defined]
         assert process_of(redis.address) != first
         with client(redis.address) as connection:
             assert connection.get("toll") == "paid"

@@ -108,7 +108,7 @@ class EmbeddedRedis:
         async with Child("redis-server", command, log=log, stop_s_max=STOP_S_MAX) as child:
             await child.ready(lambda: _serves(path), within_s=READY_S_MAX)
             if up.is_set():
-                _log.warning("the embedded Redis is back")
+                _log.warning("embedded_redis_back")
             up.set()
             return told(await child.wait())
 
@@ -145,7 +145,7 @@ def candidates() -> list[Path]:
 
 
 def _died(became: str) -> None:
-    _log.error("the embedded Redis %s", became)
+    _log.error("embedded_redis_ended", extra={"reason": became})
 
 
 def _address(path: Path) -> str:

@@ -214,7 +214,8 @@ class Journal:
         self._fail(TimeoutError(f"the disk did not answer within {WRITE_S_MAX:g} s"), group)
 
     def _fail(self, fault: BaseException, group: Group) -> None:
-        _log.error("journal_failed", exc_info=fault)
+        reason = str(fault) if isinstance(fault, OSError) else None
+        _log.error("journal_failed", exc_info=fault, extra={"reason": reason})
         self._failed(Failure.WRITE)
         self._fault = fault
         group.failed(fault)

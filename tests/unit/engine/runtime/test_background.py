@@ -34,7 +34,7 @@ async def test_what_it_raises_is_logged_and_it_goes_on(caplog: pytest.LogCapture
 
     async with Background(work, "test", pause_s=0):
         await until(lambda: len(runs) == 3)
-    assert caplog.messages == ["test_failed"] * 2
+    assert [(line.message, line.task) for line in caplog.records] == [("background_failed", "test")] * 2  # type: ignore[attr-defined]
     assert all(record.exc_info for record in caplog.records)
 
 
