@@ -1,5 +1,5 @@
 """
-UsageSums up the ledger: who used what, and what it costs.
+Sums up the ledger: who used what, and what it costs.
 
 Pure: rows of the ledger in, rows of a report out. A FINAL counts its request; a CORRECTION only adds its
 differences, which may be negative. Money of different currencies is never added, so a group has one row for each of its
@@ -9,12 +9,13 @@ currencies.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from proxy.billing.entry import FINAL, Entry
 from proxy.billing.record import ExchangeRecord
-from proxy.store.ledger import Entry
 
 GROUPS = ("tenant", "user", "model")
-"""What a report may be grouped by, from the widest."""
-FINAL = "FINAL"
+"""What a report is grouped by where nobody says it, from the widest."""
+DIMENSIONS = (*GROUPS, "plan", "lane", "endpoint", "replica", "group", "price_version", "outcome", "source")
+"""What a record can be grouped and chosen by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,15 @@ class UsageRow:
     sums: UsageSums
 
 
+@dataclass(slots=True)
+class UnreadableRows:
+    """Rows that no sum has, because this version cannot read them."""
+
+    count: int = 0
+    first: tuple[str, str] | None = None
+    """The tenant and the id of the first."""
+
+
 class Report:
     """
     The sums of every ledger row added so far.
@@ -64,6 +74,7 @@ class Report:
 
     def __init__(self, group_by: tuple[str, ...] = GROUPS) -> None:
         self.group_by = group_by
+        self.unreadable = UnreadableRows()
         self._sums: dict[tuple[tuple[str, ...], str], UsageSums] = {}
         self._totals: dict[str, UsageSums] = {}
 
@@ -74,6 +85,11 @@ class Report:
         key = tuple(getattr(record, name) for name in self.group_by), record.currency
         self._sums[key] = self._sums.get(key, UsageSums()).plus(record, requests)
         self._totals[record.currency] = self._totals.get(record.currency, UsageSums()).plus(record, requests)
+
+    def note_unreadable(self, tenant: str, entry_id: str) -> None:
+        """Count a row that is missing in the sums."""
+        self.unreadable.count += 1
+        self.unreadable.first = self.unreadable.first or (tenant, entry_id)
 
     def rows(self) -> Iterator[UsageRow]:
         """Yield the report's lines in the order of their names."""

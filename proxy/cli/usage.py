@@ -8,13 +8,13 @@ import click
 from rich.console import Console
 
 from proxy.billing import formats
+from proxy.billing.query import Period, UsageQuery, answer
 from proxy.billing.reports import GROUPS, Report
 from proxy.cli.config import config_option, settings_of
 from proxy.cli.connected import on_redis
 from proxy.cli.period import from_option, period, to_option
 from proxy.redis.client import RedisClient
-from proxy.store import ledger
-from proxy.store.membership.incarnation import tenants
+from proxy.store.ledger_rows import LedgerRows
 
 _QUIET_S = 2.0
 """A report that takes longer tells how far it is, as often as this."""
@@ -71,11 +71,10 @@ def usage(
       tollway usage --format json | jq '.totals'
     """
     begin, end = period(from_us, to_us, datetime.now(UTC))
-    settings = settings_of(config)
-    unreadable: list[str] = []
+    query = UsageQuery(period=Period(begin, end), group_by=group_by)
     report = on_redis(
-        settings,
-        lambda connection: _report(connection, Report(group_by), (begin, end), unreadable),
+        settings_of(config),
+        lambda connection: _answer(query, connection),
         unanswered=", so there is no report; look at [redis] in the config",
     )
     match output:
@@ -85,27 +84,25 @@ def usage(
             click.echo(formats.as_json(report, begin, end), nl=False)
         case _:
             formats.as_table(report, begin, end, Console())
-    if unreadable:
-        raise click.ClickException(
-            f"The report lacks {len(unreadable)} rows of the ledger that this version cannot read, "
-            f"the first is {unreadable[0]}. Rows are read by the version that wrote them."
-        )
+    _tell_unreadable(report)
 
 
-async def _report(connection: RedisClient, report: Report, period_us: tuple[int, int], unreadable: list[str]) -> Report:
-    """Add up the ledger; a row that cannot be read is noted, and costs nobody else's report."""
+async def _answer(query: UsageQuery, connection: RedisClient) -> Report:
     progress = _Progress()
-
-    def note(tenant: str, entry_id: str) -> None:
-        unreadable.append(f"{entry_id} of tenant {tenant!r}")
-
     try:
-        async for entry in ledger.read(connection, await tenants(connection), *period_us, unreadable=note):
-            report.add(entry)
-            progress.step()
+        return await answer(query, LedgerRows(connection), watch=lambda _: progress.step())
     finally:
         progress.end()
-    return report
+
+
+def _tell_unreadable(report: Report) -> None:
+    """End with an error where the sums lack something; they were printed all the same."""
+    if report.unreadable.first:
+        tenant, entry_id = report.unreadable.first
+        raise click.ClickException(
+            f"The report lacks {report.unreadable.count} rows of the ledger that this version cannot read, "
+            f"the first is {entry_id} of tenant {tenant!r}. Rows are read by the version that wrote them."
+        )
 
 
 class _Progress:

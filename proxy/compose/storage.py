@@ -21,10 +21,10 @@ from proxy.stages.meter import Meter
 from proxy.store.journal.journal import Journal
 from proxy.store.membership.generation import file_of
 from proxy.store.membership.incarnation import Incarnation
-from proxy.store.membership.sweeper import Sweeper
 from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.sweeper import Sweeper
 
 
 @asynccontextmanager

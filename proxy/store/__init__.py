@@ -7,8 +7,8 @@ The nouns:
   (`compiled_limits`), what a sweep finds of it (`open_reservation`), and every key (`keys`).
 - An **end** is a settle or a release. `outbox/` sends it, or owes it and sends it again; `journal/` has each settle on
   disk first; `late_records` are those that Redis has forgotten.
-- `membership/` knows who lives on this Redis, ends what the dead left open, and tells whether the data was lost.
-- The **ledger** is a stream for each tenant, of FINAL and CORRECTION rows (`ledger`).
+- `membership/` knows who lives on this Redis and whether its data was lost; `sweeper` ends what the dead left open.
+- The **ledger** is a stream for each tenant, of FINAL and CORRECTION rows (`ledger`), read by queries as `ledger_rows`.
 - `revocations` is the list of what tokens are no longer good for.
 
 Decision: every step of a reservation is one Lua script over the keys of one tenant, and may be sent again.

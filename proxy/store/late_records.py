@@ -11,17 +11,16 @@ Rules:
 Must not know why a record is late.
 """
 
+from proxy.billing.entry import CORRECTION, FINAL, Entry
 from proxy.billing.record import ExchangeRecord, Source, correction, written
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
 from proxy.store import keys, ledger, scripts
-from proxy.store.ledger import Entry
 from proxy.store.reservations import Settlement
 
 RIGHT_MS = 60_000
 CLOCKS_APART_US_MAX = 300 * 1_000_000
 """A gateway's clock tells when a request began, Redis' when its row was written."""
-_CORRECTION = "CORRECTION"
 
 
 async def append(connection: RedisClient, record: ExchangeRecord, who: str) -> Settlement:
@@ -34,11 +33,11 @@ async def append(connection: RedisClient, record: ExchangeRecord, who: str) -> S
     guard = keys.late(record.tenant, record.request_id)
     final, corrected = await _found(connection, record, guard, who)
     if final is None:
-        return Settlement(await _append(connection, guard, who, Entry("*", "FINAL", record)), ours=True)
+        return Settlement(await _append(connection, guard, who, Entry("*", FINAL, record)), ours=True)
     if corrected or final.record.source is not Source.RECOVERED or record.source is Source.RECOVERED:
         return Settlement(final.id, ours=final.record == record and record.incarnation == who)
     difference = correction(record, final.record)
-    await _append(connection, guard, who, Entry("*", _CORRECTION, difference))
+    await _append(connection, guard, who, Entry("*", CORRECTION, difference))
     return Settlement(final.id, ours=False, correction=difference)
 
 
@@ -52,8 +51,8 @@ async def _found(connection: RedisClient, record: ExchangeRecord, guard: str, wh
         if rows % ledger.BATCH == 0:
             await _hold(connection, guard, who)
         if entry.record.request_id == record.request_id:
-            corrected = corrected or entry.kind == _CORRECTION
-            final = entry if entry.kind == "FINAL" else final
+            corrected = corrected or entry.kind == CORRECTION
+            final = entry if entry.kind == FINAL else final
     return final, corrected
 
 

@@ -9,10 +9,9 @@ Must not know prices, nor who asks.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import NamedTuple
 
 from proxy.billing import record as records
-from proxy.billing.record import ExchangeRecord
+from proxy.billing.entry import Entry
 from proxy.redis.client import RedisClient
 from proxy.store import keys
 
@@ -21,25 +20,6 @@ NEVER_US = 2**53
 """After every row."""
 
 _log = logging.getLogger(__name__)
-
-
-class Entry(NamedTuple):
-    """
-    One row of the ledger.
-
-    Units: `written_us` in microseconds since the epoch, to the millisecond.
-    """
-
-    id: str
-    """Its place in the tenant's stream; a later row has a later one."""
-    kind: str
-    """`FINAL` or `CORRECTION`; the sum over both is what an exchange used (`proxy.billing.record`)."""
-    record: ExchangeRecord
-
-    @property
-    def written_us(self) -> int:
-        """Return when Redis appended this row."""
-        return int(self.id.partition("-")[0]) * 1000
 
 
 def log_unreadable(tenant: str, entry_id: str) -> None:

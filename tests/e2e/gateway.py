@@ -17,11 +17,12 @@ from typing import Any
 
 import httpx
 
+from proxy.billing.entry import Entry
 from proxy.identity.development import mint
 from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import address
 from proxy.settings import Settings, load
-from proxy.store.ledger import NEVER_US, Entry, read
+from proxy.store.ledger import NEVER_US, read
 from proxy.store.membership.incarnation import tenants
 from tests.exposition import total
 from tests.processes import descendants

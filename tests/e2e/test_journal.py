@@ -12,8 +12,9 @@ import httpx
 import orjson
 import pytest
 
+from proxy.billing.entry import Entry
 from proxy.redis.client import RedisClient
-from proxy.store.ledger import Entry, read
+from proxy.store.ledger import read
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 from tests.e2e.test_outages import served_again

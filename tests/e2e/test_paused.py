@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.billing.entry import Entry
 from proxy.billing.record import COUNTED
 from proxy.redis.client import RedisClient
 from proxy.store import keys
-from proxy.store.ledger import Entry
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 from tests.redis_server import redis_in

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.billing.entry import Entry
 from proxy.billing.record import ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
@@ -137,7 +138,7 @@ async def test_who_lost_the_right_while_it_looked_appends_nothing(
 ) -> None:
     guard, read = keys.late(RECORD.tenant, RECORD.request_id), ledger.read
 
-    async def slow(*args: object) -> AsyncIterator[ledger.Entry]:
+    async def slow(*args: object) -> AsyncIterator[Entry]:
         async for entry in read(*args):  # type: ignore[arg-type]
             yield entry
         await connection.call("SET", guard, "another")

@@ -8,16 +8,17 @@ import pytest
 
 from policies.pricing import Price
 from policies.quota import Ask, Limit, Per, Scope, Subject, Unit
+from proxy.billing.entry import Entry
 from proxy.billing.record import COUNTED, GATEWAY_LOST, ExchangeRecord, Source, correction
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.compiled_limits import CompiledLimits, code_of
-from proxy.store.ledger import Entry, read
+from proxy.store.ledger import read
 from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation
-from proxy.store.membership.sweeper import Sweeper
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import Settlement
+from proxy.store.sweeper import Sweeper
 from tests.counters import END_DAY, MOVED
 from tests.records import RECORD
 

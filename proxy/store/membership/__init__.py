@@ -1,6 +1,6 @@
 """
 Who lives on one Redis: gateways, and the data itself.
 
-An `incarnation` is one start of a gateway, with a heartbeat. The `sweeper` ends what a dead one left open. The
-`generation` of the data tells a Redis that lost it from one in which nothing was used yet.
+An `incarnation` is one start of a gateway, with a heartbeat. The `generation` of the data tells a Redis that lost it
+from one in which nothing was used yet.
 """

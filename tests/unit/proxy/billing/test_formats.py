@@ -7,9 +7,9 @@ import orjson
 import pytest
 from rich.console import Console
 
+from proxy.billing.entry import Entry
 from proxy.billing.formats import as_csv, as_json, as_table
 from proxy.billing.reports import Report
-from proxy.store.ledger import Entry
 from tests.records import RECORD
 
 NOVEMBER_US = 1_793_491_200_000_000

@@ -5,9 +5,9 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.billing.entry import Entry
 from proxy.billing.record import ExchangeRecord
 from proxy.billing.reports import GROUPS, Report, UsageRow, UsageSums
-from proxy.store.ledger import Entry
 from tests.records import RECORD
 
 COUNTS = st.integers(0, 10**12)
