@@ -24,3 +24,18 @@ def prompt_bound(*, text_bytes: int, token_ids: int, prompts: int, template_toke
 def smoothed_hold_us(previous_us: int, sample_us: int) -> int:
     """Return the moving average of how long a request is in flight, after one more sample."""
     return previous_us + (sample_us - previous_us) // _SMOOTHING
+
+
+class HoldTimes:
+    """How long requests to each model are in flight, as a moving average in microseconds."""
+
+    def __init__(self) -> None:
+        self._us: dict[str, int] = {}
+
+    def expected_us(self, model: str) -> int:
+        """Return how long the next request is expected to take."""
+        return self._us.get(model, HOLD_US_START)
+
+    def ended(self, model: str, us: int) -> None:
+        """Take in how long a request took."""
+        self._us[model] = smoothed_hold_us(self.expected_us(model), us)

@@ -6,8 +6,8 @@ to the fewest sequences, then to the earlier in the config. Whatever the score, 
 or a rejection out.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from policies.rejection import Reason, Rejected
 
@@ -42,16 +42,28 @@ class Candidate(Protocol):
         """When the first of its requests is expected to end; None when it has none."""
 
 
-def choose(replicas: Sequence[Candidate], sequences: int, now_us: int, tried: Collection[str] = ()) -> str | Rejected:
-    """
-    Return the name of the replica to send a request of `sequences` sequences to, or why there is none.
+class Job(NamedTuple):
+    """What a decision knows of the request that it is about."""
 
-    `tried` are replicas that already failed this request; they are not asked again.
-    """
-    candidates = [replica for replica in replicas if replica.healthy and replica.name not in tried]
+    model: str
+    sequences: int
+    """How many completions it asks for, over all prompts."""
+    tokens: int
+    """The most that its prompts and completions can have together."""
+    tried: frozenset[str] = frozenset()
+    """Replicas that already failed it; they are not asked again."""
+
+    def without(self, replica: str) -> "Job":
+        """Return the same request, once another replica has failed it."""
+        return self._replace(tried=self.tried | {replica})
+
+
+def choose(replicas: Sequence[Candidate], job: Job, now_us: int) -> str | Rejected:
+    """Return the name of the replica to send a request to, or why there is none."""
+    candidates = [replica for replica in replicas if replica.healthy and replica.name not in job.tried]
     chosen: Candidate | None = None
     for replica in candidates:
-        if (chosen is None or _load(replica) < _load(chosen)) and _has_room(replica, sequences):
+        if (chosen is None or _load(replica) < _load(chosen)) and _has_room(replica, job.sequences):
             chosen = replica
     if chosen is not None:
         return chosen.name

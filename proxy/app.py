@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 
 from engine.fleet.pool import Pool
 from engine.wire.client import DirectUpstream
+from policies.estimate import HoldTimes
 from proxy.api.admin import GatewayState, OwnState
 from proxy.api.health import Vitals
 from proxy.api.site import admin_site, public_site
@@ -34,7 +35,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import HoldTimes, TakeTurn
+from proxy.stages.turn import Turns
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.revocations import Revocations
 
@@ -107,19 +108,23 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
     ):
         store = RedisReservations(connection, incarnation)
         async with (
-            settling(connection, store, journal, incarnation=incarnation, meter=meter, metrics=metrics) as ends,
+            settling(connection, store, journal, incarnation=incarnation, meter=meter, metrics=metrics) as outbox,
             Progress(store, settings.ledger.progress_s) as progress,
         ):
-            metrics.reservations_open(lambda: len(progress) + len(ends))
+            metrics.reservations_open(lambda: len(progress) + len(outbox))
+            turns = Turns(pools, holds, metrics)
             exchange = Exchange(
                 incarnation=incarnation.id,
                 catalog=catalog,
                 bounds=limits,
                 authenticate=Authenticate(verifier),
-                admit=Admit(store, ends, holds, progress),
-                take_turn=TakeTurn(pools, holds, metrics),
+                admit=Admit(store, outbox, holds),
+                turns=turns,
                 relay=Relay(upstream, limits, secret, metrics),
+                outbox=outbox,
+                progress=progress,
                 meter=meter,
+                learns=(turns.learn,),
             )
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
             edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)

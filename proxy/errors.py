@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import orjson
 
-from policies.quota import Per, Refused, Unit
+from policies.quota import LimitStatus, Per, Refused, Unit
 from policies.rejection import Rejected
 
 
@@ -123,6 +123,10 @@ class ApiError(Exception):
         return [] if self.retry_after_s is None else [("retry-after", str(self.retry_after_s))]
 
 
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
 class InvalidToken(ApiError):
     """No, malformed, expired or forged token; the message never repeats what was sent."""
 
@@ -176,6 +180,16 @@ class ModelNotFound(ApiError):
         super().__init__(Code.MODEL_NOT_FOUND, f"The model `{name[:128]}` does not exist.", param="model")
 
 
+class LimitRefused(ApiError):
+    """A limit of the caller's plan has no room; `statuses` are how all that could bind stand."""
+
+    def __init__(
+        self, code: Code, message: str, statuses: tuple[LimitStatus, ...], *, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(code, message, retry_after_s=retry_after_s)
+        self.statuses = statuses
+
+
 class IdempotencyKeyReused(ApiError):
     """The client's own key for this request belongs to an earlier one, which is the only one that runs."""
 
@@ -225,14 +239,14 @@ class ShuttingDown(ApiError):
         super().__init__(Code.NO_REPLICA, "The gateway is shutting down; try again.", retry_after_s=1)
 
 
-def refusal(refused: Refused, needed: int) -> ApiError:
+def refusal(refused: Refused, needed: int) -> LimitRefused:
     """Return the error for what a limit refused, with that limit's own wait; `needed` is the least that was asked."""
     limit = refused.limit
     if refused.retry_after_us is None:
         message = (
             f"The request may need {needed} {limit.unit}; the limit `{limit.name}` never holds over {limit.amount}."
         )
-        return ApiError(Code.TOKENS_EXCEED_PLAN, message)
+        return LimitRefused(Code.TOKENS_EXCEED_PLAN, message, refused.statuses)
     retry_after_s = whole_seconds(refused.retry_after_us)
     message = f"The limit `{limit.name}` of {limit.amount} is reached; try again in {retry_after_s} s."
     if limit.unit is Unit.CONCURRENT:
@@ -241,7 +255,7 @@ def refusal(refused: Refused, needed: int) -> ApiError:
         code = Code.INSUFFICIENT_QUOTA
     else:
         code = Code.RATE_LIMIT_EXCEEDED
-    return ApiError(code, message, retry_after_s=retry_after_s)
+    return LimitRefused(code, message, refused.statuses, retry_after_s=retry_after_s)
 
 
 def rejection(rejected: Rejected) -> ApiError:

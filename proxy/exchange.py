@@ -1,31 +1,44 @@
 """
 One request's life: authenticate → admit → take a turn → relay → settle → meter.
 
-This is the only place that puts the stages together. What each does stands in `stages/`, one file a stage.
+This is the only place that puts the stages together: it hands what one returns to the next. What each does stands in
+`stages/`, one file a stage; what is known of an exchange at any moment in `exchange_state.py`.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
 from engine.faults import EngineRefused, UpstreamFault, UpstreamTimeout
 from engine.protocols.openai import Endpoint
+from policies.routing import Job
+from proxy.admitted import Admitted
+from proxy.attempt import Attempt
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
-from proxy.errors import ApiError, Code, InternalError, ShuttingDown
+from proxy.errors import ApiError, ClientGone, Code, InternalError, ShuttingDown
+from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error
-from proxy.http.downstream import ClientGone, Downstream
+from proxy.http.downstream import Downstream
+from proxy.http.headers import exchange_headers
+from proxy.identity.principal import Principal
 from proxy.settings.sections import Bounds
 from proxy.stages.admit import Admit, idempotency_key
 from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
+from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import TakeTurn
-from proxy.tally import Tally
+from proxy.stages.settle import Reservation
+from proxy.stages.turn import Turns
+from proxy.store.outbox.outbox import Outbox
 
 _log = logging.getLogger(__name__)
+
+Learn = Callable[[ExchangeState], None]
+"""Who is told of every exchange once it has ended, to decide better about the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,66 +50,83 @@ class Exchange:
     bounds: Bounds
     authenticate: Authenticate
     admit: Admit
-    take_turn: TakeTurn
+    turns: Turns
     relay: Relay
+    outbox: Outbox
+    progress: Progress
     meter: Meter
+    learns: tuple[Learn, ...] = ()
 
     async def __call__(self, endpoint: Endpoint, downstream: Downstream) -> None:
         """Serve one request to its end, whatever that end is."""
-        tally = Tally(endpoint, self.incarnation)
+        state = ExchangeState(endpoint, self.incarnation)
         try:
-            await self._serve(downstream, tally)
+            await self._serve(downstream, state)
         except ClientGone as gone:
-            tally.failed(gone)
+            state.failed(gone)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever it was, the client is answered)
-            tally.failed(error)
+            state.failed(error)
             with suppress(ClientGone):
-                await answer_error(downstream, _told(error, tally), tally)
+                await answer_error(downstream, _told(error, state), state)
         finally:
-            self.meter(tally)
+            state.ended = perf_counter()
+            self.meter(state)
+            for learn in self.learns:
+                learn(state)
 
-    async def _serve(self, downstream: Downstream, tally: Tally) -> None:
-        tally.principal = await self.authenticate(downstream)
-        tally.idempotency_key = idempotency_key(downstream)
-        tally.call = call = await self._read(downstream, tally)
-        async with self.admit(call, tally) as reservation:
-            end = await self._answer(call, downstream, tally)
-            await reservation.settle()
+    async def _serve(self, downstream: Downstream, state: ExchangeState) -> None:
+        state.principal = principal = await self.authenticate(downstream)
+        key = idempotency_key(downstream)
+        state.call = call = await self._read(downstream, principal, state)
+        with self.progress.following(state):
+            async with Reservation(self.outbox, call.plan.limits, state) as reservation:
+                state.admitted = admitted = await self.admit(call, state.record(), key)
+                end = await self._answer(admitted, downstream, state)
+                await reservation.settle()
         await downstream.finish(end)
 
-    async def _read(self, downstream: Downstream, tally: Tally) -> Call:
-        assert tally.principal is not None
+    async def _read(self, downstream: Downstream, principal: Principal, state: ExchangeState) -> Call:
         body = await downstream.read_body(bytes_max=self.bounds.body_bytes_max, s_max=self.bounds.body_s_max)
-        tally.watch.body_read = perf_counter()
-        return understand(tally.endpoint, body, tally.principal, catalog=self.catalog, bounds=self.bounds)
+        state.body_read = perf_counter()
+        return understand(state.endpoint, body, principal, catalog=self.catalog, bounds=self.bounds)
 
-    async def _answer(self, call: Call, downstream: Downstream, tally: Tally) -> bytes:
+    async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> bytes:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""
-        tried: set[str] = set()
+        job = admitted.job()
         fault: UpstreamFault | None = None
-        while len(tried) < self.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
+        while len(job.tried) < self.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
             try:
-                with self.take_turn(call, tally, tried) as replica:
-                    return await self.relay(call, replica, downstream, tally)
-            except UpstreamFault as error:
-                fault = error
-                tried.add(tally.replica)
+                attempt = await self._try(admitted, job, downstream, state)
             except ApiError:
                 if fault is None or downstream.started:
                     raise
                 break
-        tally.wasted()
+            if attempt.end is not None:
+                return attempt.end
+            fault, job = attempt.fault, job.without(attempt.replica.name)
         if isinstance(fault, UpstreamTimeout):
             raise ApiError(Code.UPSTREAM_TIMEOUT, "The replica did not answer in time.") from fault
         raise ApiError(Code.UPSTREAM_ERROR, "The replica failed, and no other could take the request.") from fault
 
+    async def _try(self, admitted: Admitted, job: Job, downstream: Downstream, state: ExchangeState) -> Attempt:
+        """Take a turn and relay; return how it went, with the answer's end or with the replica's fault."""
+        async with self.turns.take(job) as turn:
+            attempt = Attempt(admitted, turn.replica)
+            state.attempts.append(attempt)
+            try:
+                await self.relay(attempt, downstream, state.request_id, exchange_headers(state))
+            except UpstreamFault as fault:
+                attempt.failed(fault)
+                turn.failed(fault)
+        return attempt
 
-def _told(error: BaseException, tally: Tally) -> ApiError | EngineRefused:
+
+def _told(error: BaseException, state: ExchangeState) -> ApiError | EngineRefused:
     """Return what the client is told of how its exchange failed."""
     if isinstance(error, ApiError | EngineRefused):
         return error
     if isinstance(error, asyncio.CancelledError):
         # The server cuts what outlasts its drain: this task has nothing left to do but to say so.
         return ShuttingDown()
-    _log.error("exchange_failed", exc_info=error, extra={"request_id": tally.request_id})
+    _log.error("exchange_failed", exc_info=error, extra={"request_id": state.request_id})
     return InternalError()

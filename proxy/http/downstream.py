@@ -12,13 +12,9 @@ from types import TracebackType
 from typing import Protocol
 
 from proxy.edge.bodies import Share
-from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.errors import ApiError, ClientGone, Code, InvalidRequest
 
 _JSON = b"application/json"
-
-
-class ClientGone(Exception):
-    """The client closed its connection before it had its answer."""
 
 
 class Client(Protocol):

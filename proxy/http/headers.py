@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from policies.quota import Limit, LimitStatus, Per, Unit
-from proxy.tally import Tally
+from proxy.exchange_state import ExchangeState
 
 JSON = b"content-type: application/json\r\n"
 EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\n"
@@ -26,13 +26,18 @@ def lines(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
-def exchange_headers(tally: Tally) -> bytes:
-    """Return the lines of every answer to a request that was read: id, limits, and the replica once there is one."""
-    told = f"x-request-id: {tally.request_id}\r\n{_limits(tally.statuses)}"
-    if tally.replica:
-        told += f"x-tollway-replica: {tally.replica}\r\nx-tollway-queue-ms: {tally.queue_ms}\r\n"
-    if tally.clamped:
-        told += f"x-tollway-max-completion: {tally.max_completion}\r\n"
+def exchange_headers(state: ExchangeState, refused: Sequence[LimitStatus] = ()) -> bytes:
+    """
+    Return the lines of every answer to a request that was read: id, limits, and the replica once there is one.
+
+    `refused` says how the limits stand where they let nothing in.
+    """
+    admitted, attempt = state.admitted, state.attempt
+    told = f"x-request-id: {state.request_id}\r\n{_limits(admitted.statuses if admitted else refused)}"
+    if attempt:
+        told += f"x-tollway-replica: {attempt.replica.name}\r\nx-tollway-queue-ms: {state.queue_ms}\r\n"
+    if admitted and admitted.clamped:
+        told += f"x-tollway-max-completion: {admitted.max_completion}\r\n"
     return told.encode("latin-1")
 
 

@@ -1,11 +1,9 @@
 """What is told of an exchange once it is over: its metrics and its line in the log."""
 
-import time
-
 from proxy.billing.record import ExchangeRecord
+from proxy.exchange_state import ExchangeState
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
-from proxy.tally import Tally
 
 
 class Meter:
@@ -14,18 +12,16 @@ class Meter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def __call__(self, tally: Tally) -> None:
+    def __call__(self, state: ExchangeState) -> None:
         """
         Count and log an exchange that has ended.
 
-        One whose settle is owed is counted when the ledger has it, by whoever learns of it: `Ends`, or a sweeper.
+        One whose settle is owed is counted when the ledger has it, by whoever learns of it: the outbox, or a sweeper.
         """
-        watch = tally.watch
-        watch.ended = time.perf_counter()
-        record = tally.final or tally.record()
-        if tally.billed:
-            self._metrics.served(record, request_s=watch.request_s, overhead_s=watch.overhead_s)
-        elif tally.final is None:
+        record = state.final or state.record()
+        if state.billed:
+            self._metrics.served(record, request_s=state.request_s, overhead_s=state.overhead_s)
+        elif state.final is None:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
         logs.exchange(record)
 

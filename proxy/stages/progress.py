@@ -12,8 +12,8 @@ from types import TracebackType
 from engine.protocols.usage import Usage
 from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
+from proxy.exchange_state import ExchangeState
 from proxy.store.reservations import Reservations
-from proxy.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -39,27 +39,34 @@ class Progress(Background):
         """Return how many exchanges are followed."""
         return len(self._followed)
 
-    def following(self, tally: Tally) -> "Followed":
+    def following(self, state: ExchangeState) -> "Followed":
         """Note the exchange's progress for as long as the block lasts."""
-        return Followed(self._followed, tally)
+        return Followed(self._followed, state)
 
     async def beat(self) -> None:
         """Note every exchange that has moved since the last beat."""
-        moved = [each for each in self._followed.values() if _stage(each.tally) != each.noted]
+        moved = [each for each in self._followed.values() if _stage(each.state) != each.noted]
         await asyncio.gather(*map(self._note, moved))
 
     async def _note(self, followed: "Followed") -> None:
-        tally = followed.tally
-        stage = _stage(tally)
+        state = followed.state
+        stage = _stage(state)
         try:
-            await self._store.progress(tally.record())
-            if not tally.trimmed and tally.spare and tally.call is not None:
-                await self._store.trim(tally.record(), tally.call.plan.limits, tally.spare)
-                tally.trimmed = True
+            await self._store.progress(state.record())
+            if not followed.trimmed:
+                followed.trimmed = await self._trim(state)
         except LedgerUnavailable:
             _log.warning("progress_failed", exc_info=True)
         else:
             followed.noted = stage
+
+    async def _trim(self, state: ExchangeState) -> bool:
+        """Give back what was reserved beyond the prompt, as soon as that is known; tell whether it was."""
+        spare = state.admitted.spare(state.usage) if state.admitted else 0
+        if state.admitted is None or not spare:
+            return False
+        await self._store.trim(state.record(), state.admitted.call.plan.limits, spare)
+        return True
 
     async def _beat_on(self) -> None:
         while True:
@@ -70,23 +77,25 @@ class Progress(Background):
 class Followed:
     """The block in which one exchange's progress is noted."""
 
-    __slots__ = ("_all", "noted", "tally")
+    __slots__ = ("_all", "noted", "state", "trimmed")
 
-    def __init__(self, followed: "dict[str, Followed]", tally: Tally) -> None:
+    def __init__(self, followed: "dict[str, Followed]", state: ExchangeState) -> None:
         self._all = followed
-        self.tally = tally
+        self.state = state
         self.noted = _BEGUN
+        self.trimmed = False
+        """Whether what was reserved beyond the prompt has been given back."""
 
     def __enter__(self) -> None:
         """Begin to follow it."""
-        self._all[self.tally.request_id] = self
+        self._all[self.state.request_id] = self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Forget it."""
-        del self._all[self.tally.request_id]
+        del self._all[self.state.request_id]
 
 
-def _stage(tally: Tally) -> _Stage:
-    return tally.attempts, tally.usage
+def _stage(state: ExchangeState) -> _Stage:
+    return len(state.attempts), state.usage

@@ -22,21 +22,19 @@ import orjson
 
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.fleet.abort import abort, ids_of
-from engine.fleet.replica import Replica
 from engine.protocols.answer import read_answer
 from engine.protocols.openai import render
 from engine.protocols.stream import CompletionStream, Frame, FrameKind
 from engine.wire.client import Upstream, UpstreamResponse
 from engine.wire.connection import Wait
-from proxy.billing.record import OK, Source
-from proxy.call import Call
-from proxy.errors import ApiError, Code
-from proxy.http.downstream import ClientGone, Downstream
-from proxy.http.headers import EVENT_STREAM, JSON, exchange_headers
+from proxy.admitted import Admitted
+from proxy.attempt import Attempt
+from proxy.errors import ApiError, ClientGone, Code
+from proxy.http.downstream import Downstream
+from proxy.http.headers import EVENT_STREAM, JSON
 from proxy.observe.metrics import Metrics
 from proxy.settings.sections import Bounds
 from proxy.stages.deadlines import Deadlines
-from proxy.tally import Tally
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
 READ_ON_S_MAX = 0.25
@@ -58,73 +56,66 @@ class Relay:
         self._cache_secret = cache_secret
         self._metrics = metrics
 
-    async def __call__(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
+    async def __call__(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
         """
-        Relay one answer and return its end, which is still to be sent.
+        Relay one answer but for its end, which is kept on the attempt; `headers` are lines of the answer's head.
 
         Raises `UpstreamFault` or `EngineRefused` while nothing went out, `ApiError(stream_truncated)` afterwards, and
         `ClientGone` at any time.
         """
-        tally.wasted()
-        reached_before = tally.reached
-        tally.watch.dispatched = time.perf_counter()
+        attempt.dispatched = time.perf_counter()
         try:
-            with downstream.watched(partial(self._part, call, replica, tally)):
-                end = await self._attempt(call, replica, downstream, tally)
+            with downstream.watched(partial(self._part, attempt, request_id)):
+                await self._attempt(attempt, downstream, request_id, headers)
         except (UpstreamFault, EngineRefused) as fault:
             if downstream.started and not downstream.left:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
-            if isinstance(fault, Declined | EngineRefused) and not (downstream.started or tally.known):
-                tally.reached = reached_before
+            if isinstance(fault, Declined | EngineRefused) and not (downstream.started or attempt.known):
+                attempt.reached = False
             if downstream.left:
                 raise ClientGone from fault
             raise
         finally:
-            tally.watch.upstream_ended = time.perf_counter()
+            attempt.ended = time.perf_counter()
         if downstream.left:
             raise ClientGone
-        return end
 
-    async def _attempt(self, call: Call, replica: Replica, downstream: Downstream, tally: Tally) -> bytes:
+    async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
+        replica, stream = attempt.replica, attempt.admitted.call.request.stream
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
-        first_s_max = self._bounds.ttft_s_max if call.request.stream else self._bounds.exchange_s_max
+        first_s_max = self._bounds.ttft_s_max if stream else self._bounds.exchange_s_max
         deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
-        passing: _Passing | None = None
         try:
             with deadlines:
-                async with self._asking(call, replica, tally) as response:
+                async with self._asking(attempt, request_id) as response:
                     if response.status != 200:
                         raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                    if not call.request.stream:
-                        body = _whole(await response.read(_JSON_BYTES_MAX), call, tally)
+                    if not stream:
+                        attempt.end = _whole(await response.read(_JSON_BYTES_MAX), attempt)
                         replica.spoke()
-                        downstream.head(200, JSON + exchange_headers(tally))
-                        return body
-                    downstream.head(200, EVENT_STREAM + exchange_headers(tally))
-                    passing = _Passing(
-                        deadlines, downstream, replica=replica, tally=tally, idle_s_max=self._bounds.idle_s_max
-                    )
+                        downstream.head(200, JSON + headers)
+                        return
+                    downstream.head(200, EVENT_STREAM + headers)
+                    passing = _Passing(attempt, deadlines, downstream, idle_s_max=self._bounds.idle_s_max)
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
-            if passing is None or passing.end is None:
+            if attempt.end is None:
                 if isinstance(fault, UpstreamFault):
                     raise
                 if deadlines.blames_client:
                     raise ClientGone from None
                 replica.missed()
                 raise UpstreamTimeout("the replica was silent for too long") from None
-        if passing.end is None:
+        if attempt.end is None:
             raise UpstreamBroken("the stream ended before it was complete")
-        tally.source, tally.outcome = Source.ENGINE, OK
-        return passing.end
 
-    async def _part(self, call: Call, replica: Replica, tally: Tally) -> None:
+    async def _part(self, attempt: Attempt, request_id: str) -> None:
         """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
-        request = call.request
-        if tally.known or not (tally.reached and replica.abort_path and request.endpoint.completes):
+        request, replica = attempt.admitted.call.request, attempt.replica
+        if attempt.known or not (attempt.reached and replica.abort_path and request.endpoint.completes):
             return
-        ids = ids_of(request.endpoint, tally.request_id, request.prompts)
+        ids = ids_of(request.endpoint, request_id, request.prompts)
         with suppress(TimeoutError, UpstreamFault):
             async with asyncio.timeout(READ_ON_S_MAX):
                 for pause_s in (_ABORT_AGAIN_S, READ_ON_S_MAX):
@@ -132,21 +123,22 @@ class Relay:
                         return
                     await asyncio.sleep(pause_s)
 
-    def _asking(self, call: Call, replica: Replica, tally: Tally) -> AbstractAsyncContextManager[UpstreamResponse]:
+    def _asking(self, attempt: Attempt, request_id: str) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Return the block in which the replica is asked and answers."""
         return self._upstream.request(
             "POST",
-            replica.url + call.request.endpoint.path,
-            fields=b"%bx-request-id: %b\r\n" % (_FIELDS, tally.request_id.encode()),
-            body=self._body(call, tally),
-            sent=tally.was_sent,
+            attempt.replica.url + attempt.admitted.call.request.endpoint.path,
+            fields=b"%bx-request-id: %b\r\n" % (_FIELDS, request_id.encode()),
+            body=self._body(attempt.admitted),
+            sent=attempt.was_sent,
         )
 
-    def _body(self, call: Call, tally: Tally) -> bytes:
+    def _body(self, admitted: Admitted) -> bytes:
+        call = admitted.call
         body, removed = render(
             call.request,
             model=call.model.name,
-            max_completion=tally.max_completion,
+            max_completion=admitted.max_completion,
             cache_salt=call.cache_salt(self._cache_secret),
             extra_fields=call.model.extra_fields,
         )
@@ -162,35 +154,29 @@ class _Passing:
     Units: `idle_s_max` in seconds, for each step but the first.
     """
 
-    def __init__(
-        self, deadlines: Deadlines, downstream: Downstream, *, replica: Replica, tally: Tally, idle_s_max: float
-    ) -> None:
-        assert tally.call is not None
-        request = tally.call.request
+    def __init__(self, attempt: Attempt, deadlines: Deadlines, downstream: Downstream, *, idle_s_max: float) -> None:
+        request = attempt.admitted.call.request
         self._stream = CompletionStream(
             n=request.n, include_usage=request.include_usage, continuous_usage=request.continuous_usage
         )
+        self._attempt = attempt
         self._deadlines = deadlines
         self._downstream = downstream
-        self._replica = replica
-        self._tally = tally
         self._idle_s_max = idle_s_max
-        self.end: bytes | None = None
-        """The frame that ends a whole stream, once it has come."""
 
     def take(self, data: bytes) -> Wait | None:
         """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""
-        if self.end is not None:
+        attempt = self._attempt
+        if attempt.end is not None:
             return None
         stream, downstream = self._stream, self._downstream
         frames = stream.feed(data)
         usage = stream.proven if downstream.left else stream.usage
         if usage is not None:
-            self._tally.observed(usage)
+            attempt.observed(usage)
         forward, last, progress = _sift(frames, comments=downstream.started)
         if forward and not downstream.left:
-            watch = self._tally.watch
-            watch.first_token = watch.first_token or time.perf_counter()
+            attempt.first_token = attempt.first_token or time.perf_counter()
             if not downstream.write(forward):
                 self._deadlines.with_client(self._idle_s_max)
                 return partial(self._caught_up, last, progress=progress)
@@ -206,7 +192,7 @@ class _Passing:
         if last is not None:
             self._ended(last)
         elif progress:
-            self._replica.spoke()
+            self._attempt.replica.spoke()
             self._deadlines.with_replica(self._idle_s_max)
         else:
             self._deadlines.back_to_replica()
@@ -216,7 +202,7 @@ class _Passing:
             raise _refusal_in_stream(self._stream.error)
         if not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
-        self.end = last.forward
+        self._attempt.end = last.forward
         self._deadlines.with_replica(_END_S_MAX)
 
 
@@ -241,12 +227,11 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
     return forward, None, progress
 
 
-def _whole(body: bytes, call: Call, tally: Tally) -> bytes:
-    answer = read_answer(body, prompts=call.request.prompts)
-    tally.observed(answer.usage)
+def _whole(body: bytes, attempt: Attempt) -> bytes:
+    answer = read_answer(body, prompts=attempt.admitted.call.request.prompts)
+    attempt.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
-    tally.source, tally.outcome = Source.ENGINE, OK
     return body
 
 

@@ -1,55 +1,67 @@
 """The end of a reservation: post what was used and append its FINAL record, or give all of it back. Once, shielded."""
 
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 from engine.runtime.shielding import shielded
-from proxy.call import Call
-from proxy.errors import JournalUnavailable
+from policies.quota import Limit
+from proxy.errors import IdempotencyKeyReused, JournalUnavailable, LedgerUnavailable, LimitRefused
+from proxy.exchange_state import ExchangeState
 from proxy.store.outbox.end import Release, Settle
 from proxy.store.outbox.outbox import Outbox
-from proxy.tally import Tally
+
+_NOTHING_HELD = (LimitRefused, IdempotencyKeyReused, JournalUnavailable)
+"""What a reserve that was answered, or never sent, fails with."""
 
 
 class Reservation:
     """
-    What one exchange holds on the limits of its plan, from admit to settle.
+    The block in which an exchange holds what its limits granted, from before the reserve is sent.
 
-    A store that does not answer now is no reason to break an answer: the end is on the gateway's own disk and owed
-    (`proxy.store.outbox.outbox`), and the reservation stays open until it is taken.
+    Leaving the block settles what a replica may have worked on and releases the rest, also when cancelled while the
+    answer of the reserve itself is outstanding. A store that does not answer now is no reason to break an answer: the
+    end is on the gateway's own disk and in the outbox, and the reservation stays open until it is taken.
     """
 
-    def __init__(self, outbox: Outbox, call: Call, tally: Tally) -> None:
+    __slots__ = ("_limits", "_open", "_outbox", "_state")
+
+    def __init__(self, outbox: Outbox, limits: tuple[Limit, ...], state: ExchangeState) -> None:
         self._outbox = outbox
-        self._call = call
-        self._tally = tally
+        self._limits = limits
+        self._state = state
         self._open = True
 
-    async def end(self, error: BaseException | None) -> None:
-        """Settle what a replica may have worked on, release what none did; `error` is what the exchange failed with."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Settle or release what is still open; `error` is what the exchange failed with."""
+        state = self._state
         if error is not None:
-            self._tally.failed(error)
+            state.failed(error)
         if not self._open:
             return
-        if self._tally.reached:
+        if state.reached:
             # Owed in memory all the same; the client is told what ended the exchange, not that.
             with suppress(JournalUnavailable):
                 await self.settle()
+            return
+        self._open = False
+        if state.admitted is None and isinstance(error, _NOTHING_HELD):
+            return
+        release = Release(state.record(), self._limits)
+        if state.admitted is None and isinstance(error, LedgerUnavailable):
+            # Nobody knows whether it was made; to give it back now would be to wait a second time.
+            self._outbox.owe(release)
         else:
-            self._open = False
-            await shielded(self._outbox.release(self._released()))
-
-    def not_made(self) -> None:
-        """Note that the limits refused: there is nothing to give back."""
-        self._open = False
-
-    def unanswered(self) -> None:
-        """Note that the store did not tell whether it was made: giving it back now would be waiting a second time."""
-        self._open = False
-        self._outbox.owe(self._released())
+            await shielded(self._outbox.release(release))
 
     async def settle(self) -> None:
         """
-        Post the tally's usage and append the FINAL record; a second call does nothing.
+        Post the exchange's usage and append the FINAL record; a second call does nothing.
 
         Raises: JournalUnavailable, when neither the disk nor Redis took it: then the answer must not end well.
         """
@@ -58,12 +70,9 @@ class Reservation:
             await shielded(self._settle())
 
     async def _settle(self) -> None:
-        tally = self._tally
-        unobserved = tally.unobserved
+        state = self._state
+        unobserved = state.unobserved
         if unobserved:
-            tally.wasted_unobserved()
-        tally.final = tally.record()
-        tally.billed = await self._outbox.settle(Settle(tally.final, self._call.plan.limits, unobserved))
-
-    def _released(self) -> Release:
-        return Release(self._tally.record(), self._call.plan.limits)
+            state.hold()
+        state.final = state.record()
+        state.billed = await self._outbox.settle(Settle(state.final, self._limits, unobserved))

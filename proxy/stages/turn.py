@@ -9,39 +9,24 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
+from typing import Self
 
-from engine.faults import ConnectFailed
+from engine.faults import ConnectFailed, UpstreamFault
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Lease, Replica
-from policies.estimate import HOLD_US_START, smoothed_hold_us
+from policies.estimate import HoldTimes
 from policies.rejection import Rejected
 from policies.retry import RetryBudget
-from policies.routing import choose
-from proxy.call import Call
+from policies.routing import Job, choose
 from proxy.errors import ApiError, Code, rejection
+from proxy.exchange_state import ExchangeState
 from proxy.observe.metrics import Metrics
-from proxy.tally import Tally
 
 LEAST_TOKENS = "least_tokens"
 RETRY = "retry"
 
 
-class HoldTimes:
-    """How long requests to each model are in flight, as a moving average in microseconds."""
-
-    def __init__(self) -> None:
-        self._us: dict[str, int] = {}
-
-    def expected_us(self, model: str) -> int:
-        """Return how long the next request is expected to take."""
-        return self._us.get(model, HOLD_US_START)
-
-    def ended(self, model: str, us: int) -> None:
-        """Take in how long a request took."""
-        self._us[model] = smoothed_hold_us(self.expected_us(model), us)
-
-
-class TakeTurn:
+class Turns:
     """The stage that picks a replica and holds a place on it."""
 
     def __init__(self, pools: Mapping[str, Pool], holds: HoldTimes, metrics: Metrics) -> None:
@@ -53,35 +38,34 @@ class TakeTurn:
             for replica in pool:
                 metrics.inflight(model, replica.name, partial(len, replica.leases))
 
-    def __call__(self, call: Call, tally: Tally, tried: set[str]) -> "Turn":
+    def take(self, job: Job) -> "Turn":
         """
-        Hold a place for the block on a replica that is not in `tried`.
+        Return the block in which the job has its turn.
 
-        Raises: ApiError, when there is none, or no more retries.
+        Entering it raises `ApiError`, when there is no replica for it, or no more retries.
         """
-        request, model = call.request, call.model.name
-        pool, choices = self._pools[model], request.choices
-        self._count(model, retry=bool(tried))
-        now_us = time.time_ns() // 1_000
-        choice = choose(pool.snapshots(), choices, now_us, tried)
+        return Turn(self, job)
+
+    def learn(self, state: ExchangeState) -> None:
+        """Take in how long the turns of an exchange took, once it has ended."""
+        for attempt in state.attempts:
+            self._holds.ended(attempt.admitted.call.model.name, int(1_000_000 * (attempt.ended - attempt.turned)))
+
+    def lease(self, job: Job) -> Lease:
+        """Choose a replica; raise `ApiError`."""
+        model = job.model
+        self._count(model, retry=bool(job.tried))
+        pool, now_us = self._pools[model], time.time_ns() // 1_000
+        choice = choose(pool.snapshots(), job, now_us)
         if isinstance(choice, Rejected):
             raise rejection(choice)
-        replica = pool[choice]
-        self._metrics.routed(model, choice, RETRY if tried else LEAST_TOKENS)
-        tally.replica, tally.group = replica.name, replica.group
-        tally.attempts += 1
-        turned = time.perf_counter()
-        tally.watch.turned = tally.watch.turned or turned
-        tokens = choices * tally.max_completion + request.token_ids + request.text_bytes
-        return Turn(self, model, replica.lease(choices, tokens, now_us + self._holds.expected_us(model)), turned)
+        self._metrics.routed(model, choice, RETRY if job.tried else LEAST_TOKENS)
+        return pool[choice].lease(job.sequences, job.tokens, now_us + self._holds.expected_us(model))
 
-    def ended(self, model: str, replica: Replica, held_s: float, error: BaseException | None) -> None:
-        """Learn from how a turn ended."""
-        self._holds.ended(model, int(1_000_000 * held_s))
-        if isinstance(error, ConnectFailed):
-            # Nothing listens there: the next health check decides whether it may have work again.
-            replica.healthy = False
-            self._metrics.replica_up(model, replica.name, up=False)
+    def unreachable(self, model: str, replica: Replica) -> None:
+        """Give a replica that takes no connection nothing more, until the next health check decides."""
+        replica.healthy = False
+        self._metrics.replica_up(model, replica.name, up=False)
 
     def _count(self, model: str, *, retry: bool) -> None:
         budget, now_s = self._budgets[model], int(time.monotonic())
@@ -92,23 +76,33 @@ class TakeTurn:
 
 
 class Turn:
-    """The block in which one attempt has a place on a replica. Units: `began` in seconds of a monotonic clock."""
+    """The block in which one attempt has a place on a replica."""
 
-    __slots__ = ("_began", "_lease", "_model", "_stage")
+    __slots__ = ("_job", "_lease", "_stage")
 
-    def __init__(self, stage: TakeTurn, model: str, lease: Lease, began: float) -> None:
+    _lease: Lease
+
+    def __init__(self, stage: Turns, job: Job) -> None:
         self._stage = stage
-        self._model = model
-        self._lease = lease
-        self._began = began
+        self._job = job
 
-    def __enter__(self) -> Replica:
+    async def __aenter__(self) -> Self:
         """Take the place."""
-        return self._lease.__enter__().replica
+        self._lease = self._stage.lease(self._job).__enter__()
+        return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give it back."""
         self._lease.__exit__(kind, error, traceback)
-        self._stage.ended(self._model, self._lease.replica, time.perf_counter() - self._began, error)
+
+    @property
+    def replica(self) -> Replica:
+        """Whose place it is."""
+        return self._lease.replica
+
+    def failed(self, fault: UpstreamFault) -> None:
+        """Note that the replica failed the attempt."""
+        if isinstance(fault, ConnectFailed):
+            self._stage.unreachable(self._job.model, self.replica)

@@ -21,7 +21,6 @@ from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
 from proxy.redis.client import RedisClient
 from proxy.stages.admit import Admit
 from proxy.stages.progress import Progress
-from proxy.stages.turn import HoldTimes
 from proxy.store import keys
 from proxy.store.journal.journal import Journal
 from proxy.store.ledger import read
@@ -71,12 +70,18 @@ async def real(connection: RedisClient, folder: Path, replicas: Mapping[str, lis
     """Put a gateway with played replicas on a real Redis and a real disk."""
     played = gateway(folder, **replicas)  # type: ignore[arg-type]
     async with Incarnation(connection) as incarnation, Journal(folder / "journal", incarnation.id) as journal:
-        store, holds = RedisReservations(connection, incarnation), HoldTimes()
+        store = RedisReservations(connection, incarnation)
         async with (
             _outbox(store, journal, played) as outbox,
             Progress(store, 3600) as progress,
         ):
-            exchange = replace(played.exchange, incarnation=incarnation.id, admit=Admit(store, outbox, holds, progress))
+            exchange = replace(
+                played.exchange,
+                incarnation=incarnation.id,
+                admit=Admit(store, outbox, played.holds),
+                outbox=outbox,
+                progress=progress,
+            )
             yield replace(played, exchange=exchange)
             assert (len(outbox), len(progress), journal.unsettled) == (0, 0, 0)
 

@@ -9,7 +9,8 @@ from unittest.mock import patch
 
 import proxy.exchange
 import proxy.store.membership.incarnation
-from proxy.tally import Stopwatch, Tally
+from proxy.attempt import Attempt
+from proxy.exchange_state import ExchangeState
 from tests.simulation.loop import VirtualLoop
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -39,13 +40,13 @@ class Clock:
 @contextmanager
 def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
     """Let production code see `clock` and take its ids from `rng`, for the block."""
-    started, opened = Stopwatch.__init__, Tally.__init__
+    began, opened = Attempt.__init__, ExchangeState.__init__
 
-    def stopwatch(self: Stopwatch, **known: Any) -> None:
-        started(self, **{"started": clock.now_s(), **known})
+    def attempt(self: Attempt, *args: Any, **known: Any) -> None:
+        began(self, *args, **{"turned": clock.now_s(), **known})
 
-    def tally(self: Tally, *args: Any, **known: Any) -> None:
-        opened(self, *args, **{"request_id": _ulid(rng), **known})
+    def state(self: ExchangeState, *args: Any, **known: Any) -> None:
+        opened(self, *args, **{"request_id": _ulid(rng), "started": clock.now_s(), **known})
 
     seen: dict[str, Callable[[], float]] = {
         "time": clock.now_s,
@@ -59,8 +60,8 @@ def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
             stack.enter_context(patch.object(time, name, read))
         stack.enter_context(patch.object(proxy.exchange, "perf_counter", clock.now_s))
         # A default factory is bound when its class is made: the class itself must be told.
-        stack.enter_context(patch.object(Stopwatch, "__init__", stopwatch))
-        stack.enter_context(patch.object(Tally, "__init__", tally))
+        stack.enter_context(patch.object(Attempt, "__init__", attempt))
+        stack.enter_context(patch.object(ExchangeState, "__init__", state))
         stack.enter_context(patch.object(proxy.store.membership.incarnation, "ulid_now", lambda: _ulid(rng)))
         yield
 

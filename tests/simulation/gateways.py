@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from engine.protocols.openai import CHAT
+from policies.estimate import HoldTimes
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated
 from proxy.billing.record import ExchangeRecord
@@ -25,7 +26,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import HoldTimes, TakeTurn
+from proxy.stages.turn import Turns
 from proxy.store.journal.journal import Journal
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
@@ -154,20 +155,24 @@ class SimGateway:
             store = WitnessedReservations(connection, incarnation, self._asked)
             journal = Journal(self._disk, incarnation.id)
             self._journal = await stack.enter_async_context(journal)
-            ends = await stack.enter_async_context(
+            outbox = await stack.enter_async_context(
                 settling(connection, store, journal, incarnation=incarnation, meter=meter, metrics=metrics)
             )
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
-            self.owes = lambda: len(progress) + len(ends) + journal.owed
+            self.owes = lambda: len(progress) + len(outbox) + journal.owed
+            turns = Turns(pools, holds, metrics)
             self._exchange = Exchange(
                 incarnation=incarnation.id,
                 catalog=catalog,
                 bounds=settings.limits,
                 authenticate=Believing(settings, catalog),
-                admit=Admit(store, ends, holds, progress),
-                take_turn=TakeTurn(pools, holds, metrics),
+                admit=Admit(store, outbox, holds),
+                turns=turns,
                 relay=Relay(self.upstream, settings.limits, b"secret" * 8, metrics),
+                outbox=outbox,
+                progress=progress,
                 meter=meter,
+                learns=(turns.learn,),
             )
             self.pools = pools
             self.ready = not self._stop.is_set()

@@ -1,6 +1,6 @@
 import pytest
 
-from policies.estimate import HOLD_US_START, prompt_bound, smoothed_hold_us
+from policies.estimate import HOLD_US_START, HoldTimes, prompt_bound, smoothed_hold_us
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_an_expectation_moves_towards_what_it_sees_and_arrives(sample_us: int) -
     for _ in range(1_000):
         expected = smoothed_hold_us(expected, sample_us)
     assert abs(expected - sample_us) < 16
+
+
+def test_how_long_requests_take_is_learned_for_each_model() -> None:
+    holds = HoldTimes()
+    for _ in range(200):
+        holds.ended("demo", 1_000_000)
+    assert holds.expected_us("demo") == pytest.approx(1_000_000, rel=0.01)
+    assert holds.expected_us("other") == HOLD_US_START

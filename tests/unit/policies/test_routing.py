@@ -4,7 +4,7 @@ import pytest
 
 from engine.fleet.replica import Replica
 from policies.rejection import Reason, Rejected
-from policies.routing import RETRY_AFTER_US_MIN, choose
+from policies.routing import RETRY_AFTER_US_MIN, Job, choose
 
 NOW_US = 1_700_000_000_000_000
 
@@ -19,6 +19,11 @@ class Snapshot:
     inflight_sequences: int = 0
     inflight_tokens: int = 0
     earliest_end_us: int | None = None
+
+
+def job(sequences: int, *tried: str) -> Job:
+    """Return a request of this many sequences that these replicas have failed."""
+    return Job("demo", sequences, 100, frozenset(tried))
 
 
 A, B, C = Snapshot("a"), Snapshot("b"), Snapshot("c")
@@ -48,7 +53,7 @@ A, B, C = Snapshot("a"), Snapshot("b"), Snapshot("c")
     ],
 )
 def test_the_choice(replicas: list[Snapshot], sequences: int, tried: tuple[str, ...], chosen: str) -> None:
-    assert choose(replicas, sequences, NOW_US, tried) == chosen
+    assert choose(replicas, job(sequences, *tried), NOW_US) == chosen
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_the_choice(replicas: list[Snapshot], sequences: int, tried: tuple[str, 
     ids=["none", "none healthy", "all tried", "all tried or down"],
 )
 def test_without_a_candidate_there_is_no_replica(replicas: list[Snapshot], tried: tuple[str, ...]) -> None:
-    rejected = choose(replicas, 1, NOW_US, tried)
+    rejected = choose(replicas, job(1, *tried), NOW_US)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, rejected.retry_after_us) == (Reason.NO_REPLICA, RETRY_AFTER_US_MIN)
 
@@ -76,15 +81,15 @@ def test_full_replicas_tell_when_the_first_place_is_free(ends_in_us: tuple[int, 
         Snapshot(name, free_sequences=0, inflight_sequences=4, earliest_end_us=NOW_US + end)
         for name, end in zip("ab", ends_in_us, strict=True)
     ]
-    rejected = choose(full, 1, NOW_US)
+    rejected = choose(full, job(1), NOW_US)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, rejected.retry_after_us) == (Reason.QUEUE_FULL, wait_us)
 
 
 def test_more_sequences_than_any_replica_has_go_to_an_idle_one() -> None:
     busy = replace(A, free_sequences=3, inflight_sequences=1, earliest_end_us=NOW_US + 2_000_000)
-    assert choose([busy, B], 5, NOW_US) == "b"
-    rejected = choose([busy], 5, NOW_US)
+    assert choose([busy, B], job(5), NOW_US) == "b"
+    rejected = choose([busy], job(5), NOW_US)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, rejected.retry_after_us) == (Reason.QUEUE_FULL, 2_000_000)
 
@@ -92,9 +97,15 @@ def test_more_sequences_than_any_replica_has_go_to_an_idle_one() -> None:
 def test_a_real_replica_is_chosen_by_what_it_holds() -> None:
     idle, busy = (Replica(name, f"http://{name}", sequences=2, healthy=True) for name in ("idle", "busy"))
     with busy.lease(1, 100, NOW_US):
-        assert choose([busy.snapshot(), idle.snapshot()], 1, NOW_US) == "idle"
-        assert choose([busy.snapshot()], 1, NOW_US) == "busy"
+        assert choose([busy.snapshot(), idle.snapshot()], job(1), NOW_US) == "idle"
+        assert choose([busy.snapshot()], job(1), NOW_US) == "busy"
     with busy.lease(2, 100, NOW_US + 7_000_000):
-        rejected = choose([busy.snapshot()], 1, NOW_US)
+        rejected = choose([busy.snapshot()], job(1), NOW_US)
         assert isinstance(rejected, Rejected)
         assert rejected.retry_after_us == 7_000_000
+
+
+def test_who_failed_a_job_is_remembered_with_it() -> None:
+    first = job(2)
+    assert first.without("a").without("b") == job(2, "a", "b")
+    assert first.tried == frozenset()

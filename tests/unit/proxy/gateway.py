@@ -10,6 +10,7 @@ from typing import Any
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Replica
 from engine.protocols.openai import CHAT, Endpoint
+from policies.estimate import HoldTimes
 from policies.quota import LimitStatus, Scope, Subject
 from proxy.catalog import Catalog
 from proxy.exchange import Exchange
@@ -23,7 +24,7 @@ from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
-from proxy.stages.turn import HoldTimes, TakeTurn
+from proxy.stages.turn import Turns
 from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from tests.exposition import total
@@ -94,6 +95,7 @@ class Gateway:
     upstream: PlayedUpstream
     metrics: Metrics
     pools: dict[str, Pool]
+    holds: HoldTimes
     progress: Progress
     journal: MemoryJournal
     outbox: Outbox
@@ -187,15 +189,19 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
     meter = Meter(metrics)
     outbox = Outbox(store, journal, billed=metrics.billed, corrected=meter.corrected, failed=metrics.settle_failed)
     metrics.reservations_open(lambda: len(progress) + len(outbox))
+    turns = Turns(pools, holds, metrics)
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
         catalog=catalog,
         bounds=settings.limits,
         authenticate=Authenticate(Verifier(settings, catalog)),
-        admit=Admit(store, outbox, holds, progress),
-        take_turn=TakeTurn(pools, holds, metrics),
+        admit=Admit(store, outbox, holds),
+        turns=turns,
         relay=Relay(upstream, settings.limits, b"secret" * 8, metrics),
+        outbox=outbox,
+        progress=progress,
         meter=meter,
+        learns=(turns.learn,),
     )
     return Gateway(
         settings=settings,
@@ -204,6 +210,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         upstream=upstream,
         metrics=metrics,
         pools=pools,
+        holds=holds,
         progress=progress,
         journal=journal,
         outbox=outbox,

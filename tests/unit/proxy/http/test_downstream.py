@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from proxy.edge.bodies import Bodies, Share
-from proxy.errors import ApiError, Code
-from proxy.http.downstream import ClientGone, Downstream
+from proxy.errors import ApiError, ClientGone, Code
+from proxy.http.downstream import Downstream
 from tests.unit.proxy.gateway import until
 from tests.unit.proxy.played_client import PlayedClient
 

@@ -1,15 +1,23 @@
 """The headers of an answer, read back as clients read them."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.fleet.replica import Replica
 from engine.protocols.openai import CHAT
 from policies.quota import Limit, LimitStatus, Per, Scope, Unit
+from proxy.admitted import Admitted
+from proxy.attempt import Attempt
+from proxy.catalog import Catalog
+from proxy.exchange_state import ExchangeState
 from proxy.http.headers import duration, exchange_headers, lines
-from proxy.tally import Tally
+from proxy.settings.loading import parse
+from tests.unit.proxy.gateway import CONFIG
+from tests.unit.proxy.test_call import CHAT_BODY, call
 
 TOKENS = LimitStatus(Limit(Scope.USER, Unit.TOKENS, 10_000, Per.MINUTE), 2_500, 45_000_000, 7_500)
 TENANT_TOKENS = LimitStatus(Limit(Scope.TENANT, Unit.TOKENS, 900_000, Per.MONTH), 2_400, 90_061_500_000, 897_600)
@@ -19,9 +27,7 @@ IN_FLIGHT = LimitStatus(Limit(Scope.USER, Unit.CONCURRENT, 2, None), 1, 5_000_00
 
 def told(*statuses: LimitStatus) -> dict[str, str]:
     """Return the headers of an exchange whose limits stand like this."""
-    tally = Tally(CHAT, "I")
-    tally.statuses = statuses
-    return read(exchange_headers(tally))
+    return read(exchange_headers(ExchangeState(CHAT, "I"), statuses))
 
 
 def read(head: bytes) -> dict[str, str]:
@@ -132,12 +138,13 @@ def test_headers_are_lines() -> None:
     assert lines([]) == b""
 
 
-def test_an_exchange_tells_what_is_known_of_it() -> None:
-    tally = Tally(CHAT, "I")
-    assert read(exchange_headers(tally)) == {"x-request-id": tally.request_id}
-    tally.replica, tally.clamped, tally.max_completion = "demo-0", True, 300
-    tally.watch.admitted, tally.watch.turned = 10.0, 10.25
-    headers = read(exchange_headers(tally))
+def test_an_exchange_tells_what_is_known_of_it(tmp_path: Path) -> None:
+    state = ExchangeState(CHAT, "I")
+    assert read(exchange_headers(state)) == {"x-request-id": state.request_id}
+    asked = call(Catalog.of(parse(CONFIG, {}, folder=tmp_path)), CHAT_BODY | {"max_tokens": 400})
+    state.admitted = Admitted(asked, asked.ask(hold_us=1), 300, (), at=10.0)
+    state.attempts = [Attempt(state.admitted, Replica("demo-0", "http://demo-0", 1), turned=10.25)]
+    headers = read(exchange_headers(state))
     assert headers["x-tollway-replica"] == "demo-0"
     assert headers["x-tollway-queue-ms"] == "250"
     assert headers["x-tollway-max-completion"] == "300"

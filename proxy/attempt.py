@@ -1,0 +1,65 @@
+"""
+One try of an exchange on one replica: what it was granted, what the replica has told, and how it ended.
+
+Begun with a turn, moved on by the relay, read by everybody: a cut at any point leaves what is known by then.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from engine.faults import UpstreamBroken, UpstreamFault
+from engine.fleet.replica import Replica
+from engine.protocols.usage import Usage
+from proxy.admitted import Admitted
+
+_NOTHING = Usage()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Units: tokens; times in seconds of a monotonic clock, 0.0 is not yet."""
+
+    admitted: Admitted
+    replica: Replica
+    turned: float = field(default_factory=time.perf_counter)
+    """When it was given its place."""
+    dispatched: float = 0.0
+    first_token: float = 0.0
+    ended: float = 0.0
+    """When the replica had nothing more to tell, or was not listened to any longer."""
+    reached: bool = False
+    """Whether the replica may have worked for it: then it is settled, never released."""
+    usage: Usage = _NOTHING
+    wasted_tokens: int = 0
+    """What it used and the client did not get."""
+    fault: UpstreamFault | None = None
+    """Why it came to nothing, where the replica is to blame."""
+    end: bytes | None = None
+    """The last bytes of a whole answer, still to be sent; None of a part of one."""
+
+    def was_sent(self) -> None:
+        """Note that the replica has the request."""
+        self.reached = True
+
+    def observed(self, usage: Usage) -> None:
+        """
+        Note what the engine says it has used so far; raise `UpstreamBroken` for what it cannot have.
+
+        The completion was clamped to what was reserved and the prompt to the model's context, so more is no usage but a
+        broken engine: nobody is billed by it.
+        """
+        admitted = self.admitted
+        if usage.completion_tokens > admitted.completion_tokens_max or usage.prompt_tokens > admitted.prompt_tokens_max:
+            raise UpstreamBroken("the engine says that it used more than it was given")
+        self.usage = usage
+
+    @property
+    def known(self) -> bool:
+        """Whether the replica has proven that this attempt used anything."""
+        return self.usage != _NOTHING
+
+    def failed(self, fault: UpstreamFault) -> None:
+        """Note that it came to nothing, and write off what it used: the client will not get it."""
+        self.fault = fault
+        self.wasted_tokens = self.usage.prompt_tokens + self.usage.completion_tokens
+        self.usage = _NOTHING

@@ -1,0 +1,154 @@
+"""
+What is known of one exchange: what each stage has returned so far, and the record that is made of it.
+
+Only `proxy/exchange.py` puts in what a stage returned; whoever is told of an exchange, at whatever point it was cut,
+reads here.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from ulid_transform import ulid_now
+
+from engine.faults import EngineRefused
+from engine.protocols.openai import Endpoint
+from engine.protocols.usage import Usage
+from proxy.admitted import Admitted
+from proxy.attempt import Attempt
+from proxy.billing.charging import charge_for
+from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, Source
+from proxy.call import Call
+from proxy.errors import ApiError, ClientGone, Code
+from proxy.identity.principal import Principal
+
+_NOTHING = Usage()
+
+
+@dataclass(slots=True)
+class ExchangeState:
+    """One exchange so far. Units: times in seconds of a monotonic clock, 0.0 is not yet."""
+
+    endpoint: Endpoint
+    incarnation: str
+    request_id: str = field(default_factory=ulid_now)
+    """Also the key of its reservation and of its ledger record."""
+    started_at_us: int = field(default_factory=lambda: time.time_ns() // 1_000)
+    started: float = field(default_factory=time.perf_counter)
+    principal: Principal | None = None
+    body_read: float = 0.0
+    call: Call | None = None
+    admitted: Admitted | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    held_tokens: int = 0
+    """What the quota keeps because nobody knows how much of it was used."""
+    outcome: str = OK
+    final: ExchangeRecord | None = None
+    """The FINAL record, once it is sent to the ledger; nothing that happens later changes it."""
+    billed: bool = False
+    """Whether the ledger has answered that it holds `final`."""
+    ended: float = 0.0
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """Return the latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def usage(self) -> Usage:
+        """Return what is known to be used of the answer that the client gets."""
+        return self.attempts[-1].usage if self.attempts else _NOTHING
+
+    @property
+    def reached(self) -> bool:
+        """Whether a replica may have worked for it: then it is settled, never released."""
+        return any(attempt.reached for attempt in self.attempts)
+
+    @property
+    def unobserved(self) -> bool:
+        """
+        Whether the client hung up on a replica before anything was proven to be used.
+
+        A replica that is aborted before the first token proves nothing either: what it had computed of the prompt it
+        does not tell, and a prefill must not be free for those who hang up.
+        """
+        return self.outcome == CLIENT_CLOSED and self.reached and self.usage == _NOTHING
+
+    @property
+    def queue_ms(self) -> int:
+        """How long it waited for its first turn."""
+        if self.admitted is None or not self.attempts:
+            return 0
+        return int(1_000 * (self.attempts[0].turned - self.admitted.at))
+
+    @property
+    def request_s(self) -> float:
+        """From the request's head to the end of its answer."""
+        return self.ended - self.started
+
+    @property
+    def overhead_s(self) -> float:
+        """What the gateway itself took: all but reading the request and waiting for a replica."""
+        begun = self.body_read or self.started
+        attempt = self.attempt
+        upstream_s = (attempt.ended or self.ended) - attempt.dispatched if attempt and attempt.dispatched else 0.0
+        return max(0.0, self.ended - begun - upstream_s)
+
+    def failed(self, error: BaseException) -> None:
+        """Note how the exchange ended, unless it had its end already."""
+        if self.final is None:
+            self.outcome = _outcome(error)
+
+    def hold(self) -> None:
+        """Keep all that was reserved: nobody knows how much of it was used."""
+        if self.admitted is not None:
+            self.held_tokens = self.admitted.reserved_tokens
+
+    def record(self) -> ExchangeRecord:
+        """Return the record as it stands; what is not known yet is empty."""
+        principal, call, attempt, usage = self.principal, self.call, self.attempt, self.usage
+        first_token = attempt.first_token if attempt else 0.0
+        charge = charge_for(call.price if call else None, usage)
+        # In the order of the fields: by their names it costs twice as much.
+        return ExchangeRecord(
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+            charge.charge_micros,
+            self.held_tokens + sum([each.wasted_tokens for each in self.attempts]),
+            self.request_id,
+            self.incarnation,
+            principal.tenant if principal else "",
+            principal.user if principal else "",
+            principal.plan if principal else "",
+            call.plan.lane if call else "",
+            call.model.name if call else "",
+            attempt.replica.name if attempt else "",
+            attempt.replica.group if attempt else "",
+            self.endpoint.name,
+            call.request.choices if call else 0,
+            self.started_at_us,
+            self.started_at_us + int(1_000_000 * (time.perf_counter() - self.started)),
+            Source.CUT if attempt is None or attempt.end is None else Source.ENGINE,
+            self.outcome,
+            call.request.stream if call else False,
+            self.queue_ms,
+            int(1_000 * (first_token - self.started)) if first_token else None,
+            charge.price_version,
+            charge.currency,
+            len(self.attempts),
+        )
+
+
+def _outcome(error: BaseException) -> str:
+    match error:
+        case ApiError():
+            return error.code
+        case ClientGone():
+            return CLIENT_CLOSED
+        case EngineRefused():
+            return Code.INVALID_REQUEST
+        case asyncio.CancelledError():
+            return SHUTDOWN
+        case _:
+            return Code.INTERNAL_ERROR
