@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from engine.faults import UpstreamBroken, UpstreamFault
-from engine.fleet.replica import Replica
+from engine.fleet.replica import Lease, Replica
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
 
@@ -20,7 +20,8 @@ class Attempt:
     """Units: tokens; times in seconds of a monotonic clock, 0.0 is not yet."""
 
     admitted: Admitted
-    replica: Replica
+    lease: Lease
+    """Its place on the replica."""
     turned: float = field(default_factory=time.perf_counter)
     """When it was given its place."""
     dispatched: float = 0.0
@@ -36,6 +37,11 @@ class Attempt:
     """Why it came to nothing, where the replica is to blame."""
     end: bytes | None = None
     """The last bytes of a whole answer, still to be sent; None of a part of one."""
+
+    @property
+    def replica(self) -> Replica:
+        """Return the replica that is tried."""
+        return self.lease.replica
 
     def was_sent(self) -> None:
         """Note that the replica has the request."""

@@ -111,7 +111,7 @@ class Exchange:
     async def _try(self, admitted: Admitted, job: Job, downstream: Downstream, state: ExchangeState) -> Attempt:
         """Take a turn and relay; return how it went, with the answer's end or with the replica's fault."""
         async with self.turns.take(job) as turn:
-            attempt = Attempt(admitted, turn.replica)
+            attempt = Attempt(admitted, turn.lease)
             state.attempts.append(attempt)
             try:
                 await self.relay(attempt, downstream, state.request_id, exchange_headers(state))

@@ -72,9 +72,13 @@ async def _watch(replica: Replica, upstream: Upstream, changed: Callable[[Replic
         await asyncio.sleep(INTERVAL_S)
         good = await check(replica, upstream)
         failures = 0 if good else failures + 1
-        healthy = not replica.silent and (good or (replica.healthy and failures < _FAILURES_MAX))
-        if healthy is not replica.healthy:
-            replica.healthy = healthy
+        was_healthy = replica.healthy
+        if good and replica.down:
+            replica.came_back()
+        elif failures >= _FAILURES_MAX:
+            replica.lost()
+        replica.healthy = not replica.silent and (good or replica.healthy)
+        if replica.healthy is not was_healthy:
             changed(replica)
         if replica.silent and good and await probe(replica, upstream):
             replica.spoke()

@@ -6,6 +6,9 @@ The gateway's own credits govern: a lease takes sequences and tokens from a repl
 A replica may hang while its `/health` answers 200 (vLLM's does). So tokens are watched too: `SILENCES_MAX` requests in
 a row that ran into a deadline, without a token of any request between them, and it is **silent**: it gets no work until
 one of its running requests, or the health check's probe, is answered with a token.
+
+A replica that was down and is up again has a new **life**: nothing that was known of the one before holds, and what its
+requests still tell is not believed of this one.
 """
 
 from collections.abc import Collection
@@ -35,13 +38,24 @@ class ReplicaSnapshot(NamedTuple):
 class Lease:
     """A place on a replica, held for a block: from turn to the answer's end."""
 
-    __slots__ = ("expected_end_us", "replica", "sequences", "tokens")
+    __slots__ = ("_life", "expected_end_us", "replica", "sequences", "tokens")
 
     def __init__(self, replica: "Replica", sequences: int, tokens: int, expected_end_us: int) -> None:
         self.replica = replica
         self.sequences = sequences
         self.tokens = tokens
         self.expected_end_us = expected_end_us
+        self._life = replica.life
+
+    def spoke(self) -> None:
+        """Note a token of the request."""
+        if self._life == self.replica.life:
+            self.replica.silences = 0
+
+    def missed(self) -> None:
+        """Note that the request ran into a deadline."""
+        if self._life == self.replica.life:
+            self.replica.silences += 1
 
     def __enter__(self) -> Self:
         """Take it."""
@@ -79,6 +93,10 @@ class Replica:
     """Where it aborts requests by their ids; empty where it does not."""
     healthy: bool = False
     """Unknown replicas start unhealthy; the first health check decides."""
+    down: bool = False
+    """Whether it was found not to answer at all, and has not come back since."""
+    life: int = 0
+    """How often it came back after it was down."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
     leases: set[Lease] = field(default_factory=set)
@@ -91,12 +109,18 @@ class Replica:
         return self.silences >= SILENCES_MAX
 
     def spoke(self) -> None:
-        """Note a token of any request."""
+        """Note an answer to a probe."""
         self.silences = 0
 
-    def missed(self) -> None:
-        """Note a request that ran into a deadline."""
-        self.silences += 1
+    def lost(self) -> None:
+        """Note that it does not answer at all."""
+        self.healthy, self.down = False, True
+
+    def came_back(self) -> None:
+        """Begin another life, and forget the one before."""
+        self.down = False
+        self.life += 1
+        self.silences = 0
 
     def lease(self, sequences: int, tokens: int, expected_end_us: int) -> Lease:
         """Hold `sequences` places and `tokens` on this replica until the block ends."""

@@ -69,6 +69,7 @@ def _shown(model: str, replica: Replica) -> Shown:
         "group": replica.group,
         "name": now.name,
         "healthy": now.healthy,
+        "life": replica.life,
         "free_sequences": now.free_sequences,
         "inflight_sequences": now.inflight_sequences,
         "inflight_tokens": now.inflight_tokens,

@@ -81,7 +81,7 @@ class Relay:
             raise ClientGone
 
     async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
-        replica, stream = attempt.replica, attempt.admitted.call.request.stream
+        stream = attempt.admitted.call.request.stream
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = self._bounds.ttft_s_max if stream else self._bounds.exchange_s_max
         deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
@@ -92,7 +92,7 @@ class Relay:
                         raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
                     if not stream:
                         attempt.end = _whole(await response.read(_JSON_BYTES_MAX), attempt)
-                        replica.spoke()
+                        attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return
                     downstream.head(200, EVENT_STREAM + headers)
@@ -105,7 +105,7 @@ class Relay:
                     raise
                 if deadlines.blames_client:
                     raise ClientGone from None
-                replica.missed()
+                attempt.lease.missed()
                 raise UpstreamTimeout("the replica was silent for too long") from None
         if attempt.end is None:
             raise UpstreamBroken("the stream ended before it was complete")
@@ -192,7 +192,7 @@ class _Passing:
         if last is not None:
             self._ended(last)
         elif progress:
-            self._attempt.replica.spoke()
+            self._attempt.lease.spoke()
             self._deadlines.with_replica(self._idle_s_max)
         else:
             self._deadlines.back_to_replica()

@@ -64,7 +64,7 @@ class Turns:
 
     def unreachable(self, model: str, replica: Replica) -> None:
         """Give a replica that takes no connection nothing more, until the next health check decides."""
-        replica.healthy = False
+        replica.lost()
         self._metrics.replica_up(model, replica.name, up=False)
 
     def _count(self, model: str, *, retry: bool) -> None:
@@ -78,9 +78,10 @@ class Turns:
 class Turn:
     """The block in which one attempt has a place on a replica."""
 
-    __slots__ = ("_job", "_lease", "_stage")
+    __slots__ = ("_job", "_stage", "lease")
 
-    _lease: Lease
+    lease: Lease
+    """Its place, within the block."""
 
     def __init__(self, stage: Turns, job: Job) -> None:
         self._stage = stage
@@ -88,21 +89,16 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         """Take the place."""
-        self._lease = self._stage.lease(self._job).__enter__()
+        self.lease = self._stage.lease(self._job).__enter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give it back."""
-        self._lease.__exit__(kind, error, traceback)
-
-    @property
-    def replica(self) -> Replica:
-        """Whose place it is."""
-        return self._lease.replica
+        self.lease.__exit__(kind, error, traceback)
 
     def failed(self, fault: UpstreamFault) -> None:
         """Note that the replica failed the attempt."""
         if isinstance(fault, ConnectFailed):
-            self._stage.unreachable(self._job.model, self.replica)
+            self._stage.unreachable(self._job.model, self.lease.replica)

@@ -17,7 +17,7 @@ from tests.unit.proxy.test_call import CHAT_BODY, call
 def attempt(tmp_path: Path) -> Attempt:
     """Give an attempt at a call of two choices, 64 tokens each."""
     asked = call(Catalog.of(parse(CONFIG, {}, folder=tmp_path)), CHAT_BODY | {"n": 2})
-    return Attempt(Admitted(asked, asked.ask(hold_us=1), 64, (), at=0.0), Replica("a", "http://a", 4))
+    return Attempt(Admitted(asked, asked.ask(hold_us=1), 64, (), at=0.0), Replica("a", "http://a", 4).lease(2, 1, 1))
 
 
 @pytest.mark.parametrize("impossible", [Usage(10, 0, 2 * 64 + 1), Usage(2**63, 0, 1)])

@@ -37,7 +37,7 @@ def admitted(state: ExchangeState, tmp_path: Path) -> ExchangeState:
 def tries(state: ExchangeState, **known: Any) -> Attempt:
     """Let an admitted exchange try a replica, of which this much is known."""
     assert state.admitted is not None
-    attempt = Attempt(state.admitted, Replica("a", "http://a", 4), **known)
+    attempt = Attempt(state.admitted, Replica("a", "http://a", 4).lease(2, 1, 1), **known)
     state.attempts.append(attempt)
     return attempt
 

@@ -122,6 +122,16 @@ async def test_one_that_a_request_found_down_is_up_again_at_the_next_good_look(
     assert replica.healthy
 
 
+@pytest.mark.parametrize(
+    ("looks", "life"), [([200, 200], 0), ([200, 503, 503, 200], 0), ([200, 503, 503, 503, 200], 1)]
+)
+async def test_who_comes_back_after_it_was_down_has_a_new_life(
+    replica: Replica, looks: list[Look], life: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told(replica, looks, monkeypatch)
+    assert replica.life == life
+
+
 async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +144,7 @@ async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
     paths = [url.removeprefix("POST http://replica").removeprefix("GET http://replica") for url in upstream.urls]
     assert paths[:8] == ["/health", *(["/health", "/v1/completions"] * 2), "/health", "/health", "/v1/completions"]
     assert said == [True, False, True]
-    assert replica.silences == 0
+    assert (replica.silences, replica.life) == (0, 0)
 
 
 async def test_a_token_of_a_running_request_ends_the_silence(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

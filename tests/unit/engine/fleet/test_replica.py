@@ -39,9 +39,29 @@ def test_leases_of_the_same_size_are_two(replica: Replica) -> None:
 
 def test_deadlines_missed_in_a_row_make_it_silent_and_a_token_ends_that(replica: Replica) -> None:
     replica.healthy = True
-    for _ in range(SILENCES_MAX):
+    with replica.lease(1, 10, expected_end_us=1) as lease:
+        for _ in range(SILENCES_MAX):
+            assert replica.snapshot().healthy
+            lease.missed()
+        assert not replica.snapshot().healthy
+        lease.spoke()
         assert replica.snapshot().healthy
-        replica.missed()
-    assert not replica.snapshot().healthy
+
+
+def test_a_probe_ends_a_silence_too(replica: Replica) -> None:
+    replica.silences = SILENCES_MAX
     replica.spoke()
-    assert replica.snapshot().healthy
+    assert not replica.silent
+
+
+def test_of_another_life_nothing_is_known_and_nothing_is_believed(replica: Replica) -> None:
+    with replica.lease(1, 10, expected_end_us=1) as before:
+        before.missed()
+        replica.came_back()
+        assert (replica.life, replica.silences) == (1, 0)
+        before.missed()
+        assert replica.silences == 0
+        with replica.lease(1, 10, expected_end_us=1) as now:
+            now.missed()
+            before.spoke()
+        assert replica.silences == 1

@@ -143,7 +143,7 @@ def test_an_exchange_tells_what_is_known_of_it(tmp_path: Path) -> None:
     assert read(exchange_headers(state)) == {"x-request-id": state.request_id}
     asked = call(Catalog.of(parse(CONFIG, {}, folder=tmp_path)), CHAT_BODY | {"max_tokens": 400})
     state.admitted = Admitted(asked, asked.ask(hold_us=1), 300, (), at=10.0)
-    state.attempts = [Attempt(state.admitted, Replica("demo-0", "http://demo-0", 1), turned=10.25)]
+    state.attempts = [Attempt(state.admitted, Replica("demo-0", "http://demo-0", 1).lease(1, 1, 1), turned=10.25)]
     headers = read(exchange_headers(state))
     assert headers["x-tollway-replica"] == "demo-0"
     assert headers["x-tollway-queue-ms"] == "250"

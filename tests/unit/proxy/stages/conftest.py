@@ -48,7 +48,7 @@ def tries(state: ExchangeState, gw: Gateway, **known: Any) -> Attempt:
     """Let an exchange be admitted and try a replica, of which this much is known."""
     assert state.call is not None
     state.admitted = granted(state.call)
-    attempt = Attempt(state.admitted, gw.pools["demo"]["a"], **known)
+    attempt = Attempt(state.admitted, gw.pools["demo"]["a"].lease(1, 1, 1), **known)
     state.attempts.append(attempt)
     return attempt
 

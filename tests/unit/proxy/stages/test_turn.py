@@ -19,18 +19,18 @@ def job(asked: Call) -> Job:
 
 async def test_a_place_is_held_for_the_block(gw: Gateway, asked: Call, job: Job) -> None:
     async with gw.exchange.turns.take(job) as turn:
-        replica = turn.replica
+        replica = turn.lease.replica
         assert (replica.name, replica.inflight_sequences) == ("a", 2)
         assert replica.inflight_tokens == asked.request.text_bytes + 2 * 100
         assert gw.metric("tollway_inflight_requests", replica="a") == 1
         async with gw.exchange.turns.take(job) as other:
-            assert other.replica.name == "b"
+            assert other.lease.replica.name == "b"
     gw.assert_no_place_is_held()
 
 
 async def test_a_retry_goes_elsewhere_and_is_counted_as_one(gw: Gateway, job: Job) -> None:
     async with gw.exchange.turns.take(job.without("a")) as turn:
-        assert turn.replica.name == "b"
+        assert turn.lease.replica.name == "b"
     assert gw.metric("tollway_route_total", replica="b", reason="retry") == 1
     with pytest.raises(ApiError) as caught:
         async with gw.exchange.turns.take(job.without("a").without("b")):
@@ -65,8 +65,8 @@ async def test_only_a_replica_that_takes_no_connection_is_down(
 def test_from_an_exchange_that_ended_it_is_learned_how_long_its_turns_took(
     gw: Gateway, asked: Call, state: ExchangeState
 ) -> None:
-    replica = gw.pools["demo"]["a"]
-    state.attempts = [Attempt(granted(asked), replica, turned=10.0, ended=11.0)] * 200
+    lease = gw.pools["demo"]["a"].lease(1, 1, 1)
+    state.attempts = [Attempt(granted(asked), lease, turned=10.0, ended=11.0)] * 200
     gw.exchange.turns.learn(state)
     assert gw.holds.expected_us("demo") == pytest.approx(1_000_000, rel=0.01)
     assert gw.holds.expected_us("other") == HOLD_US_START
