@@ -138,6 +138,22 @@ class InvalidToken(ApiError):
         return [*super().headers(), ("www-authenticate", "Bearer")]
 
 
+class ScopeMissing(ApiError):
+    """The token is good, and has none of the scopes of which this path needs one."""
+
+    def __init__(self, scopes: Iterable[str]) -> None:
+        self.scopes = " ".join(scopes)
+        message = (
+            f"This needs a token with one of the scopes {self.scopes.replace(' ', ', ')}: "
+            "its issuer has to grant it, and the gateway's config to list it for that issuer."
+        )
+        super().__init__(Code.PERMISSION_DENIED, message)
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return what would do (RFC 6750 section 3.1)."""
+        return [*super().headers(), ("www-authenticate", f'Bearer error="insufficient_scope", scope="{self.scopes}"')]
+
+
 class KeysUnavailable(ApiError):
     """A token could not be judged, because its issuer's keys could not be fetched."""
 

@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request
 
 from proxy.catalog import Catalog, Plan
+from proxy.errors import ScopeMissing
 from proxy.identity.principal import Principal
 from proxy.stages.authenticate import Authenticate
 
@@ -20,6 +21,13 @@ class Callers:
         """Return who is asking."""
         client = request.scope.get("client") or ("", 0)
         return await self._authenticate.bearer(request.headers.getall("authorization", []), client[0])
+
+    async def require(self, request: Request[Any, Any, Any], *scopes: str) -> Principal:
+        """Return who is asking, and has one of these scopes; raise `ScopeMissing` for who has none."""
+        principal = await self.principal(request)
+        if principal.scopes.isdisjoint(scopes):
+            raise ScopeMissing(scopes)
+        return principal
 
     async def plan(self, request: Request[Any, Any, Any]) -> Plan:
         """Return the plan that the caller is on."""

@@ -14,7 +14,7 @@ Pointer = tuple[str, ...]
 
 NAME_LENGTH_MAX = 128
 _SCOPES_MAX = 64
-_NO_SCOPES = frozenset[str]()
+NO_SCOPES = frozenset[str]()
 """One for all: an empty set is as large as one of four."""
 
 
@@ -66,4 +66,4 @@ def scopes(value: Any) -> frozenset[str]:
     parts = value.split() if isinstance(value, str) else [] if value is None else value
     if not isinstance(parts, list) or len(parts) > _SCOPES_MAX:
         raise InvalidToken(f"The token's scopes are not a string or a list of at most {_SCOPES_MAX} strings.")
-    return frozenset(name(part, "scope") for part in parts) or _NO_SCOPES
+    return frozenset(name(part, "scope") for part in parts) or NO_SCOPES

@@ -11,4 +11,4 @@ class Principal(NamedTuple):
     plan: str
     """One of the plans that the operator gave the tenant."""
     scopes: frozenset[str] = frozenset()
-    """For instance `usage:read` or `admin`."""
+    """Those that the token claims and the config lists for its issuer, for instance `usage:read`."""

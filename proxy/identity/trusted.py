@@ -52,6 +52,8 @@ class Trusted:
 
     issuer: Issuer
     source: KeySource
+    counting: frozenset[str]
+    """The scopes that count in this issuer's tokens."""
     tenant: claims.Pointer
     user: claims.Pointer
     plan: claims.Pointer
@@ -62,7 +64,7 @@ class Trusted:
         """Read the config's pointers."""
         where = issuer.claims
         pointers = (claims.pointer(text) for text in (where.tenant, where.user, where.plan, where.scopes))
-        return cls(issuer, source, *pointers)
+        return cls(issuer, source, frozenset(issuer.scopes), *pointers)
 
     def claimed(self, said: Mapping[str, Any]) -> Claimed:
         """Return whom an unverified token says it speaks for; what is no text is nobody."""
@@ -96,8 +98,9 @@ class Trusted:
         plan = catalog.plan(name, asked)
         if plan is None:
             raise InvalidToken("The token names a plan that its tenant does not have.")
+        scopes = claims.scopes(claims.find(said, self.scopes)) & self.counting
         # The catalog's own text: one for all of a tenant's users.
-        return Principal(tenant.name, user, plan.name, claims.scopes(claims.find(said, self.scopes)))
+        return Principal(tenant.name, user, plan.name, scopes or claims.NO_SCOPES)
 
 
 def _refusal(error: Exception) -> InvalidToken:

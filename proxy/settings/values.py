@@ -75,6 +75,8 @@ Domain = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$
 Group = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Location = Annotated[Path, Field(strict=False), BeforeValidator(_text_of_path), AfterValidator(_from_folder)]
 Pointer = Annotated[str, Field(max_length=256), AfterValidator(_pointer)]
+ScopeName = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,128}$")]
+"""A scope as OAuth writes it (RFC 6749, section 3.3): no space, no quote, no backslash."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Tokens = Annotated[int, Field(ge=0, lt=2**31)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]

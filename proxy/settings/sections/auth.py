@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.settings.sections.base import Section
-from proxy.settings.values import Algorithm, Location, Pointer, PublishedUrl, published_url
+from proxy.settings.values import Algorithm, Location, Pointer, PublishedUrl, ScopeName, published_url
 
 
 class Claims(Section):
@@ -50,6 +50,9 @@ class Issuer(Section):
     `development.key` under `redis.data_dir`, created at the first use."""
     claims: Claims = Claims()
     """Where this issuer's tokens say who is asking."""
+    scopes: Annotated[tuple[ScopeName, ...], Field(max_length=64)] = ()
+    """The scopes that count in this issuer's tokens; any other that a token claims is passed over. `usage:self` reads
+    the user's own usage, `usage:read` its tenant's, `usage:all` every tenant's: that one is for issuers of your own."""
 
     @field_validator("algorithms")
     @classmethod

@@ -34,7 +34,11 @@ from tests.unit.proxy.played_client import PlayedClient
 from tests.unit.proxy.played_upstream import Answer, PlayedUpstream
 
 CONFIG = """
-auth.issuers = [{ issuer = "dev", algorithms = ["HS256"], development = true }]
+[[auth.issuers]]
+issuer = "dev"
+algorithms = ["HS256"]
+development = true
+scopes = ["usage:self", "usage:read", "usage:all"]
 
 [[models]]
 name = "demo"
@@ -102,9 +106,9 @@ class Gateway:
     replay: Replay
     exchange: Exchange
 
-    def token(self, tenant: str = "acme", user: str = "ada", plan: str | None = None) -> str:
+    def token(self, tenant: str = "acme", user: str = "ada", plan: str | None = None, **more: Any) -> str:
         """Return a token that the gateway believes."""
-        return mint(self.settings, tenant=tenant, user=user, plan=plan)
+        return mint(self.settings, tenant=tenant, user=user, plan=plan, **more)
 
     def client(self, body: dict[str, Any] | bytes = b"", *, plan: str | None = None, **options: Any) -> PlayedClient:
         """Return a client of acme's that asks this."""

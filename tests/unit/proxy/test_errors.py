@@ -12,6 +12,7 @@ from proxy.errors import (
     InvalidToken,
     LedgerUnavailable,
     MethodNotAllowed,
+    ScopeMissing,
 )
 
 # DESIGN's table, as clients read it. Rows that are only told in-band or by routing are below it.
@@ -61,6 +62,12 @@ def test_openai_clients_tell_quota_from_pace_by_the_type() -> None:
     assert TABLE[Code.RATE_LIMIT_EXCEEDED].type == "rate_limit_error"
 
 
+def test_who_lacks_a_scope_reads_which_one_and_where_it_comes_from() -> None:
+    error = ScopeMissing(("usage:read", "usage:all"))
+    assert (error.status, error.code) == (403, Code.PERMISSION_DENIED)
+    assert "usage:read, usage:all: its issuer has to grant it, and the gateway's config to list it" in error.message
+
+
 def test_named_faults() -> None:
     assert (InvalidToken("x").status, InvalidRequest("x", "n").param) == (401, "n")
     assert LedgerUnavailable().retry_after_s == 1
@@ -79,6 +86,10 @@ def test_a_message_survives_json() -> None:
         (LedgerUnavailable(), [("retry-after", "1")]),
         (MethodNotAllowed(["POST", "GET"]), [("allow", "GET, POST")]),
         (InvalidToken("No."), [("www-authenticate", "Bearer")]),
+        (
+            ScopeMissing(("usage:read", "usage:all")),
+            [("www-authenticate", 'Bearer error="insufficient_scope", scope="usage:read usage:all"')],
+        ),
         (IdempotencyKeyReused("01JD"), [("x-tollway-first-request-id", "01JD"), ("x-should-retry", "false")]),
     ],
 )

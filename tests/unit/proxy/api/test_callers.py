@@ -4,7 +4,7 @@ import pytest
 from litestar import Request
 
 from proxy.api.callers import Callers
-from proxy.errors import InvalidToken
+from proxy.errors import InvalidToken, ScopeMissing
 from tests.unit.proxy.gateway import Gateway
 
 
@@ -23,3 +23,21 @@ async def test_a_caller_has_the_plan_that_its_token_names(gw: Gateway) -> None:
 async def test_nobody_has_no_plan(gw: Gateway) -> None:
     with pytest.raises(InvalidToken):
         await Callers(gw.exchange.authenticate, gw.catalog).plan(request({}))
+
+
+async def test_a_scope_that_is_required_is_one_of_the_callers(gw: Gateway) -> None:
+    callers = Callers(gw.exchange.authenticate, gw.catalog)
+    asked = request({"authorization": f"Bearer {gw.token(scopes=['usage:read', 'usage:self'])}"})
+    assert (await callers.require(asked, "usage:read")).user == "ada"
+    assert (await callers.require(asked, "usage:all", "usage:self")).scopes == {"usage:read", "usage:self"}
+    with pytest.raises(ScopeMissing) as missing:
+        await callers.require(asked, "usage:all")
+    assert missing.value.scopes == "usage:all"
+
+
+async def test_nobody_and_a_scope_that_the_config_does_not_list_have_none(gw: Gateway) -> None:
+    callers = Callers(gw.exchange.authenticate, gw.catalog)
+    with pytest.raises(InvalidToken):
+        await callers.require(request({}), "usage:read")
+    with pytest.raises(ScopeMissing):
+        await callers.require(request({"authorization": f"Bearer {gw.token(scopes=['admin'])}"}), "admin")

@@ -50,6 +50,10 @@ def test_a_token_without_a_plan_has_the_tenants_first() -> None:
         (["--tenant", "acme", "--user", ""], "The token's user is not"),
         (["--tenant", "acme", "--user", "a\nb"], "The token's user is not"),
         (["--tenant", "acme", "--user", "u", "--scope", ""], "The token's scope is not"),
+        (
+            ["--tenant", "acme", "--user", "u", "--scope", "usage:read", "--scope", "bill"],
+            "config lists no bill in",
+        ),
         (["--tenant", "acme", "--user", "u", "--ttl", "forever"], "is not a duration"),
         (["--tenant", "acme", "--user", "u", "--ttl", "0s"], "is not a duration"),
         (["--tenant", "acme", "--user", "u", "--ttl", "367d"], "is not a duration"),

@@ -29,6 +29,7 @@ issuer = "ed"
 key_file = "ed.pem"
 audience = "gateway"
 claims = { tenant = "/https:~1~1x.example~1org/0/id", user = "/who", plan = "/tier", scopes = "/scp" }
+scopes = ["usage:read", "admin"]
 
 [[auth.issuers]]
 issuer = "rsa"
@@ -39,6 +40,7 @@ algorithms = ["RS256"]
 issuer = "hmac"
 key_file = "hmac"
 algorithms = ["HS256"]
+scopes = ["a", "b"]
 
 [plans]
 pro = {}
@@ -116,6 +118,11 @@ async def test_claims_are_found_where_the_config_says(verifier: Verifier) -> Non
 )
 async def test_scopes_are_a_list_or_one_string(verifier: Verifier, scope: Any, scopes: set[str]) -> None:
     assert (await verifier.verify(sign(scope=scope))).scopes == scopes
+
+
+async def test_a_scope_counts_only_where_the_config_lists_it_for_the_issuer(verifier: Verifier) -> None:
+    assert (await verifier.verify(sign(scope="a usage:all b:c B"))).scopes == {"a"}
+    assert (await verifier.verify(sign(RSA, "RS256", iss="rsa", scope="a b admin"))).scopes == set()
 
 
 async def test_clocks_may_differ_by_the_leeway(verifier: Verifier) -> None:

@@ -10,7 +10,11 @@ from proxy.settings.sections import Claims, Issuer
 
 KEY = VerifyingKey(b"0123456789abcdef" * 4, frozenset({"HS256", "HS512"}))
 ISSUER = Issuer(
-    issuer="i", algorithms=("HS256", "HS512"), key_file=Path("k"), claims=Claims(tenant="/org/id", user="/org/users/0")
+    issuer="i",
+    algorithms=("HS256", "HS512"),
+    key_file=Path("k"),
+    claims=Claims(tenant="/org/id", user="/org/users/0"),
+    scopes=("usage:read",),
 )
 TRUSTED = Trusted.of(ISSUER, FixedKey(KEY))
 

@@ -27,6 +27,8 @@ Faults = Callable[..., dict[str, str]]
         ("jwks_url = 'https://i/keys', algorithms = ['HS256'], development = true", "jwks_url"),
         ("jwks_url = 'https://i/keys', refresh_s = 5", "refresh_s"),
         ("jwks_url = 'https://i/keys', stale_s_max = 5", "stale_s_max"),
+        ("jwks_url = 'https://i/keys', scopes = ['usage:read admin']", "scopes[0]"),
+        ("jwks_url = 'https://i/keys', scopes = ['']", "scopes[0]"),
     ],
 )
 def test_an_issuer_that_would_be_unsafe_is_refused(faults: Faults, issuer: str, path: str) -> None:
