@@ -30,7 +30,8 @@ from proxy.store.membership.incarnation import Incarnation
 from proxy.store.open_reservation import OpenReservation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
-from tests.counters import END_DAY, MOVED, SINCE, UNPACKED, by_code
+from tests.counters import END_DAY, MOVED, SINCE
+from tests.property.snapshot import Snapshot, everything
 from tests.records import RECORD
 
 SMALL = (
@@ -52,8 +53,9 @@ LARGE = (
     Limit(Scope.USER, Unit.TOKENS, 2**49 + 1, Per.DAY),
 )
 PLANS = st.sampled_from([SMALL, LARGE, SMALL[:2], ()])
+TENANTS = ["acme", "globex"]
 SUBJECTS = st.builds(
-    Subject, tenant=st.sampled_from(["acme", "globex"]), user=st.sampled_from(["ada", "bob"]), model=st.just("demo")
+    Subject, tenant=st.sampled_from(TENANTS), user=st.sampled_from(["ada", "bob"]), model=st.just("demo")
 )
 TOKENS = st.integers(0, 1_500) | st.integers(0, 2**50)
 DAY_US = 86_400_000_000
@@ -101,6 +103,8 @@ class QuotaMachine(RuleBasedStateMachine):
         super().__init__()
         self.redis: Any = Redis.from_url(url, decode_responses=True)
         self.redis.flushall()
+        self.undecoded: Any = Redis.from_url(url)
+        self.everything = everything(self.undecoded)
         self.loop = asyncio.Runner()
         self.connection = TimedConnection(url, deadline_s=20)
         self.store = RedisReservations(self.connection, Incarnation(self.connection))
@@ -119,6 +123,7 @@ class QuotaMachine(RuleBasedStateMachine):
             self.loop.run(self.connection.__aexit__(None, None, None))
             self.loop.close()
             self.redis.close()
+            self.undecoded.close()
 
     # Steps
 
@@ -222,62 +227,68 @@ class QuotaMachine(RuleBasedStateMachine):
     # What always holds
 
     @invariant()
-    def both_remember_the_same(self) -> None:
+    def redis_is_as_the_book_and_the_bills_say(self) -> None:
+        seen = self._look()
+        self.both_remember_the_same(seen)
+        self.every_end_is_billed_once(seen)
+        self.both_would_bill_the_same(seen)
+        self.what_is_open_is_in_the_index(seen)
+        self.everything_but_the_ledger_and_the_registry_ends(seen)
+
+    def both_remember_the_same(self, seen: Snapshot) -> None:
         for limit, subject in self.places.values():
+            key = _key(limit, subject)
             match self.book.counters.get(place(limit, subject)):
                 case Rate(used, carry, at_us):
-                    assert self._counted(limit, subject) == (used, carry, at_us)
+                    assert seen.counter(key).get(code_of(limit)) == (used, carry, at_us)
                 case Window(end_us, settled, pending):
-                    assert self._counted(limit, subject) == (settled + pending, end_us // DAY_US, 0)
+                    assert seen.counter(key).get(code_of(limit)) == (settled + pending, end_us // DAY_US, 0)
                     assert pending >= 0
                     assert settled >= 0
                 case InFlight(_, ends):
-                    assert dict(self.redis.zrange(_key(limit, subject), 0, -1, withscores=True)) == ends
+                    assert seen.scores(key) == ends
                 case None:
-                    assert limit.per is None or self._counted(limit, subject) is None
-                    assert limit.per or not self.redis.exists(_key(limit, subject))
+                    assert limit.per is None or seen.counter(key).get(code_of(limit)) is None
+                    assert limit.per or key not in seen.held
 
-    @invariant()
-    def every_end_is_billed_once(self) -> None:
-        rows = [row for tenant in ("acme", "globex") for row in self.redis.xrange(keys.ledger(tenant))]
-        finals = [row for row in rows if row[1]["kind"] == EntryKind.FINAL]
-        corrections = [row for row in rows if row[1]["kind"] == EntryKind.CORRECTION]
-        assert sorted(read(values["record"]).request_id for _, values in finals) == sorted(self.billed)
-        assert sorted(read(values["record"]).request_id for _, values in corrections) == sorted(self.corrected)
-        told = [read(values["record"]) for _, values in rows]
+    def every_end_is_billed_once(self, seen: Snapshot) -> None:
+        rows = [row for tenant in TENANTS for row in seen.entries(keys.ledger(tenant))]
+        told = [(row["kind"], read(row["record"])) for row in rows]
+        finals = sorted(record.request_id for kind, record in told if kind == EntryKind.FINAL)
+        corrections = sorted(record.request_id for kind, record in told if kind == EntryKind.CORRECTION)
+        assert finals == sorted(self.billed)
+        assert corrections == sorted(self.corrected)
         for request_id, truth in {**self.billed, **self.corrected}.items():
+            of_it = [record for _, record in told if record.request_id == request_id]
             for name in COUNTED:
-                assert sum(getattr(row, name) for row in told if row.request_id == request_id) == getattr(truth, name)
+                assert sum(getattr(record, name) for record in of_it) == getattr(truth, name)
 
-    @invariant()
-    def both_would_bill_the_same(self) -> None:
+    def both_would_bill_the_same(self, seen: Snapshot) -> None:
         for known in self.known:
             reservation = self.book.reservations.get(known.request.id)
             if reservation is not None and reservation.state is ReservationState.PENDING:
-                key = keys.reservation(known.record.tenant, known.request.id)
-                found = OpenReservation.read(self.redis.get(key))
+                found = OpenReservation.read(seen.text(keys.reservation(known.record.tenant, known.request.id)))
                 noted = (found.record.prompt_tokens, found.record.completion_tokens) if found.observed else None
                 assert noted == reservation.usage
                 assert found.limits == in_order(known.request.limits)
 
-    @invariant()
-    def what_is_open_is_in_the_index(self) -> None:
+    def what_is_open_is_in_the_index(self, seen: Snapshot) -> None:
         open_now = {known.request.id for known in self.known if self._state(known) is ReservationState.PENDING}
-        members = [name for tenant in ("acme", "globex") for name in self.redis.zrange(keys.open_index(tenant), 0, -1)]
+        members = [name for tenant in TENANTS for name in seen.scores(keys.open_index(tenant))]
         assert {keys.read_open_member(member)[1] for member in members} == open_now
 
-    @invariant()
-    def everything_but_the_ledger_and_the_registry_ends(self) -> None:
-        for key in self.redis.scan_iter():
+    def everything_but_the_ledger_and_the_registry_ends(self, seen: Snapshot) -> None:
+        for key, ends_ms in seen.ends_ms.items():
             lasting = key in {keys.TENANTS, keys.EPOCH} or key.endswith((":ledger", ":epoch"))
-            assert lasting or self.redis.pttl(key) > 0
+            assert lasting or ends_ms > 0
 
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
             if self._state(known) is ReservationState.PENDING:
                 self.settle(known, 10, unobserved=False, late=False)
-        self.both_remember_the_same()
-        self.what_is_open_is_in_the_index()
+        seen = self._look()
+        self.both_remember_the_same(seen)
+        self.what_is_open_is_in_the_index(seen)
         for counter in self.book.counters.values():
             assert not isinstance(counter, Window) or counter.pending == 0
             assert not isinstance(counter, InFlight) or not counter.ends
@@ -303,8 +314,8 @@ class QuotaMachine(RuleBasedStateMachine):
         reservation = self.book.reservations.get(known.request.id)
         return reservation.state if reservation else None
 
-    def _counted(self, limit: Limit, subject: Subject) -> tuple[int, ...] | None:
-        return by_code(self.redis.eval(UNPACKED, 1, _key(limit, subject))).get(code_of(limit))
+    def _look(self) -> Snapshot:
+        return Snapshot.taken_by(self.everything)
 
     def _move_holds(self, known: Known, days: int) -> None:
         by_us = days * DAY_US

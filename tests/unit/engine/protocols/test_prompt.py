@@ -35,7 +35,7 @@ def test_a_note_that_grows_threefold_when_composed() -> None:
     assert of_texts("prompt", notes, None, 1).text_bytes == len(unicodedata.normalize("NFC", notes).encode()) == 12_000
 
 
-@given(tools=st.lists(st.dictionaries(st.text(min_size=1), JSON, min_size=1), min_size=1))
+@given(tools=st.lists(st.dictionaries(st.text(min_size=1), JSON, min_size=1, max_size=3), min_size=1, max_size=3))
 def test_tools_are_counted_as_a_template_writes_them(tools: list[Any]) -> None:
     counted = of_chat(said("hi") | {"tools": tools}).text_bytes - of_chat(said("hi")).text_bytes
     assert counted >= len(json.dumps(tools, ensure_ascii=False, indent=4).encode())
