@@ -1,8 +1,8 @@
 """
 Real redis-servers for every test that needs one.
 
-Each server at hand (the one in the virtual environment, the one on the PATH) runs once a session, on a unix socket in a
-short temporary directory, without persistence; a test gets it empty.
+A server runs once a session (in each of its worker processes), on a unix socket in a short temporary directory, without
+persistence; a test gets it empty. Which of those at hand, `tests/redis_server.py` says.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from proxy.redis.client import RedisClient
-from tests.redis_server import SERVERS, redis_in
+from tests.redis_server import EACH_SERVER, redis_in
 
 # A test that is slow on a busy machine is no failure; one that hangs is ended by its time limit.
 hypothesis.settings.register_profile("tollway", deadline=None, print_blob=True)
@@ -24,7 +24,7 @@ DEADLINE_S = 20.0
 """For the calls of tests: on a busy machine a slow answer is no failure."""
 
 
-@pytest.fixture(scope="session", params=SERVERS, ids=str)
+@pytest.fixture(scope="session", params=EACH_SERVER)
 def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run one redis-server for the session and give its `unix://` URL."""
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, redis_in(Path(folder), server=request.param) as url:

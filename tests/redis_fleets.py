@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from tests.certificates import Pair
 from tests.ports import claimed_port
-from tests.redis_server import READY_S_MAX, SERVERS
+from tests.redis_server import NEWEST, READY_S_MAX
 
 SERVICE = "main"
 SLOTS = 16_384
@@ -169,7 +169,7 @@ def until(holds: Callable[[], bool], s_max: float = READY_S_MAX) -> None:
 
 
 @contextmanager
-def watched(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = None) -> Iterator[Watched]:
+def watched(folder: Path, server: Path | None = NEWEST, tls: Tls | None = None) -> Iterator[Watched]:
     """Run a primary with its replica and sentinels for the block."""
     with ExitStack() as stack:
 
@@ -185,7 +185,7 @@ def watched(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = No
 
 
 @contextmanager
-def cluster(folder: Path, server: Path | None = SERVERS[0], tls: Tls | None = None) -> Iterator[Cluster]:
+def cluster(folder: Path, server: Path | None = NEWEST, tls: Tls | None = None) -> Iterator[Cluster]:
     """Run three primaries and a replica of the last for the block."""
     with ExitStack() as stack:
         options: list[str | int] = ["--cluster-enabled", "yes", "--cluster-node-timeout", DOWN_MS]

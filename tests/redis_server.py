@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -17,13 +18,34 @@ READY_S_MAX = 20.0
 
 
 def _at_hand() -> list[Path]:
-    """Return the redis-servers at hand, each once; a server tells what it is by the name it is called by."""
+    """Return the redis-servers at hand, each once, newest first; a server tells what it is by the name it is called."""
     bundled = shutil.which("redis-server", path=str(Path(sys.executable).parent))
     found = [Path(name) for name in (bundled, shutil.which("redis-server")) if name]
-    return list({path.resolve(): path for path in found}.values())
+    return sorted({path.resolve(): path for path in found}.values(), key=_version, reverse=True)
+
+
+def _version(server: Path) -> tuple[int, ...]:
+    told = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, told.partition("v=")[2].split()[0].split(".")))
 
 
 SERVERS: list[Path | None] = [*_at_hand()] or [None]
+NEWEST = SERVERS[0]
+
+
+def _parameters(others: Sequence[pytest.MarkDecorator]) -> list[ParameterSet]:
+    """Return the servers as parameters, all but the newest with these marks."""
+    return [pytest.param(server, id=_name(server), marks=() if server is NEWEST else others) for server in SERVERS]
+
+
+def _name(server: Path | None) -> str:
+    return f"redis-{'.'.join(map(str, _version(server)))}" if server else "none"
+
+
+EACH_SERVER = _parameters([pytest.mark.wide])
+"""The newest, and on wide runs the others."""
+on_all_servers = pytest.mark.parametrize("redis_server", _parameters([]), indirect=True)
+"""Marks tests that hold the scripts to their oracle."""
 
 
 def speaks_tls(server: Path | None) -> bool:
@@ -37,7 +59,7 @@ def speaks_tls(server: Path | None) -> bool:
 
 @contextmanager
 def redis_in(
-    folder: Path, *options: str, server: Path | None = SERVERS[0], ends_by: signal.Signals = signal.SIGTERM
+    folder: Path, *options: str, server: Path | None = NEWEST, ends_by: signal.Signals = signal.SIGTERM
 ) -> Iterator[str]:
     """Run a redis-server on the data in `folder` for the block, without snapshots; give its `unix://` URL."""
     if server is None:

@@ -19,12 +19,12 @@ from proxy.redis.socket import ErrorReply, ServerSilent, Socket, SocketLost
 from proxy.store.keys import late
 from proxy.store.scripts import CLAIM
 from tests.redis_fleets import Cluster, cluster, move_slot, serving
-from tests.redis_server import SERVERS
+from tests.redis_server import EACH_SERVER, NEWEST
 
 DEADLINE_S = 5.0
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=str)
+@pytest.fixture(scope="module", params=EACH_SERVER)
 def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Run a cluster for the tests that leave it whole."""
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, cluster(Path(folder), request.param) as running:
@@ -86,7 +86,7 @@ async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> N
 
 
 async def test_a_server_that_is_taken_for_a_cluster_is_said(tmp_path: Path) -> None:
-    with serving(tmp_path / "alone", SERVERS[0], None) as node:
+    with serving(tmp_path / "alone", NEWEST, None) as node:
         async with Pipeline(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as wire:
             with pytest.raises(SocketLost, match="cluster support disabled"):
                 await wire.ask("PING")
@@ -94,7 +94,7 @@ async def test_a_server_that_is_taken_for_a_cluster_is_said(tmp_path: Path) -> N
 
 async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Pipeline, tmp_path: Path) -> None:
     before = set(await wire.ask_each("PING"))
-    with serving(tmp_path / "stale", SERVERS[0], None, "--cluster-enabled", "yes") as stale:
+    with serving(tmp_path / "stale", NEWEST, None, "--cluster-enabled", "yes") as stale:
         stale.ask("CLUSTER", "ADDSLOTS", *range(5))
         url = f"redis+cluster://127.0.0.1:{stale.port},127.0.0.1:{nodes.primaries[2].port}"
         async with Pipeline(url, deadline_s=DEADLINE_S) as other:
@@ -184,7 +184,7 @@ async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Pipeline)
         assert await hasty.ask("MGET", one, other) == ["1", "2"]
 
 
-@pytest.mark.parametrize("server", SERVERS, ids=str)
+@pytest.mark.parametrize("server", EACH_SERVER)
 async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(server: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, cluster(Path(folder), server) as nodes:
         # Else all nodes refuse everything while one is gone.

@@ -28,7 +28,7 @@ from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
 from tests.records import RECORD
 from tests.redis_fleets import Node, cluster, cut_off, move_slot, until, watched
-from tests.redis_server import SERVERS
+from tests.redis_server import EACH_SERVER
 
 LIMITS = (Limit(Scope.TENANT, Unit.TOKENS, 100_000_000, Per.DAY), Limit(Scope.USER, Unit.CONCURRENT, 1_000, None))
 ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
@@ -149,7 +149,7 @@ def primary_in_a_cluster(folder: Path, server: Path | None) -> Iterator[tuple[st
         yield nodes.url, nodes.primary, nodes.replica, [nodes.tenant_on(index) for index in (2, 1, 0)]
 
 
-@pytest.mark.parametrize("server", SERVERS, ids=str)
+@pytest.mark.parametrize("server", EACH_SERVER)
 @pytest.mark.parametrize("fleet", [primary_behind_sentinels, primary_in_a_cluster])
 async def test_what_a_failover_loses_is_billed_once(fleet: Fleet, server: Path | None, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, fleet(Path(folder), server) as found:
@@ -169,7 +169,7 @@ async def test_what_a_failover_loses_is_billed_once(fleet: Fleet, server: Path |
             await one.assert_billed_once(tenants)
 
 
-@pytest.mark.parametrize("server", SERVERS, ids=str)
+@pytest.mark.parametrize("server", EACH_SERVER)
 async def test_a_slot_that_moves_under_load_changes_no_bill(server: Path | None, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, cluster(Path(folder), server) as nodes:
         tenants = [nodes.tenant_on(index) for index in (2, 0)]

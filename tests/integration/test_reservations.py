@@ -17,6 +17,7 @@ from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded, Reservations, Settlement
 from tests.counters import END_DAY, MOVED
 from tests.records import RECORD
+from tests.redis_server import on_all_servers
 
 USER_TOKENS = Limit(Scope.USER, Unit.TOKENS, 100_000, Per.MINUTE)
 USER_REQUESTS = Limit(Scope.USER, Unit.REQUESTS, 10_000, Per.DAY)
@@ -26,6 +27,8 @@ ALL = (USER_TOKENS, USER_REQUESTS, USER_IN_FLIGHT, TENANT_MONTH)
 SUBJECT = Subject(tenant=RECORD.tenant, user=RECORD.user, model=RECORD.model)
 DAY_US = 86_400_000_000
 ASK = Ask(prompt_tokens=100, choices=1, max_completion=900, min_completion=256, hold_us=5_000_000)
+
+pytestmark = on_all_servers
 
 
 def exchange(number: int, **fields: object) -> ExchangeRecord:

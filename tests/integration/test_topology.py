@@ -13,12 +13,12 @@ from proxy.redis.pipeline import Pipeline
 from proxy.redis.socket import ServerSilent, SocketLost
 from proxy.store.scripts import BEAT, CLAIM
 from tests.redis_fleets import SERVICE, Watched, until, watched
-from tests.redis_server import SERVERS
+from tests.redis_server import EACH_SERVER
 
 DEADLINE_S = 5.0
 
 
-@pytest.fixture(params=SERVERS, ids=str)
+@pytest.fixture(params=EACH_SERVER)
 def servers(request: pytest.FixtureRequest) -> Iterator[Watched]:
     """Run a primary with its replica and sentinels for one test."""
     with tempfile.TemporaryDirectory(prefix="tw-") as folder, watched(Path(folder), request.param) as running:

@@ -33,6 +33,7 @@ from proxy.store.reservations import AlreadyEnded
 from tests.counters import END_DAY, MOVED, SINCE
 from tests.property.snapshot import Snapshot, everything
 from tests.records import RECORD
+from tests.redis_server import on_all_servers
 
 SMALL = (
     Limit(Scope.USER, Unit.TOKENS, 1_000, Per.SECOND),
@@ -343,6 +344,7 @@ def _moved(hold: Hold, by_us: int) -> Hold:
     return hold if hold.window_end_us is None else replace(hold, window_end_us=hold.window_end_us + by_us)
 
 
+@on_all_servers
 def test_the_scripts_decide_as_the_book_does(redis_url: str) -> None:
     # Not shrunk: time passes by itself here, so a shorter run is another run.
     phases = [phase for phase in Phase if phase is not Phase.shrink]

@@ -11,6 +11,7 @@ from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit
 from policies.rate import Rate
 from policies.window import bounds_us
 from proxy.store.scripts import library
+from tests.redis_server import on_all_servers
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 MAY_5138_US = 100_000_000_000_000_000 // 10**3 * 1000
@@ -19,6 +20,8 @@ AMOUNTS = st.integers(1, MAX_AMOUNT) | st.integers(1, 10_000)
 PERIODS_US = {1_000_000: Per.SECOND, 60_000_000: Per.MINUTE, 3_600_000_000: Per.HOUR}
 
 Lua = Callable[..., list[int]]
+
+pytestmark = on_all_servers
 
 
 def carries(period: int) -> st.SearchStrategy[tuple[int, int]]:

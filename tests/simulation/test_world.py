@@ -2,27 +2,46 @@
 Many worlds, each from a seed. One that fails tells its seed and its story; run it again with
 
     pytest tests/simulation --seed N
+
+A few worlds see every kind of fault; the others are for wide runs.
 """
 
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from proxy.redis.script import Script
-from tests.redis_server import SERVERS
+from tests.redis_server import NEWEST
 from tests.simulation.invariants import Invariants
+from tests.simulation.scenario import What
 from tests.simulation.shared_redis import Rewrite, unchanged
 from tests.simulation.world import World
 
 SEEDS = range(46)
-STEPS_MIN = 100_000
+EVERYDAY = SEEDS[:16]
+STEPS_A_WORLD_MIN = 100_000 / len(SEEDS)
+"""In the mean."""
 STORY_LINES = 200
 
-one_redis = pytest.mark.parametrize("redis_server", SERVERS[:1], indirect=True, ids=["redis"])
-ran: Counter[int] = Counter()
-"""Steps by seed."""
+one_redis = pytest.mark.parametrize("redis_server", [NEWEST], indirect=True, ids=["redis"])
+# The worlds stay with the tests that sum them up.
+pytestmark = pytest.mark.xdist_group("worlds")
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What is remembered of a world that went well."""
+
+    steps: int
+    broke: frozenset[What]
+
+
+lived: dict[int, Lived] = {}
+"""By seed."""
 
 
 def run(seed: int, url: str, folder: Path, rewrite: Rewrite = unchanged) -> World:
@@ -33,26 +52,42 @@ def run(seed: int, url: str, folder: Path, rewrite: Rewrite = unchanged) -> Worl
     except BaseException:
         print(f"seed {seed} failed; the last of its story:", *world.story[-STORY_LINES:], sep="\n")  # noqa: T201
         raise
-    ran[seed] = sum(world.steps.values())
     return world
+
+
+def remembered(seed: int, url: str, folder: Path) -> Lived:
+    """Live through the world of a seed, unless this process did."""
+    if seed not in lived:
+        world = run(seed, url, folder)
+        lived[seed] = Lived(sum(world.steps.values()), frozenset(fault.what for fault in world.faults))
+    return lived[seed]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the seed that was asked for, or all of them."""
     if "seed" in metafunc.fixturenames:
         asked = metafunc.config.getoption("--seed", default=None)
-        metafunc.parametrize("seed", SEEDS if asked is None else [asked])
+        metafunc.parametrize("seed", [everyday(seed) for seed in SEEDS] if asked is None else [asked])
+
+
+def everyday(seed: int) -> ParameterSet:
+    """Return a seed as a parameter, for wide runs alone if it is one of many."""
+    return pytest.param(seed, marks=() if seed in EVERYDAY else pytest.mark.wide)
 
 
 @one_redis
 def test_a_world(seed: int, redis_server: str, tmp_path: Path) -> None:
-    run(seed, redis_server, tmp_path)
+    remembered(seed, redis_server, tmp_path)
 
 
-def test_the_worlds_are_long_enough() -> None:
-    if ran.keys() < set(SEEDS):
-        pytest.skip("not all of them ran")
-    assert sum(ran.values()) >= STEPS_MIN
+@one_redis
+@pytest.mark.parametrize("seeds", [EVERYDAY, pytest.param(SEEDS, marks=pytest.mark.wide)], ids=["everyday", "all"])
+def test_the_worlds_are_long_enough_and_see_every_fault(
+    seeds: Sequence[int], redis_server: str, tmp_path: Path
+) -> None:
+    worlds = [remembered(seed, redis_server, tmp_path) for seed in seeds]
+    assert sum(world.steps for world in worlds) >= STEPS_A_WORLD_MIN * len(worlds)
+    assert {what for world in worlds for what in world.broke} == set(What)
 
 
 @one_redis

@@ -81,6 +81,8 @@ class World:
         """When each incarnation was killed."""
         self.troubled_s: list[tuple[float, float]] = []
         """When calls to Redis were at risk."""
+        self.faults: list[Fault] = []
+        """What broke."""
         self._check = check
 
     def run(self) -> None:
@@ -151,6 +153,7 @@ class World:
     async def _fault(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
         self.step("fault", repr(fault))
+        self.faults.append(fault)
         await getattr(self, f"_{fault.what.value}")(fault)
 
     async def _kill_gateway(self, fault: Fault) -> None:
