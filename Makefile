@@ -24,7 +24,11 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 	$(if $(ADMIN_PORT),TOLLWAY__ADMIN__PORT='$(ADMIN_PORT)') \
 	$(if $(filter-out sim,$(ENGINE)),TOLLWAY__MODELS__0__LAUNCH__ENGINE='$(ENGINE)')
 
-.PHONY: help run test test-vllm bench lint types imports check docs lock clean
+# The suite is dealt out to so many processes; what is marked `wide` is for WIDE=1 alone (tests/README.md).
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(if $(WIDE),,-m "not wide")
+
+.PHONY: help run test test-quick test-all test-vllm bench lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,8 +49,17 @@ ifeq ($(ENGINE),vllm)
 endif
 	@exec env $(OVERRIDES) $(BIN)/tollway up $(ARGS)
 
-test: $(READY)  ## Run the whole test suite against a real redis-server. ARGS="-k name" narrows it.
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## Run the test suite against a real redis-server, in six minutes. ARGS="-k name" narrows it.
+	@$(PYTEST) $(ARGS)
+
+test-quick: $(READY)  ## Run its unit and property tests alone, in one minute.
+	@$(PYTEST) tests/unit tests/property $(ARGS)
+
+test-all: $(READY)  ## Run it whole, with what is marked `wide`; on real vLLM and the other Pythons too, where they are.
+	@tests/elsewhere.sh WIDE=1
+	@$(PYTEST) $(ARGS)
+
+test-all: WIDE := 1
 
 test-vllm: $(READY)  ## Run the tests that need real vLLM (its CPU build, installed once). ARGS="-k name" narrows it.
 	@deploy/vllm/install.sh .venv-vllm

@@ -111,7 +111,7 @@ def test_the_commands_of_compose_exist(services: dict[str, Any]) -> None:
         assert all(flag in parsed.output for flag in flags)
 
 
-@pytest.mark.parametrize("script", ["deploy/vllm/install.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["deploy/vllm/install.sh", "tests/elsewhere.sh", ".ci/run"])
 def test_the_shell_scripts_parse_and_may_be_run(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
     assert (ROOT / script).stat().st_mode & 0o111
