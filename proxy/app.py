@@ -101,9 +101,9 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
         redis(settings, metrics) as connection,
         Revocations(connection, revoked),
         incarnated(settings, connection, metrics) as incarnation,
-        launched(settings) as urls,
+        launched(settings) as ours,
         DirectUpstream(limits.connect_s_max) as upstream,
-        pooled(settings, urls, upstream, metrics) as pools,
+        pooled(settings, urls := ours.places(settings).urls, upstream, metrics, left=ours.left) as fleet,
         journalled(settings.redis.data_dir / "journal", incarnation, metrics) as journal,
     ):
         store = RedisReservations(connection, incarnation)
@@ -112,7 +112,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             Progress(store, settings.ledger.progress_s) as progress,
         ):
             metrics.reservations_open(lambda: len(progress) + len(outbox))
-            turns = Turns(pools, holds, metrics)
+            turns = Turns(fleet.pools, holds, metrics)
             exchange = Exchange(
                 incarnation=incarnation.id,
                 catalog=catalog,
@@ -129,8 +129,8 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
             edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
             vitals = Vitals(connection, incarnation.generation)
-            site = public_site(exchange, pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
-            yield Gateway(site, edge, pools, urls, incarnation.id)
+            site = public_site(exchange, fleet.pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
+            yield Gateway(site, edge, fleet.pools, urls, incarnation.id)
 
 
 def operated(

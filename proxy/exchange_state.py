@@ -124,7 +124,7 @@ class ExchangeState:
             call.plan.lane if call else "",
             call.model.name if call else "",
             attempt.replica.name if attempt else "",
-            attempt.replica.group if attempt else "",
+            attempt.lease.group if attempt else "",
             self.endpoint.name,
             call.request.choices if call else 0,
             self.started_at_us,

@@ -7,9 +7,8 @@ unhealthy until a token comes, and is asked for one at every look: a probe costs
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import orjson
 
@@ -25,6 +24,9 @@ _FAILURES_MAX = 3
 _BODY_BYTES_MAX = 1_048_576
 _GENERATION = "/v1/completions", {"prompt": ".", "max_tokens": 1}
 _EMBEDDING = "/v1/embeddings", {"input": "."}
+
+Changed = Callable[[Replica], None]
+"""Told a replica whose health is another than before."""
 
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
@@ -48,37 +50,32 @@ async def _answers(request: AbstractAsyncContextManager[UpstreamResponse], s_max
         return False
 
 
-@asynccontextmanager
-async def watched(
-    replicas: list[Replica], upstream: Upstream, changed: Callable[[Replica], None]
-) -> AsyncIterator[None]:
-    """Check `replicas` as long as the block lasts; `changed` is called with each one whose health changed."""
-    await asyncio.gather(*(_first_look(replica, upstream, changed) for replica in replicas))
-    async with AsyncExitStack() as stack:
-        for replica in replicas:
-            watch = partial(_watch, replica, upstream, changed)
-            await stack.enter_async_context(Background(watch, f"health of {replica.name}"))
-        yield
+class Watch(Background):
+    """
+    Looks at one replica, once a second after the first look, and calls `changed` when its health has changed.
 
+    `async with Watch(replica, upstream, changed)`, or `begin` and `end` where replicas come and go.
+    """
 
-async def _first_look(replica: Replica, upstream: Upstream, changed: Callable[[Replica], None]) -> None:
-    replica.healthy = await check(replica, upstream)
-    changed(replica)
+    def __init__(self, replica: Replica, upstream: Upstream, changed: Changed) -> None:
+        super().__init__(self._look_on, f"health of {replica.name}")
+        self._replica = replica
+        self._upstream = upstream
+        self._changed = changed
 
-
-async def _watch(replica: Replica, upstream: Upstream, changed: Callable[[Replica], None]) -> None:
-    failures = 0
-    while True:
-        await asyncio.sleep(INTERVAL_S)
-        good = await check(replica, upstream)
-        failures = 0 if good else failures + 1
-        was_healthy = replica.healthy
-        if good and replica.down:
-            replica.came_back()
-        elif failures >= _FAILURES_MAX:
-            replica.lost()
-        replica.healthy = not replica.silent and (good or replica.healthy)
-        if replica.healthy is not was_healthy:
-            changed(replica)
-        if replica.silent and good and await probe(replica, upstream):
-            replica.spoke()
+    async def _look_on(self) -> None:
+        replica, failures = self._replica, 0
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            good = await check(replica, self._upstream)
+            failures = 0 if good else failures + 1
+            was_healthy = replica.healthy
+            if good and replica.down:
+                replica.came_back()
+            elif failures >= _FAILURES_MAX:
+                replica.lost()
+            replica.healthy = not replica.silent and (good or replica.healthy)
+            if replica.healthy is not was_healthy:
+                self._changed(replica)
+            if replica.silent and good and await probe(replica, self._upstream):
+                replica.spoke()

@@ -3,6 +3,8 @@ Start replicas on this machine, keep them running, and end them: `async with lau
 
 Rules:
 - All start at once; one that does not get ready fails the launch, and the others are ended.
+- Later others may `begin`, and any of them `end`; of the later ones, one that does not get ready is reported and tried
+  again.
 - One that dies later is told to `report` and started again at the same address (`keeper.py`).
 - Readiness is `GET /health`; what becomes of it later is the business of `health.py`.
 """
@@ -10,13 +12,13 @@ Rules:
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 from engine.fleet import command
 from engine.fleet.command import Command, LaunchSpec
-from engine.runtime.keeper import Keeper, kept
+from engine.runtime.keeper import Keeper, Kept
 from engine.runtime.process import Child, told
 
 HOST = "127.0.0.1"
@@ -27,6 +29,8 @@ STOP_S_MAX = 10.0
 
 Report = Callable[[str, str], None]
 """Takes a replica's name and what became of it, in words."""
+Place = tuple[str, str]
+"""A model's name, and a replica's."""
 
 
 class Launched:
@@ -39,25 +43,73 @@ class Launched:
         """The process as it runs now; None before the first start."""
 
 
+class Launches:
+    """The replicas that run here now, in the order in which they began."""
+
+    def __init__(self, kept: Kept, *, logs: Path, report: Report) -> None:
+        self._kept = kept
+        self._logs = logs
+        self._report = report
+        self._running: dict[Place, _Replica] = {}
+
+    def __iter__(self) -> Iterator[Launched]:
+        return (replica.launched for replica in self._running.values())
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._running
+
+    def prepare(self, specs: Sequence[LaunchSpec]) -> "Prepared":
+        """
+        Return what `begin` starts, each with its address; nothing runs yet.
+
+        Raises: engine.fleet.command.EngineMissing.
+        """
+        beside = [*specs, *(replica.spec for replica in self._running.values())]
+        return tuple(
+            _Replica(
+                spec,
+                port,
+                command=_command(spec, port, beside),
+                log=self._logs / f"{spec.name}.log",
+                report=self._report,
+            )
+            for spec, port in zip(specs, _ports(specs), strict=True)
+        )
+
+    async def start(self, prepared: "Prepared") -> None:
+        """Run these until each is ready; raise engine.runtime.process.ChildFailed where one does not get so far."""
+        self._running |= {_place(replica.spec): replica for replica in prepared}
+        await self._kept.start([replica.keeper for replica in prepared])
+
+    def begin(self, prepared: "Prepared") -> None:
+        """Run these too, ready or not."""
+        self._running |= {_place(replica.spec): replica for replica in prepared}
+        for replica in prepared:
+            self._kept.begin(replica.keeper)
+
+    async def end(self, place: Place) -> None:
+        """End one and everything that it started."""
+        await self._kept.end(self._running.pop(place).keeper)
+
+
 @asynccontextmanager
-async def launch(specs: Sequence[LaunchSpec], *, logs: Path, report: Report) -> AsyncIterator[tuple[Launched, ...]]:
+async def launch(specs: Sequence[LaunchSpec], *, logs: Path, report: Report) -> AsyncIterator[Launches]:
     """
     Run `specs` from when all of them are ready until the block is left; each logs to `logs/NAME.log`.
 
     Raises: engine.runtime.process.ChildFailed, engine.fleet.command.EngineMissing.
     """
-    replicas = [
-        _Replica(spec, port, command=_command(spec, port, specs), log=logs / f"{spec.name}.log", report=report)
-        for spec, port in zip(specs, _ports(specs), strict=True)
-    ]
-    async with kept([replica.keeper for replica in replicas]):
-        yield tuple(replica.launched for replica in replicas)
+    async with Kept() as kept:
+        launches = Launches(kept, logs=logs, report=report)
+        await launches.start(launches.prepare(specs))
+        yield launches
 
 
 class _Replica:
     """One replica, as it is run again and again."""
 
     def __init__(self, spec: LaunchSpec, port: int, *, command: Command, log: Path, report: Report) -> None:
+        self.spec = spec
         self.launched = Launched(spec.name, f"http://{HOST}:{port}")
         self.keeper = Keeper(self._live, self._report)
         self._port = port
@@ -82,6 +134,14 @@ class _Replica:
 
     def _report(self, became: str) -> None:
         self._report_of(self.launched.name, became)
+
+
+Prepared = tuple[_Replica, ...]
+"""Replicas that have their addresses and do not run yet."""
+
+
+def _place(spec: LaunchSpec) -> Place:
+    return spec.model, spec.name
 
 
 async def healthy(port: int) -> bool:

@@ -38,13 +38,15 @@ class ReplicaSnapshot(NamedTuple):
 class Lease:
     """A place on a replica, held for a block: from turn to the answer's end."""
 
-    __slots__ = ("_life", "expected_end_us", "replica", "sequences", "tokens")
+    __slots__ = ("_life", "expected_end_us", "group", "replica", "sequences", "tokens")
 
     def __init__(self, replica: "Replica", sequences: int, tokens: int, expected_end_us: int) -> None:
         self.replica = replica
         self.sequences = sequences
         self.tokens = tokens
         self.expected_end_us = expected_end_us
+        self.group = replica.group
+        """The replica's when the place was taken: a config after that may give it another."""
         self._life = replica.life
 
     def spoke(self) -> None:

@@ -1,5 +1,6 @@
 """
-A task that runs beside its owner: begun and ended in the owner's `async with`, never left behind.
+A task that runs beside its owner: begun and ended in the owner's `async with`, never left behind. Who owns many that
+come and go calls `begin` and `end` instead.
 
 An exception is a bug, told in the log, and no reason to stop: a gateway whose heartbeat has ended is taken for dead.
 """
@@ -29,18 +30,26 @@ class Background:
         self._pause_s = pause_s
         self._task: asyncio.Task[None] | None = None
 
+    def begin(self) -> None:
+        """Start the task."""
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def end(self) -> None:
+        """Cancel the task and wait for its end; a cancellation of the owner meanwhile goes its way."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
     async def __aenter__(self) -> Self:
         """Begin."""
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        self.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the task and wait for its end; a cancellation of the owner meanwhile goes its way."""
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        """End."""
+        await self.end()
 
     async def _run(self) -> None:
         while True:

@@ -2,7 +2,8 @@
 Keeps a process alive: when it ends it is started again, after a pause that doubles each time.
 
 Rules:
-- The first start must work: its fault is its owner's. What goes wrong later is told and tried again.
+- The first start must work, where its owner waits for it: its fault is the owner's. What goes wrong later is told and
+  tried again.
 - One that was up for `SETTLED_S` begins anew with the shortest pause.
 """
 
@@ -10,6 +11,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 from engine.runtime.process import ChildFailed
 from engine.runtime.shielding import shielded
@@ -34,15 +37,15 @@ class Keeper:
         self._live = live
         self._died = died
 
-    async def run(self) -> None:
-        """Raises: ChildFailed or OSError when the first start fails."""
+    async def run(self, *, must_start: bool = True) -> None:
+        """Raises: ChildFailed or OSError when the first start fails, and it `must_start`."""
         pause_s = PAUSE_S_MIN
         while True:
             began = time.monotonic()
             try:
                 became = await self._live(self.up)
             except (ChildFailed, OSError) as fault:
-                if not self.up.is_set():
+                if must_start and not self.up.is_set():
                     raise
                 became = str(fault)
             if time.monotonic() - began > SETTLED_S:
@@ -52,32 +55,65 @@ class Keeper:
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
 
-@asynccontextmanager
-async def kept(keepers: Sequence[Keeper]) -> AsyncIterator[None]:
-    """
-    Run `keepers` side by side, from when all of them are up until the block is left.
+class Kept:
+    """The keepers that run now: `async with Kept() as kept`; leaving the block ends all of them."""
 
-    Raises: what the first of them that could not start ended with.
-    """
-    lives = [asyncio.create_task(keeper.run()) for keeper in keepers]
-    try:
-        await _all_up(keepers, lives)
-        yield
-    finally:
+    def __init__(self) -> None:
+        self._lives: dict[Keeper, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process."""
+        await self._end(list(self._lives.values()))
+
+    async def start(self, keepers: Sequence[Keeper]) -> None:
+        """
+        Run these too, and wait until each of them is up.
+
+        Raises: what the first of them that could not start ended with.
+        """
+        lives = [self._begin(keeper, must_start=True) for keeper in keepers]
+        up = asyncio.create_task(_each_up(keepers))
+        try:
+            await asyncio.wait({up, *lives}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        for life in lives:
+            if life.done():
+                life.result()
+
+    def begin(self, keeper: Keeper) -> None:
+        """Run one more; a start that fails is told and tried again."""
+        self._begin(keeper, must_start=False)
+
+    async def end(self, keeper: Keeper) -> None:
+        """End one."""
+        await self._end([self._lives.pop(keeper)])
+
+    def _begin(self, keeper: Keeper, *, must_start: bool) -> asyncio.Task[None]:
+        life = self._lives[keeper] = asyncio.create_task(keeper.run(must_start=must_start))
+        return life
+
+    async def _end(self, lives: Sequence[asyncio.Task[None]]) -> None:
         for life in lives:
             life.cancel()
         await shielded(_ended(lives))
 
 
-async def _all_up(keepers: Sequence[Keeper], lives: Sequence[asyncio.Task[None]]) -> None:
-    up = asyncio.create_task(_each_up(keepers))
-    try:
-        await asyncio.wait({up, *lives}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        up.cancel()
-    for life in lives:
-        if life.done():
-            life.result()
+@asynccontextmanager
+async def kept(keepers: Sequence[Keeper]) -> AsyncIterator[Kept]:
+    """
+    Run `keepers` side by side, from when all of them are up until the block is left.
+
+    Raises: what the first of them that could not start ended with.
+    """
+    async with Kept() as running:
+        await running.start(keepers)
+        yield running
 
 
 async def _each_up(keepers: Sequence[Keeper]) -> None:

@@ -57,19 +57,25 @@ def admin(state: GatewayState) -> list[HTTPRouteHandler]:
 
 
 def shown(pools: Mapping[str, Pool]) -> list[Shown]:
-    """Return every replica of this process's pools as it stands now."""
-    return [_shown(model, replica) for model, pool in pools.items() for replica in pool]
+    """Return every replica of this process's pools as it stands now, those that leave behind the others."""
+    return [
+        _shown(pool, replica, leaving=leaving)
+        for pool in pools.values()
+        for leaving, replicas in ((False, pool), (True, pool.leaving))
+        for replica in replicas
+    ]
 
 
-def _shown(model: str, replica: Replica) -> Shown:
+def _shown(pool: Pool, replica: Replica, *, leaving: bool) -> Shown:
     now = replica.snapshot()
     return {
-        "model": model,
+        "model": pool.model,
         "url": replica.url,
         "group": replica.group,
         "name": now.name,
         "healthy": now.healthy,
         "life": replica.life,
+        "leaving": leaving,
         "free_sequences": now.free_sequences,
         "inflight_sequences": now.inflight_sequences,
         "inflight_tokens": now.inflight_tokens,

@@ -1,21 +1,22 @@
 """The fleet as the config says it: replicas launched here where it says so, and a pool for each model."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from engine.fleet import health
 from engine.fleet.abort import DEV_MODE_ABORT
 from engine.fleet.command import EngineMissing, LaunchSpec
-from engine.fleet.launch import launch
-from engine.fleet.pool import Pool
+from engine.fleet.fleet import Fleet, Placement
+from engine.fleet.launch import Launches, Place, Prepared, launch
 from engine.fleet.replica import Replica
 from engine.runtime.process import ChildFailed
 from engine.wire.client import Upstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
-from proxy.settings import Settings
+from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.sections import EndpointName, ModelSection
 from proxy.settings.sections import ReplicaSection as ReplicaSection
 
@@ -25,17 +26,64 @@ Urls = Mapping[str, str]
 """Where each replica is, by its name."""
 
 
+class Places(NamedTuple):
+    """Where the replicas of a config are, and which of them have still to be begun here."""
+
+    urls: Urls
+    new: Prepared
+
+
+class Launched:
+    """The replicas that this process launches, as its config says it: those of the next one come, others go."""
+
+    def __init__(self, launches: Launches) -> None:
+        self._launches = launches
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def places(self, settings: Settings) -> Places:
+        """
+        Return where the replicas of a config are; those that it launches and nobody did yet get an address.
+
+        Raises: ConfigError, where there is no engine to launch.
+        """
+        try:
+            new = self._launches.prepare([spec for spec in _specs(settings) if _place(spec) not in self._launches])
+        except EngineMissing as error:
+            raise ConfigError([ConfigFault("models", str(error))]) from error
+        elsewhere = {each.name: each.url for model in settings.models for each in model.replicas if each.url}
+        here = [*self._launches, *(each.launched for each in new)]
+        return Places(elsewhere | {replica.name: replica.url for replica in here}, new)
+
+    def begin(self, new: Prepared) -> None:
+        """Launch these too; nobody waits until they are ready."""
+        self._launches.begin(new)
+
+    def left(self, place: Place) -> None:
+        """End a replica with which nothing is any more; one that runs elsewhere is nobody's of ours."""
+        if place in self._launches:
+            task = asyncio.create_task(self._launches.end(place), name=f"end of {place[1]}")
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def ended(self) -> None:
+        """Wait until all are ended that are told to."""
+        await asyncio.gather(*self._ending)
+
+
 @asynccontextmanager
-async def launched(settings: Settings) -> AsyncIterator[Urls]:
-    """Run the replicas that the config says to launch for the block; yield where every replica is."""
-    elsewhere = {replica.name: replica.url for model in settings.models for replica in model.replicas if replica.url}
-    specs = _specs(settings)
-    if not specs:
-        yield elsewhere
-        return
+async def launched(settings: Settings) -> AsyncIterator[Launched]:
+    """
+    Run the replicas that the config says to launch for the block.
+
+    Raises: Fatal, where one of them does not get ready.
+    """
     try:
-        async with launch(specs, logs=settings.redis.data_dir / "logs", report=_report) as replicas:
-            yield elsewhere | {replica.name: replica.url for replica in replicas}
+        async with launch(_specs(settings), logs=settings.redis.data_dir / "logs", report=_report) as launches:
+            here = Launched(launches)
+            try:
+                yield here
+            finally:
+                await here.ended()
     except (EngineMissing, ChildFailed) as error:
         raise Fatal(str(error)) from error
 
@@ -59,36 +107,57 @@ def placed(settings: Settings, urls: Urls) -> Settings:
 
 @asynccontextmanager
 async def pooled(
-    settings: Settings, urls: Urls, upstream: Upstream, metrics: Metrics
-) -> AsyncIterator[dict[str, Pool]]:
-    """Watch the health of every replica for the block; yield each model's pool by the model's name."""
-    pools = {
-        model.name: Pool(
-            model.name,
-            [_replica(model, replica, urls[replica.name]) for replica in model.replicas],
-        )
-        for model in settings.models
-    }
-    model_of = {id(replica): pool.model for pool in pools.values() for replica in pool}
+    settings: Settings,
+    urls: Urls,
+    upstream: Upstream,
+    metrics: Metrics,
+    *,
+    left: Callable[[Place], None] = lambda place: None,
+) -> AsyncIterator[Fleet]:
+    """Look after the config's replicas, and those of later configs, for the block; `left` is told who is gone."""
+    async with Fleet(upstream, _Observed(metrics, left)) as fleet:
+        fleet.arrange(await fleet.look(placements(settings, urls)))
+        yield fleet
 
-    def changed(replica: Replica) -> None:
-        metrics.replica_up(model_of[id(replica)], replica.name, up=replica.healthy)
+
+class _Observed:
+    """What becomes of replicas, told to metrics, the log and whoever launched them."""
+
+    def __init__(self, metrics: Metrics, left: Callable[[Place], None]) -> None:
+        self._metrics = metrics
+        self._left = left
+
+    def joined(self, replica: Replica, inflight: Callable[[], int]) -> None:
+        """Show how many requests are with it."""
+        self._metrics.inflight(replica.model, replica.name, inflight)
+
+    def changed(self, replica: Replica) -> None:
+        """Show and log whether it is up."""
+        self._metrics.replica_up(replica.model, replica.name, up=replica.healthy)
         if replica.healthy:
             _log.info("replica_up", extra={"replica": replica.name})
         else:
             _log.warning("replica_down", extra={"replica": replica.name})
 
-    async with health.watched([replica for pool in pools.values() for replica in pool], upstream, changed):
-        yield pools
+    def left(self, replica: Replica) -> None:
+        """Show it no longer."""
+        self._metrics.replica_left(replica.model, replica.name)
+        _log.info("replica_left", extra={"replica": replica.name})
+        self._left((replica.model, replica.name))
 
 
-def _replica(model: ModelSection, replica: ReplicaSection, url: str) -> Replica:
-    return Replica(
-        replica.name,
-        url,
-        replica.sequences,
-        replica.group,
+def placements(settings: Settings, urls: Urls) -> Sequence[Placement]:
+    """Return what the config wants of each replica."""
+    return [_placement(model, replica, urls[replica.name]) for model in settings.models for replica in model.replicas]
+
+
+def _placement(model: ModelSection, replica: ReplicaSection, url: str) -> Placement:
+    return Placement(
         model=model.name,
+        name=replica.name,
+        url=url,
+        sequences=replica.sequences,
+        group=replica.group,
         generates=set(model.endpoints) != {EndpointName.EMBEDDINGS},
         abort_path=_abort_path(model, replica),
     )
@@ -114,6 +183,10 @@ def _specs(settings: Settings) -> list[LaunchSpec]:
         if model.launch is not None
         for replica in model.replicas
     ]
+
+
+def _place(spec: LaunchSpec) -> Place:
+    return spec.model, spec.name
 
 
 def _report(replica: str, became: str) -> None:

@@ -94,6 +94,7 @@ EVENTS = {
     "background_failed": _event("error", "work in the background failed, and begins again", "task"),
     "descriptors_short": _event("warning", "fewer clients are let in than the config says", "reason"),
     "replica_down": _event("warning", "a replica is given no work", "replica"),
+    "replica_left": _event("info", "nothing runs any more on a replica that the config has no longer", "replica"),
     "replica_process": _event("info", "what became of a launched replica's process", "replica", "reason"),
     "replica_up": _event("info", "a replica is given work", "replica"),
     "worker_ended": _event("error", "a worker ended, and is started again", "worker", "reason"),

@@ -11,6 +11,7 @@ not count into each other's; instead of prometheus_client's global one.
 
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import (
@@ -156,6 +157,14 @@ class Metrics:
     def replica_up(self, model: str, replica: str, *, up: bool) -> None:
         """Tell whether a replica takes requests."""
         self._replica_up.labels(model, replica).set(up)
+
+    def replica_left(self, model: str, replica: str) -> None:
+        """Show a replica no longer: what was counted of it goes with it."""
+        for gauge in (self._inflight, self._replica_up):
+            with suppress(KeyError):
+                gauge.remove(model, replica)
+        for values in [values for values in self._routes if values[:2] == (model, replica)]:
+            del self._routes[values]
 
     def redis(self, op: str, seconds: float) -> None:
         """Note one round trip to Redis; `op` is a script's or a command's name."""

@@ -6,8 +6,8 @@ be free.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,8 @@ from proxy.observe.metrics import Metrics
 
 LEAST_TOKENS = "least_tokens"
 RETRY = "retry"
+_NOBODY = Pool("")
+"""Who serves a model that the config has no longer; its last requests may still ask."""
 
 
 class Turns:
@@ -33,10 +35,7 @@ class Turns:
         self._pools = pools
         self._holds = holds
         self._metrics = metrics
-        self._budgets = {model: RetryBudget() for model in pools}
-        for model, pool in pools.items():
-            for replica in pool:
-                metrics.inflight(model, replica.name, partial(len, replica.leases))
+        self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
 
     def take(self, job: Job) -> "Turn":
         """
@@ -55,7 +54,7 @@ class Turns:
         """Choose a replica; raise `ApiError`."""
         model = job.model
         self._count(model, retry=bool(job.tried))
-        pool, now_us = self._pools[model], time.time_ns() // 1_000
+        pool, now_us = self._pools.get(model, _NOBODY), time.time_ns() // 1_000
         choice = choose(pool.snapshots(), job, now_us)
         if isinstance(choice, Rejected):
             raise rejection(choice)
@@ -65,7 +64,8 @@ class Turns:
     def unreachable(self, model: str, replica: Replica) -> None:
         """Give a replica that takes no connection nothing more, until the next health check decides."""
         replica.lost()
-        self._metrics.replica_up(model, replica.name, up=False)
+        if self._pools.get(model, _NOBODY).has(replica):
+            self._metrics.replica_up(model, replica.name, up=False)
 
     def _count(self, model: str, *, retry: bool) -> None:
         budget, now_s = self._budgets[model], int(time.monotonic())

@@ -49,10 +49,11 @@ class JoinedState:
 
 def joined_replicas(parts: Iterable[Iterable[Shown]]) -> list[Shown]:
     """Return each replica once: healthy when every worker finds it so, and what they hold there together."""
-    whole: dict[tuple[str, str], dict[str, Any]] = {}
+    whole: dict[tuple[str, ...], dict[str, Any]] = {}
     for part in parts:
         for shown in part:
-            key = shown["model"], shown["name"]
+            # One that leaves may have the name of another by now.
+            key = shown["model"], shown["name"], shown["url"], shown["leaving"]
             whole[key] = _joined(whole[key], shown) if key in whole else dict(shown)
     return list(whole.values())
 

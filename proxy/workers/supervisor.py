@@ -38,7 +38,8 @@ async def running(settings: Settings, workers: int, log_level: str, hurried: asy
     shared_out(settings, workers)
     listen, admin = settings.listen, settings.admin
     with reserved(listen.host, listen.port) as public, bound(admin.host, admin.port) as private:
-        async with embedded(settings) as stored, launched(stored) as urls:
+        async with embedded(settings) as stored, launched(stored) as ours:
+            urls = ours.places(stored).urls
             whole = _listening(placed(stored, urls), public.getsockname()[1])
             metrics, counted = Metrics(user_series_max=0), JoinedExposition(settings.limits.user_series_max)
             team = [

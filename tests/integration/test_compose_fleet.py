@@ -44,11 +44,11 @@ def settings(folder: Path, args: str = "") -> Settings:
 async def test_launched_replicas_come_up_and_absent_ones_are_down(tmp_path: Path) -> None:
     config, metrics = settings(tmp_path), Metrics()
     async with (
-        launched(config) as urls,
+        launched(config) as ours,
         DirectUpstream(1.0) as upstream,
-        pooled(config, urls, upstream, metrics) as pools,
+        pooled(config, urls := ours.places(config).urls, upstream, metrics) as fleet,
     ):
-        here, elsewhere = pools["here"]["here-0"], pools["elsewhere"]["elsewhere-0"]
+        here, elsewhere = fleet.pools["here"]["here-0"], fleet.pools["elsewhere"]["elsewhere-0"]
         assert (here.healthy, here.sequences, here.url) == (True, 3, urls["here-0"])
         assert (elsewhere.healthy, elsewhere.group, elsewhere.url) == (False, "canary", "http://127.0.0.1:9")
     text = metrics.render()[0].decode()

@@ -91,7 +91,7 @@ async def test_a_replica_takes_the_port_it_is_given(tmp_path: Path) -> None:
 
 async def test_nothing_to_launch_is_no_fault(tmp_path: Path) -> None:
     async with launch([], logs=tmp_path, report=Reports()) as launched:
-        assert launched == ()
+        assert tuple(launched) == ()
 
 
 async def test_one_that_cannot_start_fails_the_launch_at_once_and_ends_the_others(tmp_path: Path) -> None:
@@ -141,3 +141,20 @@ async def test_a_cancelled_launch_leaves_nothing_running(tmp_path: Path) -> None
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not any(map(runs, pids))
+
+
+async def test_others_come_and_go_while_one_runs(tmp_path: Path) -> None:
+    reports = Reports()
+    async with launch([spec("one")], logs=tmp_path, report=reports) as launched:
+        later = launched.prepare([spec("two"), spec("three", "--wings")])
+        assert [replica.name for replica in launched] == ["one"]
+        launched.begin(later)
+        await reports.until("two", "is ready after", times=1)
+        await reports.until("three", "exited with status 2", times=1)
+        one, two, three = launched
+        assert [each.name for each in (one, two, three)] == ["one", "two", "three"]
+        gone = pid(two)
+        await launched.end(("demo", "two"))
+        assert not runs(gone)
+        assert ("demo", "two") not in launched
+        assert runs(pid(one))

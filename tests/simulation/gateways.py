@@ -148,7 +148,7 @@ class SimGateway:
             incarnation = await stack.enter_async_context(Incarnation(connection))
             self.incarnation = incarnation.id
             urls = {each.name: f"http://{each.name}" for model in settings.models for each in model.replicas}
-            pools = await stack.enter_async_context(pooled(settings, urls, self.upstream, metrics))
+            fleet = await stack.enter_async_context(pooled(settings, urls, self.upstream, metrics))
             for tenant in settings.tenants:
                 await incarnation.serve(tenant)
             meter, holds = Meter(metrics), HoldTimes()
@@ -160,7 +160,7 @@ class SimGateway:
             )
             progress = await stack.enter_async_context(Progress(store, settings.ledger.progress_s))
             self.owes = lambda: len(progress) + len(outbox) + journal.owed
-            turns = Turns(pools, holds, metrics)
+            turns = Turns(fleet.pools, holds, metrics)
             self._exchange = Exchange(
                 incarnation=incarnation.id,
                 catalog=catalog,
@@ -174,7 +174,7 @@ class SimGateway:
                 meter=meter,
                 learns=(turns.learn,),
             )
-            self.pools = pools
+            self.pools = fleet.pools
             self.ready = not self._stop.is_set()
             await self._stop.wait()
             await self._drain()

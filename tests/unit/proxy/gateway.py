@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,9 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         )
         for model in settings.models
     }
+    for pool in pools.values():
+        for replica in pool:
+            metrics.inflight(pool.model, replica.name, partial(len, replica.leases))
     progress = Progress(store, beat_s=3600)
     journal = MemoryJournal()
     meter = Meter(metrics)

@@ -81,11 +81,20 @@ async def test_silence_is_not_health(replica: Replica, monkeypatch: pytest.Monke
     assert not await health.check(replica, Health([None]))
 
 
+@asynccontextmanager
+async def watched(replica: Replica, upstream: Health, changed: health.Changed) -> AsyncIterator[None]:
+    """Look at a replica for the first time, and then again and again."""
+    replica.healthy = await health.check(replica, upstream)
+    changed(replica)
+    async with health.Watch(replica, upstream, changed):
+        yield
+
+
 async def told(replica: Replica, looks: list[Look], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Watch a replica through these looks and return what was told of its health."""
     monkeypatch.setattr(health, "INTERVAL_S", 0)
     upstream, said = Health(looks), list[bool]()
-    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+    async with watched(replica, upstream, lambda each: said.append(each.healthy)):
         await upstream.all_seen.wait()
     return said
 
@@ -115,7 +124,7 @@ async def test_one_that_a_request_found_down_is_up_again_at_the_next_good_look(
 ) -> None:
     monkeypatch.setattr(health, "INTERVAL_S", 0)
     upstream, said = Health([200, 200]), list[bool]()
-    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+    async with watched(replica, upstream, lambda each: said.append(each.healthy)):
         replica.healthy = False
         await upstream.all_seen.wait()
     assert said == [True, True]
@@ -139,7 +148,7 @@ async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
     replica.silences = SILENCES_MAX
     looks: list[Look] = [200, 200, UpstreamBroken(), 200, 500, 503, 200, 200, 200]
     upstream, said = Health(looks), list[bool]()
-    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+    async with watched(replica, upstream, lambda each: said.append(each.healthy)):
         await upstream.all_seen.wait()
     paths = [url.removeprefix("POST http://replica").removeprefix("GET http://replica") for url in upstream.urls]
     assert paths[:8] == ["/health", *(["/health", "/v1/completions"] * 2), "/health", "/health", "/v1/completions"]
@@ -150,7 +159,7 @@ async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(
 async def test_a_token_of_a_running_request_ends_the_silence(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "INTERVAL_S", 0)
     upstream, said = Health([200, 200]), list[bool]()
-    async with health.watched([replica], upstream, lambda each: said.append(each.healthy)):
+    async with watched(replica, upstream, lambda each: said.append(each.healthy)):
         replica.healthy = False
         replica.silences = SILENCES_MAX
         replica.spoke()
@@ -172,7 +181,7 @@ async def test_a_replica_that_embeds_is_asked_to_embed() -> None:
 async def test_nobody_looks_once_the_block_is_left(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "INTERVAL_S", 0)
     upstream = Health([200] * 3)
-    async with health.watched([replica], upstream, lambda _: None):
+    async with watched(replica, upstream, lambda _: None):
         pass
     seen = len(upstream.urls)
     for _ in range(50):

@@ -94,3 +94,21 @@ async def test_the_block_begins_when_all_are_up() -> None:
         asyncio.get_running_loop().call_later(0.01, go.set)
         async with kept([Lives().keeper, Keeper(live, print)]):
             assert slow.last.is_set()
+
+
+async def test_one_that_begins_later_may_fail_at_first_and_is_tried_again() -> None:
+    first, later = Lives(), Lives(ChildFailed("no"), OSError("no"))
+    async with asyncio.timeout(20), kept([first.keeper]) as running:
+        running.begin(later.keeper)
+        await later.last.wait()
+        assert later.told == ["no; it starts again in 0.001 s", "no; it starts again in 0.002 s"]
+    assert first.cancelled
+    assert later.cancelled
+
+
+async def test_one_that_is_ended_is_ended_alone() -> None:
+    first, second = Lives(), Lives()
+    keepers = [first.keeper, second.keeper]
+    async with asyncio.timeout(20), kept(keepers) as running:
+        await running.end(keepers[0])
+        assert (first.cancelled, second.cancelled) == (True, False)

@@ -21,3 +21,13 @@ async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Ga
         ("secret", "s", True),
     ]
     assert (shown[0]["url"], shown[0]["inflight_sequences"], shown[0]["inflight_tokens"]) == ("http://a", 2, 100)
+
+
+async def test_those_that_leave_are_shown_behind_the_others_until_they_have_left(
+    admin: httpx.AsyncClient, gw: Gateway
+) -> None:
+    pool = gw.pools["demo"]
+    pool.leaving.add(pool["a"])
+    pool.arrange([pool["b"]])
+    shown = (await admin.get("/admin/replicas")).json()["data"]
+    assert [(line["name"], line["leaving"]) for line in shown] == [("b", False), ("a", True), ("s", False)]

@@ -234,3 +234,18 @@ def test_the_write_ahead_log_is_told() -> None:
     assert read(metrics, "tollway_journal_seconds_sum") == pytest.approx(0.002)
     assert read(metrics, "tollway_ledger_lag_records") == 3
     assert read(metrics, "tollway_journal_bytes") == 2_100
+
+
+def test_a_replica_that_has_left_leaves_no_series_and_may_come_back() -> None:
+    metrics = Metrics()
+    for name in ("stays", "goes"):
+        metrics.inflight("demo", name, lambda: 1)
+        metrics.replica_up("demo", name, up=True)
+        metrics.routed("demo", name, "least_tokens")
+    metrics.replica_left("demo", "goes")
+    metrics.replica_left("demo", "never-was")
+    assert {labels["replica"] for _, labels, _ in samples(metrics.render()[0].decode()) if "replica" in labels} == {
+        "stays"
+    }
+    metrics.routed("demo", "goes", "least_tokens")
+    assert total(metrics, "tollway_route_total", replica="goes") == 1

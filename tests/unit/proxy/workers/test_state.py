@@ -7,6 +7,7 @@ from proxy.workers.state import joined_replicas
 
 def shown(name: str = "demo-0", **more: Any) -> dict[str, Any]:
     usual = {"healthy": True, "free_sequences": 4, "inflight_sequences": 1, "inflight_tokens": 10}
+    usual |= {"leaving": False}
     return {"model": "demo", "url": f"http://{name}", "group": "", "name": name, "earliest_end_us": 9} | usual | more
 
 
@@ -28,3 +29,12 @@ def test_nobody_holds_anything_there_and_nobody_says_anything() -> None:
     [joined] = joined_replicas([[shown(earliest_end_us=None)]] * 2)
     assert joined["earliest_end_us"] is None
     assert joined_replicas([]) == []
+
+
+def test_one_that_leaves_is_not_taken_for_the_one_that_has_its_name() -> None:
+    joined = joined_replicas([[shown(), shown(leaving=True)], [shown(url="http://elsewhere"), shown(leaving=True)]])
+    assert [(each["url"], each["leaving"], each["inflight_sequences"]) for each in joined] == [
+        ("http://demo-0", False, 1),
+        ("http://demo-0", True, 2),
+        ("http://elsewhere", False, 1),
+    ]
