@@ -4,9 +4,9 @@ The one frozen record of an exchange: it feeds the log line, the metrics and the
 A FINAL record is appended to the ledger stream by the settle script, so that charging and billing are one step. The
 fields are flat, because the archive stores them as columns.
 
-Wherever a record is kept (reservation, write-ahead log, ledger) it is the same text: one JSON array, its version first,
-then the fields in their order, what is `COUNTED` before all others. A later release may add fields behind the last,
-which this one passes over; any other change raises `VERSION`.
+Wherever a record is kept (reservation, write-ahead log, ledger) it is the same text: one JSON array, its version first
+(`proxy.versions`), then the fields in their order, what is `COUNTED` before all others. Fields behind the last are
+passed over.
 
 Decision: places instead of names. Because a record is written three times for every request, to Redis and to the disk,
 and names are two thirds of the text; instead of a binary form, which nobody could read without us.
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import orjson
 
-VERSION = 2
+from proxy import versions
 
 
 class Source(StrEnum):
@@ -108,22 +108,25 @@ def differing(truth: ExchangeRecord, differences: Sequence[int]) -> ExchangeReco
 
 def written(record: ExchangeRecord) -> bytes:
     """Return a record as text, without a line end."""
-    return orjson.dumps((VERSION, *record))
+    return orjson.dumps((versions.WRITTEN, *record))
 
 
 def read(text: str | bytes) -> ExchangeRecord:
     """
     Return the record that `written` wrote.
 
-    Raises: ValueError, for what is none or of another version.
+    Raises: ValueError, for what is none; proxy.versions.NewerVersion, which is one.
     """
     return record_of(orjson.loads(text))
 
 
 def record_of(values: Any) -> ExchangeRecord:
     """Return the record of an array that was read; raises as `read`."""
-    if not isinstance(values, list) or values[:1] != [VERSION] or len(values) <= len(ExchangeRecord._fields):
-        raise ValueError("not a record of a version that is known")
+    if not isinstance(values, list) or not values:
+        raise ValueError("not a record")
+    versions.check(values[0])
+    if len(values) <= len(ExchangeRecord._fields):
+        raise ValueError("not a record: some of its fields are missing")
     record = ExchangeRecord(*values[1 : len(ExchangeRecord._fields) + 1])
     for name, value in zip(ExchangeRecord._fields, record, strict=True):
         if not isinstance(value, _KINDS[name]):

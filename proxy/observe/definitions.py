@@ -182,7 +182,7 @@ JOURNAL_SECONDS = Definition(
 JOURNAL_FAILURES = Definition(
     "tollway_journal_failures_total",
     MetricKind.COUNTER,
-    "Writes to the write-ahead log that failed (write), and entries found damaged (damage).",
+    "Writes to the write-ahead log that failed (write), entries found damaged (damage), logs of a newer one (newer).",
     ("kind",),
 )
 REPLICA_UP = Definition(

@@ -70,6 +70,7 @@ EVENTS = {
     "journal_damaged": _event("error", "lines are not what was written", "path", "place", "lines", "kept"),
     "journal_failed": _event("error", "the disk does not take the log", "reason"),
     "journal_healed": _event("warning", "the disk takes the log again"),
+    "journal_newer": _event("error", "a newer gateway wrote this log; it is left to such a one", "path", "reason"),
     "journal_unreadable": _event("error", "a folder of the log cannot be read", "path"),
     # Redis and who lives on it
     "draft_unreadable": _event("error", "an open reservation cannot be read, and is left", "request_id"),
@@ -84,6 +85,7 @@ EVENTS = {
     "redis_failover": _event("warning", "another primary has taken over", "primary", "was"),
     "redis_restarted": _event("warning", "Redis is another process; what it may have lost is sent again"),
     "revocations_lost": _event("error", "Redis lost revocations; what is known of them is put back"),
+    "revocation_unreadable": _event("error", "a revocation is of a kind that is not known, and not in force", "reason"),
     "revocations_not_read": _event("warning", "Redis did not tell what is revoked; the last list holds"),
     "sweep_failed": _event("warning", "what dead gateways left open could not be ended"),
     "tenant_data_lost": _event("error", "Redis does not have this tenant's data", "tenant"),

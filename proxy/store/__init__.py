@@ -26,5 +26,7 @@ Decision: Redis' clock decides for limits, heartbeats and sweeps.
 Because: gateways' clocks differ.
 Instead of: a time that each caller tells.
 
+What of this a gateway of another version may read, and what it leaves alone: `proxy.versions`.
+
 Must not know stages, listeners or metrics: it tells callbacks.
 """

@@ -4,6 +4,8 @@ Every key in Redis, in one place.
 Rules:
 - All keys of a tenant share the hash tag `{tenant}`, so that one script may touch them on a cluster.
 - A name in a key is percent-encoded: whatever it holds, it neither collides with another nor leaves its slot.
+- What gateways of two versions move together has no number in it: a form that older ones would read wrong gets a key of
+  another name (`proxy.versions`).
 - A counter's key tells scope and subject, never the plan: who switches plans keeps what was used.
 """
 

@@ -7,6 +7,8 @@ Rules:
 - No limit moves: the windows that such a record belongs to are closed, or their counters are lost.
 - A FINAL that a sweeper wrote gets a CORRECTION, once; any other FINAL of the request is the record's own, written by
   an earlier send that was not answered.
+- A row that cannot be read and names the request may be its FINAL: nothing is appended, and the record stays owed until
+  a gateway comes that reads the row.
 
 Must not know why a record is late.
 """
@@ -46,14 +48,28 @@ async def _found(connection: RedisClient, record: ExchangeRecord, guard: str, wh
     await _hold(connection, guard, who)
     final, corrected = None, False
     begin_us, rows = max(0, record.started_at - CLOCKS_APART_US_MAX), 0
-    async for entry in ledger.read(connection, [record.tenant], begin_us, ledger.NEVER_US):
+    unreadable: list[str] = []
+    found = ledger.read(
+        connection, [record.tenant], begin_us, ledger.NEVER_US, unreadable=lambda _, row: unreadable.append(row)
+    )
+    async for entry in found:
         rows += 1
         if rows % ledger.BATCH == 0:
             await _hold(connection, guard, who)
         if entry.record.request_id == record.request_id:
             corrected = corrected or entry.kind == CORRECTION
             final = entry if entry.kind == FINAL else final
+    for row in unreadable:
+        await _check_other(connection, record, row)
     return final, corrected
+
+
+async def _check_other(connection: RedisClient, record: ExchangeRecord, row: str) -> None:
+    """Raise LedgerUnavailable for a row that cannot be read and may be this request's."""
+    for _, values in await connection.call("XRANGE", keys.ledger(record.tenant), row, row):
+        if record.request_id in values.get("record", ""):
+            ledger.log_unreadable(record.tenant, row)
+            raise LedgerUnavailable("A newer version wrote what the ledger has of this request.")
 
 
 async def _hold(connection: RedisClient, guard: str, who: str) -> None:

@@ -10,6 +10,7 @@ import orjson
 
 from policies.pricing import Price
 from policies.quota import Limit
+from proxy import versions
 from proxy.billing import record as records
 from proxy.billing.record import ExchangeRecord
 from proxy.store import compiled_limits
@@ -32,10 +33,11 @@ class OpenReservation(NamedTuple):
         """
         Return the open reservation that `reserve` kept and `progress` noted since.
 
-        Raises: ValueError, for what is none.
+        Raises: ValueError, for what is none; proxy.versions.NewerVersion, which is one.
         """
         try:
-            _, _, _, record, limits, price, *progress = text.split("\n")
+            head, _, _, record, limits, price, *progress = text.split("\n")
+            versions.check(_version(head))
             found = records.read(record)
             prompt, completion, noted = _progress(progress)
             if noted is not None:
@@ -50,6 +52,12 @@ class OpenReservation(NamedTuple):
             )
         except (TypeError, AttributeError) as error:
             raise ValueError("not an open reservation") from error
+
+
+def _version(head: str) -> int:
+    """Return the version that the last word of the first line tells, such as `v2`; without it, it is version 2."""
+    word = head.rpartition(" ")[2]
+    return int(word[1:]) if word.startswith("v") else 2
 
 
 def noted(record: ExchangeRecord) -> str:

@@ -7,6 +7,7 @@ Rules:
 - While Redis is away the last list holds. Versions only grow: where Redis has an older one than the gateway, or none,
   it lost its last second or its memory, and the gateway puts back what it knows, because a revocation must not end by
   an accident. (One that Redis lost before any gateway had read it has to be made again.)
+- What only a newer gateway revokes is told and passed over. Words behind the two are passed over too.
 """
 
 import asyncio
@@ -98,9 +99,12 @@ async def revocations(connection: RedisClient) -> list[Revocation]:
 
 async def _read(connection: RedisClient) -> tuple[int, list[Revocation]]:
     content = await connection.call("HGETALL", keys.REVOKED)
-    version = int(content.pop(_VERSION, 0))
-    return version, [_revocation(subject, *value.split()) for subject, value in content.items()]
-
-
-def _revocation(subject: str, at: str, until: str) -> Revocation:
-    return Revocation(RevokedSubject.of(subject), int(at), int(until) or None)
+    version, found = int(content.pop(_VERSION, 0)), []
+    for subject, value in content.items():
+        try:
+            at, until, *_ = value.split()
+            found.append(Revocation(RevokedSubject.of(subject), int(at), int(until) or None))
+        except ValueError:
+            kind, named, _ = subject.partition(":")
+            _log.error("revocation_unreadable", extra={"reason": f"of the kind {kind}" if named else "of no kind"})
+    return version, found

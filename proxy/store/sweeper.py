@@ -8,6 +8,7 @@ Rules:
   into a Redis that is stopped.
 - Who is itself taken for dead was paused, perhaps with all others: it judges nobody before it has beaten again.
 - One gateway of the fleet sweeps in each period. Two at once would do no harm: the first end wins.
+- What cannot be read, as of a newer version, is told and left to a gateway that can.
 - Where no usage was noted the bill takes nothing, and the quota keeps the whole reservation.
 
 Decision: the sweeper builds the FINAL record here, from the draft on the reservation, and passes it to the settle
@@ -33,6 +34,7 @@ from proxy.store.redis_reservations import RedisReservations
 
 SWEEP_S = 5.0
 BATCH = 1000
+_ENDED = ("SETTLED ", "RELEASED ", "EXPIRED ")
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ class Sweeper(Background):
 
     async def _expire(self, tenant: str, incarnation: str, request_id: str, now_us: int) -> bool:
         found = await self._connection.call("GET", keys.reservation(tenant, request_id)) or ""
-        if not found.startswith("PENDING "):
+        if not found or found.startswith(_ENDED):
             await self._connection.call("ZREM", keys.open_index(tenant), keys.open_member(incarnation, request_id))
             return False
         try:

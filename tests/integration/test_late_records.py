@@ -138,8 +138,8 @@ async def test_who_lost_the_right_while_it_looked_appends_nothing(
 ) -> None:
     guard, read = keys.late(RECORD.tenant, RECORD.request_id), ledger.read
 
-    async def slow(*args: object) -> AsyncIterator[Entry]:
-        async for entry in read(*args):  # type: ignore[arg-type]
+    async def slow(*args: object, **named: object) -> AsyncIterator[Entry]:
+        async for entry in read(*args, **named):  # type: ignore[arg-type]
             yield entry
         await connection.call("SET", guard, "another")
 

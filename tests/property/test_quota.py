@@ -331,7 +331,8 @@ class QuotaMachine(RuleBasedStateMachine):
         lines = self.redis.get(key).split("\n")
         line, first = (0, 3) if reservation.holds else (1, 2)
         words = lines[line].split(" ")
-        lines[line] = " ".join([*words[:first], *(str(int(day) + days) for day in words[first:])])
+        moved = (str(int(word) + days) if word.isdigit() else word for word in words[first:])
+        lines[line] = " ".join([*words[:first], *moved])
         self.redis.set(key, "\n".join(lines), keepttl=True)
 
 

@@ -10,3 +10,5 @@ class Failure(StrEnum):
     """The disk took nothing."""
     DAMAGE = "damage"
     """What stands there is not what was written."""
+    NEWER = "newer"
+    """What stands there was written by a newer gateway, and waits for one."""

@@ -51,7 +51,7 @@ class Journal:
         observe: Callable[[float], None] = lambda seconds: None,
         failed: Callable[[Failure], None] = lambda kind: None,
     ) -> None:
-        self._writer = Writer(root, name, observe=observe, damaged=self._damaged_in_thread)
+        self._writer = Writer(root, name, observe=observe, failed=self._failed_in_thread)
         self._failed = failed
         self._segments: list[Segment] = []
         self._waiting: Group | None = None
@@ -180,8 +180,8 @@ class Journal:
         self._segments = [each for each in self._segments if each not in gone]
         return len(gone)
 
-    def _damaged_in_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self.damaged)
+    def _failed_in_thread(self, kind: Failure) -> None:
+        self._loop.call_soon_threadsafe(self._failed, kind)
 
     def _write_next(self) -> None:
         group, self._waiting = self._waiting, None

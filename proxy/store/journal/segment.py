@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from proxy.store.journal.folder import Folder, synced
 from proxy.store.journal.lines import Damaged, payload_of, scan
+from proxy.versions import NewerVersion
 
 SUFFIX = ".wal"
 ROOM_BYTES = 256 * 1024
@@ -75,9 +76,12 @@ class Segment:
         Take over the file of a dead incarnation: its entries are owed; return also the lines that are damaged.
 
         A torn tail is cut away.
+        Raises: OSError; NewerVersion, and then nothing is changed.
         """
         data = path.read_bytes()
         seen = scan(data)
+        if seen.newer:
+            raise NewerVersion(seen.newer)
         if seen.end < len(data):
             os.truncate(path, seen.end)
         segment = cls(folder, path, seen.end)
@@ -146,5 +150,5 @@ def _line(file: BinaryIO, place: int) -> bytes:
 def _payload(line: bytes) -> bytes | None:
     try:
         return payload_of(line)
-    except Damaged:
+    except (Damaged, NewerVersion):
         return None

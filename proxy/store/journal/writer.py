@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from proxy.store.journal.failure import Failure
 from proxy.store.journal.folder import Folder, orphans
 from proxy.store.journal.segment import SUFFIX, Segment
+from proxy.versions import NewerVersion
 
 SEGMENT_BYTES_MAX = 8 * 1024 * 1024
 SEGMENT_S = 10.0
@@ -23,17 +25,21 @@ class Writer:
     """
     Writes into `root/name`, which it makes and owns once it has begun.
 
-    `observe` is told the seconds of each write; `damaged` is called for each file that holds what nobody wrote.
+    `observe` is told the seconds of each write; `failed` is told of each file that holds what cannot be read.
     """
 
-    def __init__(self, root: Path, name: str, *, observe: Callable[[float], None], damaged: Callable[[], None]) -> None:
+    def __init__(
+        self, root: Path, name: str, *, observe: Callable[[float], None], failed: Callable[[Failure], None]
+    ) -> None:
         self._root = root
         self._name = name
         self._observe = observe
-        self._damaged = damaged
+        self._failed = failed
         self._active: Segment | None = None
         """Which segment is appended to."""
         self._made = 0
+        self._newer: set[Path] = set()
+        """Folders that are left to a newer gateway, and told."""
 
     def begin(self) -> None:
         """
@@ -98,15 +104,22 @@ class Writer:
             segment.delete()
 
     def adopted(self) -> list[Segment]:
-        """Take over and return the segments of every incarnation that has ended; damaged lines are kept aside."""
+        """
+        Take over and return the segments of every incarnation that has ended; damaged lines are kept aside.
+
+        The folder of one that was newer than this gateway stays as it is.
+        """
         found: list[Segment] = []
         for folder in orphans(self._root):
             try:
                 segments = [self._found(folder, path) for path in sorted(folder.path.glob(f"*{SUFFIX}"))]
+            except NewerVersion as error:
+                self._leave(folder, error)
+                continue
             except OSError:
                 # The next try begins anew; nothing of it is deleted meanwhile.
                 _log.exception("journal_unreadable", extra={"path": str(folder.path)})
-                self._damaged()
+                self._failed(Failure.DAMAGE)
                 folder.release()
                 continue
             found += segments
@@ -114,11 +127,18 @@ class Writer:
                 folder.delete()
         return found
 
+    def _leave(self, folder: Folder, error: NewerVersion) -> None:
+        folder.release()
+        if folder.path not in self._newer:
+            self._newer.add(folder.path)
+            _log.error("journal_newer", extra={"path": str(folder.path), "reason": str(error)})
+            self._failed(Failure.NEWER)
+
     def _found(self, folder: Folder, path: Path) -> Segment:
         segment, damaged = Segment.found(folder, path)
         if damaged:
             aside = folder.keep_aside(path.name, damaged)
-            self._damaged()
+            self._failed(Failure.DAMAGE)
             _log.error("journal_damaged", extra={"path": str(path), "lines": len(damaged), "kept": str(aside)})
         return segment
 

@@ -2,7 +2,8 @@
 How a reservation may end, and how a settle is written down: one JSON array of its record, its line-up, and whether the
 quota keeps the whole reservation.
 
-What stands behind that is passed over, so that what a newer gateway left can be read.
+It is of the version of its record and of its line in the log (`proxy.versions`). What stands behind the three is passed
+over.
 """
 
 from typing import NamedTuple

@@ -8,7 +8,12 @@
 --        by what, if anybody did
 --        2 of an expired one that may still be corrected: what it held of tokens and what was posted, then the windows
 --        3 what was billed, in the order of COUNTED
+-- Its version stands in it as a word: that of an open one is the last of line 1, that of an ended one its last line. One
+-- without it was written by an earlier release, and is of version 2 (proxy/versions.py). Words that are no numbers, behind
+-- the windows, and lines behind the last are passed over.
 -- Keys are percent-encoded, so they contain neither blanks nor line ends.
+
+local VERSION, MARK = 2, 'v2'
 
 -- How long an end is remembered, as text for Redis: two hours.
 local MARKER_MS = '7200000'
@@ -28,13 +33,24 @@ local function split(whole, separator)
   end
 end
 
--- The words of a reservation's first line; none where there is no reservation.
+-- The words of a reservation's first line, without its version; none where there is no reservation. One of a newer
+-- version ends the script before it has changed anything.
 local function head_of(known)
   if not known then
     return {}
   end
   local to = string.find(known, '\n', 1, true)
-  return split(to and string.sub(known, 1, to - 1) or known, ' ')
+  local words = split(to and string.sub(known, 1, to - 1) or known, ' ')
+  local version = string.match(words[#words], '^v(%d+)$')
+  if version then
+    words[#words] = nil
+  else
+    version = string.match(known, '\nv(%d+)$')
+  end
+  if version and tonumber(version) > VERSION then
+    error('a reservation of version ' .. version)
+  end
+  return words
 end
 
 -- The numbers among words, from the first of them on.
@@ -46,7 +62,12 @@ local function numbers(words, first)
   return found
 end
 
-local function finish(reservation, open, member, marker, alive_ms)
-  redis.call('SET', reservation, marker, 'PX', alive_ms)
+-- Keep how a reservation ended.
+local function mark_ended(reservation, ended, alive_ms)
+  redis.call('SET', reservation, ended .. '\n' .. MARK, 'PX', alive_ms)
+end
+
+local function finish(reservation, open, member, ended, alive_ms)
+  mark_ended(reservation, ended, alive_ms)
   redis.call('ZREM', open, member)
 end

@@ -26,7 +26,7 @@ elseif state == 'EXPIRED' and not head[4] then
   local lines = split(found[1], '\n')
   local held = split(lines[2], ' ')
   move(line_up, FIRST, found, numbers(held, 3), now, -tonumber(held[2]), -1)
-  redis.call('SET', KEYS[1], lines[1] .. ' -', 'PX', MARKER_MS)
+  mark_ended(KEYS[1], lines[1] .. ' -', MARKER_MS)
 end
 if not state or state == 'PENDING' then
   finish(KEYS[1], KEYS[2], ARGV[2], 'RELEASED - -', state and MARKER_MS or LATE_MS)

@@ -169,6 +169,7 @@ if once_ms > 0 then
   once = KEYS[4]
   redis.call('SET', once, ARGV[1], 'PX', text(once_ms))
 end
+ends[#ends + 1] = MARK
 local head = table.concat({'PENDING', text(cost), '0', unpack(ends)}, ' ')
 local lines = {head, once, decision, ARGV[4]}
 redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'PX', PENDING)

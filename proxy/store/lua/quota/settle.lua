@@ -47,7 +47,7 @@ if state and state ~= 'PENDING' then
     end
     redis.call('XADD', KEYS[4], '*', 'kind', 'CORRECTION',
       'record', table.concat({record[1], table.concat(differences, ','), record[7]}, ','))
-    redis.call('SET', KEYS[1], table.concat({lines[1], ARGV[5], unpack(differences)}, ' '), 'PX', MARKER_MS)
+    mark_ended(KEYS[1], table.concat({lines[1], ARGV[5], unpack(differences)}, ' '), MARKER_MS)
     told = '1 ' .. table.concat(differences, ' ')
   end
   local ours = state == ARGV[4] and head[3] == ARGV[5]

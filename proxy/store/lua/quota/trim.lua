@@ -15,6 +15,6 @@ local back = math.min(tonumber(ARGV[1]), held)
 move(line_up_of(ARGV[2]), 1, found, numbers(head, 4), now, -back, 0)
 local lines = split(found[1], '\n')
 head[2], head[3] = text(held - back), '1'
-lines[1] = table.concat(head, ' ')
+lines[1] = table.concat(head, ' ') .. ' ' .. MARK
 redis.call('SET', KEYS[1], table.concat(lines, '\n'), 'KEEPTTL')
 return text(now) .. ' 1'

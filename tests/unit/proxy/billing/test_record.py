@@ -1,12 +1,12 @@
 import orjson
 import pytest
 
+from proxy import versions
 from proxy.billing.record import (
     CLIENT_CLOSED,
     COUNTED,
     OK,
     SHUTDOWN,
-    VERSION,
     ExchangeRecord,
     Source,
     correction,
@@ -16,7 +16,7 @@ from proxy.billing.record import (
 from proxy.errors import Code
 from tests.records import RECORD
 
-# Columns of the ledger and the archive. Who changes them raises VERSION.
+# Columns of the ledger and the archive. Who changes them raises the version.
 COLUMNS = {
     2: "prompt_tokens cached_tokens completion_tokens charge_micros wasted_tokens request_id incarnation tenant user "
     "plan lane model replica group endpoint n started_at finished_at source outcome stream queue_ms ttft_ms "
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def test_a_version_of_the_record_has_its_columns() -> None:
-    assert " ".join(ExchangeRecord._fields) == COLUMNS[VERSION]
+    assert " ".join(ExchangeRecord._fields) == COLUMNS[versions.WRITTEN]
 
 
 def test_a_record_never_changes() -> None:
@@ -52,7 +52,14 @@ def test_a_field_of_a_later_version_is_passed_over() -> None:
 
 def test_another_version_a_short_and_a_wrong_record_are_value_errors() -> None:
     values = orjson.loads(written(RECORD))
-    wrong: tuple[object, ...] = [*values[:1], "many", *values[2:]], [VERSION + 1, *values[1:]], values[:-1], [], {}, 7
+    wrong: tuple[object, ...] = (
+        [*values[:1], "many", *values[2:]],
+        [versions.WRITTEN + 1, *values[1:]],
+        values[:-1],
+        [],
+        {},
+        7,
+    )
     for each in wrong:
         with pytest.raises(ValueError):
             read(orjson.dumps(each))

@@ -8,6 +8,7 @@ from policies.quota import Limit, Per, Scope, Unit
 from proxy.billing.record import written
 from proxy.store.compiled_limits import CompiledLimits
 from proxy.store.open_reservation import OpenReservation, noted
+from proxy.versions import NewerVersion
 from tests.records import RECORD
 
 LIMITS = (Limit(Scope.USER, Unit.TOKENS, 100, Per.DAY), Limit(Scope.USER, Unit.CONCURRENT, 2, None))
@@ -25,6 +26,12 @@ def test_what_was_reserved_is_found() -> None:
     assert OpenReservation.read(text(price=None)).price is None
 
 
+def test_the_version_behind_the_windows_is_looked_at() -> None:
+    assert OpenReservation.read(text().replace("20780\n", "20780 v2\n")) == OpenReservation.read(text())
+    with pytest.raises(NewerVersion):
+        OpenReservation.read(text().replace("20780\n", "20780 v3\n"))
+
+
 def test_what_was_noted_is_found() -> None:
     found = OpenReservation.read(text(f"1 120 11 {noted(RECORD)}"))
     assert found.record == RECORD
@@ -37,7 +44,15 @@ def test_a_turn_without_usage_is_found() -> None:
     assert not found.observed
 
 
-BROKEN = ["", "PENDING", text()[:-9], text("1 x y []"), text("1 1 1 7"), text().replace("[", "{")]
+BROKEN = [
+    "",
+    text().replace("20780", "v"),
+    "PENDING",
+    text()[:-9],
+    text("1 x y []"),
+    text("1 1 1 7"),
+    text().replace("[", "{"),
+]
 
 
 @pytest.mark.parametrize("broken", BROKEN)

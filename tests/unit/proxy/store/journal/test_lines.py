@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.store.journal import lines
 from proxy.store.journal.lines import Damaged, line_of, payload_of, scan
+from proxy.versions import NewerVersion
 
 PAYLOADS = st.binary(max_size=40).filter(lambda payload: b"\n" not in payload)
 
@@ -47,6 +49,21 @@ def test_damage_in_the_middle_costs_the_line_it_is_in(payloads: list[bytes], dat
     ends = [starts[hit] + at + 1] if lines[hit][at] == ord("\n") else []
     bounds = [starts[hit], *ends, starts[hit] + len(lines[hit])]
     assert seen.damaged == tuple(pairwise(bounds))
+
+
+def test_a_newer_version_is_told_apart_from_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = line_of(b"abc")
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "_VERSION", b"13")
+        patch.setattr(lines, "_SEED", lines._seed(b"13"))
+        newer = line_of(b"abc")
+    with pytest.raises(NewerVersion):
+        payload_of(newer)
+    assert (scan(older).newer, scan(older + newer + older).newer) == (0, 13)
+    assert scan(older + newer).entries == (0,)
+    for at in range(len(newer) - 1):
+        damaged = newer[:at] + bytes([newer[at] ^ 1]) + newer[at + 1 :]
+        assert scan(damaged).newer == 0, "damage is never taken for a newer version"
 
 
 def test_another_version_is_not_guessed_at() -> None:
