@@ -92,6 +92,9 @@ REPLICAS = Row(
         ),
         Panel("In flight", "short", (level(metric.INFLIGHT, "model", "replica"),), stacked=True),
         Panel("Routed, by replica and reason", "reqps", (rate(metric.ROUTES, "replica", "reason"),), stacked=True),
+        Panel(
+            "Attempts failed, by reason", "reqps", (rate(metric.UPSTREAM_FAILURES, "replica", "reason"),), stacked=True
+        ),
         Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
     ),
 )

@@ -2,33 +2,57 @@
 Everything that can go wrong with a replica, as one tree; and what is wrong with a request, whoever finds out.
 """
 
+_CAUSED_BY_REQUEST = frozenset({400, 413, 422, 500})
+"""Statuses of an engine that say something about the request, and not only about the engine."""
+
 
 class UpstreamFault(Exception):
     """The replica did not answer as it should."""
+
+    reason = "failed"
+    """The fault in one word, for a metric's label."""
+    counts = False
+    """Whether the request may have caused it: then it counts as one, though nobody is billed for it."""
 
 
 class ConnectFailed(UpstreamFault):
     """No connection: the replica never saw the request."""
 
+    reason = "connect"
+
 
 class Declined(UpstreamFault):
     """The replica answered with an error of its own instead of working: overload, a dying engine, a drain."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"status {status}")
+        self.reason = f"status_{status}" if status is not None and 100 <= status <= 599 else "error_frame"
+        self.counts = status in _CAUSED_BY_REQUEST
 
 
 class UpstreamTimeout(UpstreamFault):
     """The replica was silent past a deadline."""
 
+    reason = "timeout"
+    counts = True
+
 
 class UpstreamBroken(UpstreamFault):
     """The connection ended early, the engine gave the request up, or what came is not what vLLM sends."""
+
+    reason = "broken"
 
 
 class MalformedStream(UpstreamBroken):
     """A frame that never ends, or one that cannot be read."""
 
+    reason = "malformed"
+
 
 class ResponseTooLarge(UpstreamBroken):
     """The body passed the bound it was read with."""
+
+    reason = "too_large"
 
 
 class EngineRefused(Exception):
@@ -37,6 +61,7 @@ class EngineRefused(Exception):
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(status)
         self.status = status
+        self.reason = f"refused_{status}"
         self.body = body
 
 

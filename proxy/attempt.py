@@ -7,7 +7,7 @@ Begun with a turn, moved on by the relay, read by everybody: a cut at any point 
 import time
 from dataclasses import dataclass, field
 
-from engine.faults import UpstreamBroken, UpstreamFault
+from engine.faults import EngineRefused, UpstreamBroken, UpstreamFault
 from engine.fleet.replica import Lease, Replica
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
@@ -29,12 +29,12 @@ class Attempt:
     ended: float = 0.0
     """When the replica had nothing more to tell, or was not listened to any longer."""
     reached: bool = False
-    """Whether the replica may have worked for it: then it is settled, never released."""
+    """Whether the replica may have worked for it, or was made to look at it: then it is settled, never released."""
     usage: Usage = _NOTHING
     wasted_tokens: int = 0
     """What it used and the client did not get."""
-    fault: UpstreamFault | None = None
-    """Why it came to nothing, where the replica is to blame."""
+    fault: UpstreamFault | EngineRefused | None = None
+    """Why it came to nothing, where the replica said or did something else than answer."""
     end: bytes | None = None
     """The last bytes of a whole answer, still to be sent; None of a part of one."""
 
@@ -64,8 +64,29 @@ class Attempt:
         """Whether the replica has proven that this attempt used anything."""
         return self.usage != _NOTHING
 
-    def failed(self, fault: UpstreamFault) -> None:
-        """Note that it came to nothing, and write off what it used: the client will not get it."""
-        self.fault = fault
+    @property
+    def outcome(self) -> str:
+        """Name how it ended, for the log."""
+        if self.end is not None:
+            return "ok"
+        return "cut" if self.fault is None else self.fault.reason
+
+    @property
+    def unobserved(self) -> bool:
+        """
+        Whether the replica may have worked, and has neither proven that it used anything nor refused to.
+
+        A replica that is aborted before the first token proves nothing either: what it had computed of the prompt it
+        does not tell, and a prefill must not be free for those who hang up.
+        """
+        return self.reached and not self.known and not isinstance(self.fault, EngineRefused)
+
+    def write_off(self, fault: UpstreamFault) -> None:
+        """
+        Note that the client gets nothing of it, whatever it used.
+
+        An outage is not the request's doing: where nothing was used, it is as if it had never been sent.
+        """
         self.wasted_tokens = self.usage.prompt_tokens + self.usage.completion_tokens
         self.usage = _NOTHING
+        self.reached = self.reached and (fault.counts or self.wasted_tokens > 0)

@@ -93,7 +93,7 @@ class Exchange:
     async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> bytes:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""
         job = admitted.job()
-        fault: UpstreamFault | None = None
+        fault: UpstreamFault | EngineRefused | None = None
         while len(job.tried) < self.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
             try:
                 attempt = await self._try(admitted, job, downstream, state)
@@ -106,7 +106,9 @@ class Exchange:
             fault, job = attempt.fault, job.without(attempt.replica.name)
         if isinstance(fault, UpstreamTimeout):
             raise ApiError(Code.UPSTREAM_TIMEOUT, "The replica did not answer in time.") from fault
-        raise ApiError(Code.UPSTREAM_ERROR, "The replica failed, and no other could take the request.") from fault
+        why = fault.reason if fault else "none was asked"
+        message = f"The replica failed ({why}), and no other could take the request."
+        raise ApiError(Code.UPSTREAM_ERROR, message) from fault
 
     async def _try(self, admitted: Admitted, job: Job, downstream: Downstream, state: ExchangeState) -> Attempt:
         """Take a turn and relay; return how it went, with the answer's end or with the replica's fault."""
@@ -116,7 +118,7 @@ class Exchange:
             try:
                 await self.relay(attempt, downstream, state.request_id, exchange_headers(state))
             except UpstreamFault as fault:
-                attempt.failed(fault)
+                attempt.write_off(fault)
                 turn.failed(fault)
         return attempt
 

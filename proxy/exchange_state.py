@@ -66,13 +66,8 @@ class ExchangeState:
 
     @property
     def unobserved(self) -> bool:
-        """
-        Whether the client hung up on a replica before anything was proven to be used.
-
-        A replica that is aborted before the first token proves nothing either: what it had computed of the prompt it
-        does not tell, and a prefill must not be free for those who hang up.
-        """
-        return self.outcome == CLIENT_CLOSED and self.reached and self.usage == _NOTHING
+        """Whether the client hung up on a replica before anything was proven to be used."""
+        return self.outcome == CLIENT_CLOSED and bool(self.attempts) and self.attempts[-1].unobserved
 
     @property
     def queue_ms(self) -> int:

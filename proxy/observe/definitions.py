@@ -122,6 +122,12 @@ ROUTES = Definition(
     "Routing decisions, by the replica chosen and why.",
     ("model", "replica", "reason"),
 )
+UPSTREAM_FAILURES = Definition(
+    "tollway_upstream_failures_total",
+    MetricKind.COUNTER,
+    "Attempts that a replica failed, by why: connect, timeout, broken, malformed, too_large, error_frame, status_NNN.",
+    ("model", "replica", "reason"),
+)
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     MetricKind.COUNTER,
@@ -248,6 +254,7 @@ CATALOGUE = (
     OVERHEAD_SECONDS,
     INFLIGHT,
     ROUTES,
+    UPSTREAM_FAILURES,
     WASTE_TOKENS,
     CORRECTIONS,
     CREDITED_TOKENS,

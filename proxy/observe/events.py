@@ -52,7 +52,7 @@ def _event(level: str, says: str, *fields: str) -> Event:
 
 EVENTS = {
     # Exchanges
-    "exchange": _event("info", "an exchange ended, and this is its record", *ExchangeRecord._fields),
+    "exchange": _event("info", "an exchange ended: its record, and every try", "tries", *ExchangeRecord._fields),
     "correction": _event("info", "a bill was corrected by these differences", *ExchangeRecord._fields),
     "exchange_failed": _event("error", "a fault of ours in an exchange", "request_id"),
     "request_failed": _event("error", "a fault of ours in answering a request", "request_id"),

@@ -10,14 +10,25 @@ Nothing here knows what an exchange means; its record is written as it is.
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import orjson
 
 from proxy.billing.record import ExchangeRecord
 from proxy.errors import ApiError
 from proxy.observe.events import FIELDS
+
+
+class Try(NamedTuple):
+    """One attempt of an exchange, as its line tells it."""
+
+    replica: str
+    outcome: str
+    """`ok`, `cut`, or the fault: `connect`, `timeout`, `broken`, `status_503`, `refused_400`, ..."""
+    seconds: float
+
 
 _OURS = ("tollway", "proxy", "engine", "policies")
 _EXCHANGE = logging.getLogger("tollway.exchange")
@@ -45,9 +56,9 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     access.handlers, access.disabled = [], True
 
 
-def exchange(record: ExchangeRecord) -> None:
-    """Write the exchange's line, stamped with the time it finished."""
-    _tell("exchange", record)
+def exchange(record: ExchangeRecord, tries: Sequence[Try] = ()) -> None:
+    """Write the exchange's line, stamped with the time it finished, with the tries that this gateway made."""
+    _tell("exchange", record, [each._asdict() for each in tries])
 
 
 def correction(record: ExchangeRecord) -> None:
@@ -55,11 +66,12 @@ def correction(record: ExchangeRecord) -> None:
     _tell("correction", record)
 
 
-def _tell(event: str, record: ExchangeRecord) -> None:
+def _tell(event: str, record: ExchangeRecord, tries: Sequence[dict[str, Any]] = ()) -> None:
     if _EXCHANGE.isEnabledFor(logging.INFO):
         line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, event, None, None)
         line.created = record.finished_at / 1_000_000
         line.exchange = record
+        line.tries = tries
         _EXCHANGE.handle(line)
 
 
@@ -72,7 +84,9 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {"time": time.replace("+00:00", "Z"), "level": record.levelname.lower()}
         told: ExchangeRecord | None = getattr(record, "exchange", None)
         if told is not None:
-            return orjson.dumps(line | {"event": record.msg} | told._asdict()).decode()
+            tries: list[dict[str, Any]] = getattr(record, "tries", [])
+            line |= {"event": record.msg} | told._asdict() | ({"tries": tries} if tries else {})
+            return orjson.dumps(line).decode()
         line |= {"event": _event(record), "logger": record.name}
         line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info and record.exc_info[1]:

@@ -56,6 +56,7 @@ class Metrics:
         self._requests = self._counter(definitions.REQUESTS)
         self._charge = self._counter(definitions.CHARGE)
         self._routes = self._counter(definitions.ROUTES)
+        self._upstream_failures = self._counter(definitions.UPSTREAM_FAILURES)
         self._waste = self._counter(definitions.WASTE_TOKENS)
         self._corrections = self._counter(definitions.CORRECTIONS)
         self._credited = Children(partial(TokenCounters.of, self._counter(definitions.CREDITED_TOKENS)))
@@ -149,6 +150,10 @@ class Metrics:
     def routed(self, model: str, replica: str, reason: str) -> None:
         """Count a routing decision."""
         self._routes[model, replica, reason].inc()
+
+    def upstream_failed(self, model: str, replica: str, reason: str) -> None:
+        """Count an attempt that a replica failed."""
+        self._upstream_failures[model, replica, reason].inc()
 
     def inflight(self, model: str, replica: str, count: Callable[[], int]) -> None:
         """Ask `count`, in any thread, how many requests are in flight on a replica, whenever it is shown."""

@@ -1,5 +1,7 @@
 """What is told of an exchange once it is over: its metrics and its line in the log."""
 
+from engine.faults import UpstreamFault
+from proxy.attempt import Attempt
 from proxy.billing.record import ExchangeRecord
 from proxy.exchange_state import ExchangeState
 from proxy.observe import logs
@@ -23,7 +25,10 @@ class Meter:
             self._metrics.served(record, request_s=state.request_s, overhead_s=state.overhead_s)
         elif state.final is None:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
-        logs.exchange(record)
+        for attempt in state.attempts:
+            if isinstance(attempt.fault, UpstreamFault):
+                self._metrics.upstream_failed(record.model, attempt.replica.name, attempt.fault.reason)
+        logs.exchange(record, [_try(attempt) for attempt in state.attempts])
 
     def billed(self, record: ExchangeRecord) -> None:
         """Count an exchange that ended before, once the ledger has its FINAL."""
@@ -38,3 +43,7 @@ class Meter:
         """Count and log the difference to what a sweeper had billed, once the ledger has its CORRECTION."""
         self._metrics.corrected(record)
         logs.correction(record)
+
+
+def _try(attempt: Attempt) -> logs.Try:
+    return logs.Try(attempt.replica.name, attempt.outcome, round(attempt.ended - attempt.dispatched, 6))

@@ -68,10 +68,9 @@ class Relay:
             with downstream.watched(partial(self._part, attempt, request_id)):
                 await self._attempt(attempt, downstream, request_id, headers)
         except (UpstreamFault, EngineRefused) as fault:
+            attempt.fault = fault
             if downstream.started and not downstream.left:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
-            if isinstance(fault, Declined | EngineRefused) and not (downstream.started or attempt.known):
-                attempt.reached = False
             if downstream.left:
                 raise ClientGone from fault
             raise
@@ -238,7 +237,7 @@ def _whole(body: bytes, attempt: Attempt) -> bytes:
 def _refusal(status: int, body: bytes) -> Exception:
     if status in _PASSED_THROUGH and _is_json(body):
         return EngineRefused(status, body)
-    return Declined(f"status {status}")
+    return Declined(status)
 
 
 def _refusal_in_stream(error: dict[str, Any]) -> Exception:
@@ -246,7 +245,7 @@ def _refusal_in_stream(error: dict[str, Any]) -> Exception:
     code = error.get("code")
     if isinstance(code, int) and code in _PASSED_THROUGH:
         return EngineRefused(code, orjson.dumps({"error": error}))
-    return Declined(f"error frame with code {code}")
+    return Declined(code if isinstance(code, int) else None)
 
 
 def _is_json(body: bytes) -> bool:

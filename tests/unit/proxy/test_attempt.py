@@ -1,8 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.faults import UpstreamBroken
+from engine.faults import (
+    ConnectFailed,
+    Declined,
+    EngineRefused,
+    UpstreamBroken,
+    UpstreamFault,
+    UpstreamTimeout,
+)
 from engine.fleet.replica import Replica
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
@@ -29,8 +38,43 @@ def test_an_engine_that_says_more_than_it_was_given_is_not_believed(attempt: Att
 
 
 def test_what_came_to_nothing_is_written_off(attempt: Attempt) -> None:
+    attempt.was_sent()
     attempt.observed(Usage(10, 4, 5))
     assert attempt.known
-    fault = UpstreamBroken()
-    attempt.failed(fault)
-    assert (attempt.fault, attempt.wasted_tokens, attempt.known) == (fault, 15, False)
+    attempt.write_off(UpstreamBroken())
+    assert (attempt.wasted_tokens, attempt.known, attempt.reached) == (15, False, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "counts"),
+    [(Declined(status), True) for status in (400, 413, 422, 500)]
+    + [(Declined(status), False) for status in (401, 403, 404, 408, 429, 502, 503, 504, None)]
+    + [(UpstreamBroken(), False), (ConnectFailed(), False), (UpstreamTimeout(), True)],
+    ids=str,
+)
+def test_what_an_outage_spoiled_counts_for_nothing(attempt: Attempt, fault: UpstreamFault, *, counts: bool) -> None:
+    attempt.was_sent()
+    attempt.write_off(fault)
+    assert attempt.reached is counts
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome"),
+    [
+        ({}, "cut"),
+        ({"end": b"data: [DONE]"}, "ok"),
+        ({"fault": UpstreamTimeout()}, "timeout"),
+        ({"fault": Declined(503)}, "status_503"),
+        ({"fault": Declined(10**9)}, "error_frame"),
+        ({"fault": EngineRefused(400, b"")}, "refused_400"),
+    ],
+)
+def test_an_end_has_a_name_for_the_log(attempt: Attempt, known: dict[str, Any], outcome: str) -> None:
+    assert replace(attempt, **known).outcome == outcome
+
+
+def test_what_was_refused_was_seen_and_used_nothing(attempt: Attempt) -> None:
+    attempt.was_sent()
+    assert attempt.unobserved
+    attempt.fault = EngineRefused(400, b"")
+    assert not attempt.unobserved

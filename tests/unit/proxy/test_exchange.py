@@ -220,12 +220,13 @@ async def test_no_room(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("recorded", ["303-prompt-too-long", "316-bad-temperature", "322-empty-messages"])
-async def test_a_refusal_of_the_engine_passes_through_and_costs_nothing(folder: Path, recorded: str) -> None:
+async def test_a_refusal_of_the_engine_passes_through_and_counts_one_request(folder: Path, recorded: str) -> None:
     gw = gateway(folder, a=[replays(recorded)])
     client = await gw.ask(CHAT_BODY)
     assert (client.status, client.answer) == (400, transcript(recorded).body)
-    assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
-    assert gw.store.ledger == []
+    assert gw.used() == {"tokens": 0, "requests": 1, "concurrent": 0}
+    record = bill(gw)
+    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "invalid_request")
     gw.assert_nothing_is_held()
 
 
@@ -235,7 +236,7 @@ async def test_a_refusal_in_the_first_frame_becomes_a_real_400(folder: Path) -> 
     assert client.status == 400
     assert client.json["error"]["param"] == "logprobs"
     assert client.answer_headers["content-type"] == "application/json"
-    assert gw.store.ledger == []
+    assert (tokens(bill(gw)), gw.used()["requests"]) == ((0, 0), 1)
     gw.assert_nothing_is_held()
 
 
@@ -245,7 +246,39 @@ async def test_other_refusals_are_our_fault_and_tell_nothing_of_the_engine(folde
     client = await gw.ask(CHAT_BODY)
     assert (client.status, code(client)) == (502, "upstream_error")
     assert transcript(recorded).body not in client.answer
+    assert (gw.used()["requests"], gw.store.ledger) == (0, [])
     gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("failures", "requests"),
+    [([500, 500], 1), ([500, 503], 1), ([503, 500], 1), ([503, 503], 0), ([401, 404], 0)],
+    ids=str,
+)
+async def test_only_what_the_request_may_have_caused_counts_it_once(
+    folder: Path, failures: list[int], requests: int
+) -> None:
+    a, b = ([Answer((b"{}",), status)] for status in failures)
+    gw = gateway(folder, a=a, b=b)
+    client = await gw.ask(CHAT_BODY)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    assert f"status_{failures[-1]}" in client.json["error"]["message"]
+    assert gw.used() == {"tokens": 0, "requests": requests, "concurrent": 0}
+    assert [tokens(record) for record in gw.store.ledger] == [(0, 0)] * requests
+    for status in set(failures):
+        failed = gw.metric("tollway_upstream_failures_total", reason=f"status_{status}")
+        assert failed == failures.count(status)
+    gw.assert_nothing_is_held()
+
+
+async def test_the_log_tells_every_try(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw = gateway(folder, a=[Answer((b"{}",), 503)], b=[replays(STREAM)])
+    await gw.ask(STREAM_BODY)
+    (line,) = caplog.records
+    tries = line.tries  # type: ignore[attr-defined]
+    assert [(each["replica"], each["outcome"]) for each in tries] == [("a", "status_503"), ("b", "ok")]
+    assert all(each["seconds"] >= 0 for each in tries)
 
 
 # --- replicas that fail before the first frame
@@ -552,9 +585,9 @@ async def test_a_settle_that_finds_no_store_breaks_no_answer_and_is_billed_once(
 
 
 async def test_a_release_that_finds_no_store_is_counted(folder: Path) -> None:
-    gw = gateway(folder, a=[replays("316-bad-temperature")])
+    gw = gateway(folder, a=[replays("400-overload")], b=[replays("400-overload")])
     gw.store.away = {"release"}
-    assert (await gw.ask(CHAT_BODY)).status == 400
+    assert (await gw.ask(CHAT_BODY)).status == 502
     assert gw.metric("tollway_settle_failures_total") == 1
     assert gw.metric("tollway_reservations_open") == 1
     gw.store.away = set()

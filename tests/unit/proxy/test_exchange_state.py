@@ -70,7 +70,7 @@ def test_request_ids_are_never_the_same_twice() -> None:
 
 def test_what_is_wasted_is_added_up_and_not_billed(admitted: ExchangeState) -> None:
     for usage in (Usage(10, 0, 5), Usage(), Usage(10, 8, 1)):
-        tries(admitted, usage=usage).failed(UpstreamBroken())
+        tries(admitted, usage=usage).write_off(UpstreamBroken())
     record = admitted.record()
     assert record.wasted_tokens == 26
     assert (record.prompt_tokens, record.completion_tokens, record.charge_micros) == (0, 0, 0)
