@@ -87,7 +87,7 @@ class RedisClient:
 
     async def check(self, *, allow_unsafe: bool = False) -> None:
         """
-        Refuse a Redis that evicts keys or keeps no append-only file, unless the operator allows it, or is no primary.
+        Refuse a Redis that is no primary or has 32 bits, and one that could lose data, unless the operator allows that.
 
         Raises: UnsafeRedis, LedgerUnavailable.
         """
@@ -106,6 +106,8 @@ class RedisClient:
             faults.append("it is a replica: name the primary, or with redis+sentinel:// who knows it")
         if self._alone and info.get("cluster_enabled", "0") != "0":
             faults.append("it is a part of a cluster: let the url begin with redis+cluster")
+        if info.get("arch_bits", "64") != "64":
+            faults.append("it is a 32-bit build, whose scripts write no number above 2^31")
         if allow_unsafe:
             return faults
         if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":

@@ -3,7 +3,8 @@ A plan's limits as the scripts take them, and as they are kept with a reservatio
 
 What is kept is JSON: one group for each key that the plan moves, `["user", code, amount, code, amount]`. All rates and
 windows of one scope share a key, its counter; requests in flight have one of their own and the code 0. Which unit and
-period a code means stands in `_CODES`, and in lua/lib/counters.lua. The order is that of a decision (`in_order`).
+period a code means stands in `_CODES`, and in lua/lib/counters.lua. The order is that of a decision (`in_order`). What
+the scripts take is packed, and told byte by byte in lua/lib/compiled_limits.lua.
 """
 
 import zlib
@@ -14,14 +15,14 @@ from typing import Any
 
 import orjson
 
-from policies.quota import Limit, Per, Scope, Unit, in_order
+from policies.quota import PERIOD_US, Limit, Per, Scope, Unit, in_order
 from proxy.store import keys
 from proxy.store.keys import Template
 
 KNOWN_MAX = 1024
-"""Line-ups that are remembered: one for each plan of a config, and of the configs before it."""
+"""Compiled plans that are remembered: those of a config, and of the configs before it."""
 TEMPLATES_MAX = 8_192
-"""Pairs of tenant and model for which a line-up remembers its keys. Of users nothing is: there may be any number."""
+"""Pairs of tenant and model for which a plan remembers its keys. Of users nothing is: there may be any number."""
 
 PLAIN_BYTES_MAX = 160
 """A longer text is compressed: a third of it is left, and each request carries it three times, to disks too."""
@@ -30,6 +31,7 @@ _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
     (Unit.CONCURRENT, None),
     *((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in reversed(Per)),
 )
+_PERIODS = {**PERIOD_US, Per.DAY: 0, Per.MONTH: 1}
 _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 
 
@@ -68,7 +70,7 @@ _known: dict[int, tuple[tuple[Limit, ...], CompiledLimits]] = {}
 
 
 def compiled(limits: tuple[Limit, ...]) -> CompiledLimits:
-    """Return the line-up of a plan. It is looked up by which tuple it is: to compare limits would cost more."""
+    """Return a plan's limits compiled. They are looked up by which tuple it is: to compare limits would cost more."""
     found = _known.get(id(limits))
     if found is not None and found[0] is limits:
         return found[1]
@@ -81,14 +83,14 @@ def compiled(limits: tuple[Limit, ...]) -> CompiledLimits:
 
 def read(groups: Any) -> tuple[Limit, ...]:
     """
-    Return the limits of a line-up whose text was read as JSON.
+    Return the limits of a plan whose text was read as JSON.
 
     Raises: ValueError, for what is none.
     """
     if isinstance(groups, str):
         groups = _decompressed(groups)
     if not isinstance(groups, list):
-        raise ValueError("not a line-up")
+        raise ValueError("not compiled limits")
     try:
         return tuple(
             Limit(Scope(scope), unit, amount, per)
@@ -96,7 +98,7 @@ def read(groups: Any) -> tuple[Limit, ...]:
             for (unit, per), amount in zip(map(_UNIT_AND_PER.__getitem__, pairs[::2]), pairs[1::2], strict=True)
         )
     except (TypeError, IndexError) as error:
-        raise ValueError("not a line-up") from error
+        raise ValueError("not compiled limits") from error
 
 
 def code_of(limit: Limit) -> int:
@@ -118,21 +120,23 @@ def _decompressed(text: str) -> Any:
     try:
         return orjson.loads(zlib.decompress(b64decode(text)))
     except zlib.error as error:
-        raise ValueError("not a line-up") from error
+        raise ValueError("not compiled limits") from error
 
 
 def _packed(groups: dict[tuple[Scope, bool], list[Limit]]) -> bytes:
-    """Return groups as `line_up_of` (lua/lib/counters.lua) reads them: a format of Lua's `struct`, a zero, values."""
-    counters = [list(map(_asked, group)) for (_, in_flight), group in groups.items() if not in_flight]
+    """Return groups as lua/lib/compiled_limits.lua tells: a format of Lua's `struct`, a zero, values."""
+    counters = [group for (_, in_flight), group in groups.items() if not in_flight]
     places = [group[0].amount for (_, in_flight), group in groups.items() if in_flight]
-    layout, values = "<B", [pack("<B", len(counters))]
+    limits = [limit for counter in counters for limit in counter]
+    layout = "<B" + "sBB" * len(counters) + "d" * len(places) + "Id" * len(limits)
+    values, first = [pack("<B", len(counters))], 2 + 3 * len(counters) + len(places)
     for counter in counters:
-        codes = bytes(code for code, _ in counter)
-        on_tokens = sum(code < _CODES[Unit.REQUESTS, Per.MONTH] for code in codes)
-        layout += "sB" + "Bd" * len(counter)
-        values += [codes, b"\0", pack("<B", on_tokens), *(pack("<Bd", *each) for each in counter)]
-    layout += "d" * len(places)
-    return b"".join([layout.encode(), b"\0", *values, pack(f"<{len(places)}d", *places)])
+        on_tokens = sum(limit.unit is Unit.TOKENS for limit in counter)
+        values.append(b"%b\0%b" % (bytes(map(code_of, counter)), pack("<BB", on_tokens, first)))
+        first += 2 * len(counter)
+    values += [pack("<d", amount) for amount in places]
+    values += [pack("<Id", _PERIODS[limit.per], limit.amount) for limit in limits]
+    return b"".join([layout.encode(), b"\0", *values])
 
 
 def _group(limit: Limit) -> tuple[Scope, bool]:

@@ -10,10 +10,11 @@ from importlib.resources import files
 from proxy.redis.script import Script
 
 _LUA = files("proxy.store") / "lua"
-_LIMITS = ("numbers", "calendar", "counters")
+LIMITS = ("numbers", "calendar", "compiled_limits", "counters")
+"""What counts."""
 
 
-def library(names: tuple[str, ...] = _LIMITS) -> str:
+def library(names: tuple[str, ...] = LIMITS) -> str:
     """Return the functions that a script begins with."""
     return "\n".join((_LUA / "lib" / f"{name}.lua").read_text() for name in names)
 
@@ -22,16 +23,16 @@ def _script(room: str, name: str, *libraries: str) -> Script:
     return Script(name, f"{library(libraries)}\n{(_LUA / room / f'{name}.lua').read_text()}")
 
 
-RESERVE = _script("quota", "reserve", *_LIMITS, "in_flight", "reservations")
-PROGRESS = _script("quota", "progress", "numbers", "reservations")
-TRIM = _script("quota", "trim", *_LIMITS, "moves", "reservations")
-SETTLE = _script("quota", "settle", *_LIMITS, "moves", "reservations")
-RELEASE = _script("quota", "release", *_LIMITS, "moves", "reservations")
+RESERVE = _script("quota", "reserve", *LIMITS, "in_flight", "reservations", "admission")
+PROGRESS = _script("quota", "progress", "numbers", "reservations", "lines")
+TRIM = _script("quota", "trim", *LIMITS, "moves", "reservations", "lines")
+SETTLE = _script("quota", "settle", *LIMITS, "moves", "reservations", "lines")
+RELEASE = _script("quota", "release", *LIMITS, "moves", "reservations", "lines")
 CLAIM = _script("fleet", "claim", "numbers")
 APPEND = _script("quota", "append", "numbers")
-STATUSES = _script("quota", "statuses", *_LIMITS, "in_flight")
+STATUSES = _script("quota", "statuses", *LIMITS, "in_flight")
 BEAT = _script("fleet", "beat", "numbers")
 LIVING = _script("fleet", "living", "numbers")
 REVOKE = _script("revocations", "revoke", "numbers")
 LIFT = _script("revocations", "lift", "numbers")
-RESTORE = _script("quota", "restore", "numbers")
+RESTORE = _script("revocations", "restore", "numbers")

@@ -1,16 +1,13 @@
 """The integers and the calendar of lua/lib, run inside Redis, equal Python's."""
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from redis import Redis
 
 from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit
 from policies.rate import Rate
 from policies.window import bounds_us
-from proxy.store.scripts import library
+from tests.lua import Lua
 from tests.redis_server import on_all_servers
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -18,8 +15,6 @@ MAY_5138_US = 100_000_000_000_000_000 // 10**3 * 1000
 DAY_US = 86_400_000_000
 AMOUNTS = st.integers(1, MAX_AMOUNT) | st.integers(1, 10_000)
 PERIODS_US = {1_000_000: Per.SECOND, 60_000_000: Per.MINUTE, 3_600_000_000: Per.HOUR}
-
-Lua = Callable[..., list[int]]
 
 pytestmark = on_all_servers
 
@@ -30,15 +25,8 @@ def carries(period: int) -> st.SearchStrategy[tuple[int, int]]:
 
 @pytest.fixture
 def lua(redis_url: str) -> Lua:
-    """Give a function that evaluates one Lua expression list behind the library, with integers as ARGV."""
-    client = Redis.from_url(redis_url, decode_responses=True)
-
-    def evaluate(expressions: str, *args: int | str) -> list[int]:
-        names = "".join(f"local a{i} = tonumber(ARGV[{i}]) or ARGV[{i}]\n" for i in range(1, len(args) + 1))
-        body = f"local told = {{{expressions}}}\nfor i, v in ipairs(told) do told[i] = text(v) end\nreturn told"
-        return [int(word) for word in client.eval(f"{library()}\n{names}{body}", 0, *args)]
-
-    return evaluate
+    """Give what evaluates one Lua expression list behind the library."""
+    return Lua(redis_url)
 
 
 @SETTINGS

@@ -1,57 +1,58 @@
--- What an end moves of a line-up's counters: the difference between what its reservation took and what it posts.
+-- What an end moves of a plan's limits: the difference between what its reservation took and what it posts.
 
--- Move what is used of each limit on tokens and on requests. `ends` tells, for each window in turn, which one a
--- reservation was taken from, as lib/reservations.lua has them: another is not moved; nil moves the present one.
-local function move(line_up, first, found, ends, now, tokens, requests)
-  local last, window, before_last, last_end = 1, 0, nil, nil
-  for g = first + 1, first + line_up[1] do
-    local codes, on_tokens = line_up[last + 1], line_up[last + 2]
-    local from = last + 3
-    last = last + 2 + 2 * #codes
+-- Move what is used of one limit, of a window only the one that `after` is the first day behind, or any where that is
+-- nil. Return for how long the limit says something.
+local function move_one(counter, at, period, amount, difference, after, now)
+  local used, lasts, present = bring(counter, at, period, amount, now)
+  used = used + difference
+  if present then
+    if not after or after == present then
+      counter[at] = used > 0 and used or 0
+    end
+    return lasts
+  end
+  if used <= 0 then
+    counter[at], counter[at + 1] = 0, 0
+    return lasts
+  end
+  counter[at] = used < MAX and used or MAX
+  -- In debt it lasts longer than a period.
+  return used > amount and wait(counter, at, period, amount, counter[at], now) or lasts
+end
+
+-- Move what is used of each limit on tokens and on requests. `ends` tells which windows the reservation was taken from,
+-- as `open_reservation` shortened it: others are not moved; nil moves the present ones.
+local function move(limits, first, found, ends, now, tokens, requests)
+  local window = 0
+  for g = 1, limits[1] do
+    local codes, from, to, last_on_tokens = counter_of(limits, g)
     local counter, at, lasts = nil, 0, 0
-    for i = from, last, 2 do
-      local code, amount = line_up[i], line_up[i + 1]
-      local difference = code > 5 and requests or tokens
-      if code > 7 and requests == 0 then
-        -- Behind the windows on requests nothing is left to move or to count.
-        break
-      end
+    for i = from, to, 2 do
       at = at + 3
-      if not PERIOD_US[code] then
+      local period, difference = limits[i], at > last_on_tokens and requests or tokens
+      local after
+      if period <= MONTH then
         window = window + 1
-        before_last, last_end = last_end, ends and ends[window] or before_last
+        if ends then
+          -- No window ends on day 0, so where none is told it moves none.
+          ends[window] = ends[window] or ends[window - 2] or 0
+          after = ends[window]
+        end
       end
       if difference ~= 0 then
-        counter = counter or unpacked(found[g], codes, requests == 0 and on_tokens or #codes)
-        local used, lasts_one, after = bring(counter, at, code, amount, now)
-        used = used + difference
-        if after then
-          if not ends or last_end == after then
-            counter[at] = used > 0 and used or 0
-          end
-        elseif used > 0 then
-          counter[at] = used < MAX and used or MAX
-          if used > amount then
-            -- In debt it lasts longer than a period.
-            lasts_one = wait(counter, at, code, amount, counter[at], now)
-          end
-        else
-          counter[at], counter[at + 1] = 0, 0
-        end
-        if lasts_one > lasts then
-          lasts = lasts_one
-        end
+        counter = counter or unpacked(found[first + g], codes, requests == 0 and last_on_tokens / 3 or #codes)
+        lasts = math.max(lasts, move_one(counter, at, period, limits[i + 1], difference, after, now))
       end
     end
     if counter then
-      save(KEYS[g], counter, lasts, now)
+      save(KEYS[first + g], counter, lasts, now)
     end
   end
 end
 
 -- Give back a request's places in flight.
-local function leave(line_up, first, id)
-  for g = first + line_up[1] + 1, #KEYS do
+local function leave(limits, first, id)
+  for g = first + limits[1] + 1, #KEYS do
     redis.call('ZREM', KEYS[g], id)
   end
 end

@@ -9,8 +9,10 @@ local function clock()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
+-- An integer as Redis and the gateways read it. `%d` takes a third of the time of `%.0f`, and is exact where a C long has
+-- 64 bits: proxy/redis/client.py refuses others.
 local function text(number)
-  return format('%.0f', number)
+  return format('%d', number)
 end
 
 -- floor(a / b) and what remains.

@@ -1,11 +1,11 @@
 -- Post what a request used, return the rest and append its FINAL record to the ledger. The first end wins; a settle
 -- that comes after its reservation was EXPIRED appends one CORRECTION with what it knows better, and moves the limits
 -- to where they were had it come first.
--- KEYS  1 reservation, 2 open index, 3 the tenant's epoch, 4 ledger stream, 5.. those of the line-up
--- ARGV  1 request id, 2 member of the open index, 3 epoch, 4 the end (SETTLED or EXPIRED), 5 the incarnation that ends
---       it, 6 "keep" lets the quota keep the whole reservation, 7 "charge" or "leave" a request without a reservation,
---       8 line-up (packed; the one that it was reserved with), 9 tokens used, 10 record (JSON: its version, what is
---       COUNTED, the rest)
+-- KEYS  1 reservation, 2 open index, 3 the tenant's data generation, 4 ledger stream, 5.. those of the compiled limits
+-- ARGV  1 request id, 2 member of the open index, 3 data generation, 4 the end (SETTLED or EXPIRED), 5 the incarnation
+--       that ends it, 6 "keep" lets the quota keep the whole reservation, 7 "charge" or "leave" a request without a
+--       reservation, 8 compiled limits, those that it was reserved with, 9 tokens used, 10 record (JSON: its version,
+--       what is COUNTED, the rest)
 -- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-"
 --       where it was released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same
 --       incarnation sent it before; corrected likewise of the CORRECTION, with its five differences in the order of
@@ -15,8 +15,8 @@ local FIRST = 4
 local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
 
 local now = clock()
-local line_up = line_up_of(ARGV[8])
-local found = redis.call('MGET', unpack(KEYS, 1, FIRST + line_up[1]))
+local limits = compiled_limits(ARGV[8])
+local found = redis.call('MGET', unpack(KEYS, 1, FIRST + limits[1]))
 if found[3] ~= ARGV[3] then
   return text(now) .. ' foreign'
 end
@@ -40,7 +40,7 @@ if state and state ~= 'PENDING' then
     local lines = split(found[1], '\n')
     local held = split(lines[2], ' ')
     local used = ARGV[6] == 'keep' and tonumber(held[1]) or tokens
-    move(line_up, FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
+    move(limits, FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
     local record, differences = {string.match(ARGV[10], COUNTED)}, {}
     for i, billed in ipairs(split(lines[3], ' ')) do
       differences[i] = text(tonumber(record[i + 1]) - tonumber(billed))
@@ -56,14 +56,14 @@ end
 
 local held = state and tonumber(head[2]) or 0
 local posted = state and ARGV[6] == 'keep' and held or tokens
-move(line_up, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
-leave(line_up, FIRST, ARGV[1])
+move(limits, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
+leave(limits, FIRST, ARGV[1])
 local entry = redis.call('XADD', KEYS[4], '*', 'kind', 'FINAL', 'record', ARGV[10])
 local marker = ARGV[4] .. ' ' .. entry .. ' ' .. ARGV[5]
 if ARGV[4] == 'EXPIRED' then
   -- Its gateway may only have been paused: what a CORRECTION is the difference to.
   local windows, billed = table.concat(head, ' ', 4), {string.match(ARGV[10], COUNTED)}
-  marker = format('%s\n%.0f %.0f%s\n', marker, held, posted, windows == '' and '' or ' ' .. windows)
+  marker = format('%s\n%d %d%s\n', marker, held, posted, windows == '' and '' or ' ' .. windows)
     .. table.concat(billed, ' ', 2, 6)
 end
 finish(KEYS[1], KEYS[2], ARGV[2], marker, MARKER_MS)

@@ -1,6 +1,6 @@
 -- Give back tokens that turned out not to be needed, while the request still runs. Once; the second call changes nothing.
--- KEYS  1 reservation, 2.. those of the line-up
--- ARGV  1 tokens to give back, 2 line-up (packed; the one that it was reserved with)
+-- KEYS  1 reservation, 2.. those of the compiled limits
+-- ARGV  1 tokens to give back, 2 compiled limits, those that it was reserved with
 -- Returns "now trimmed", trimmed 1 if this call gave something back.
 
 local now = clock()
@@ -12,7 +12,7 @@ end
 
 local held = tonumber(head[2])
 local back = math.min(tonumber(ARGV[1]), held)
-move(line_up_of(ARGV[2]), 1, found, numbers(head, 4), now, -back, 0)
+move(compiled_limits(ARGV[2]), 1, found, numbers(head, 4), now, -back, 0)
 local lines = split(found[1], '\n')
 head[2], head[3] = text(held - back), '1'
 lines[1] = table.concat(head, ' ') .. ' ' .. MARK

@@ -4,8 +4,9 @@ import orjson
 import pytest
 
 from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit, in_order
-from proxy.store import compiled_limits as line_up_module
+from proxy.store import compiled_limits as module
 from proxy.store.compiled_limits import PLAIN_BYTES_MAX, CompiledLimits, code_of, compiled, read
+from tests.lua import example_in
 
 EVERY = tuple(
     Limit(scope, unit, MAX_AMOUNT, per)
@@ -31,7 +32,7 @@ def test_a_scope_has_one_key_for_its_rates_and_windows_and_one_for_what_is_in_fl
 
 
 def test_keys_are_each_subjects_own_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_up_module, "TEMPLATES_MAX", 2)
+    monkeypatch.setattr(module, "TEMPLATES_MAX", 2)
     asked = CompiledLimits((Limit(Scope.USER_MODEL, Unit.TOKENS, 1, Per.DAY),))
     for model in ("small", "large", "huge", "small"):
         for user in ("ada", "bob"):
@@ -45,7 +46,7 @@ def test_codes_of_a_counter_rise() -> None:
     assert {code_of(limit) for limit in EVERY} == set(range(11))
 
 
-def test_a_plan_is_lined_up_once() -> None:
+def test_a_plan_is_compiled_once() -> None:
     limits = EVERY[:3]
     assert compiled(limits) is compiled(limits)
     assert compiled(tuple(reversed(limits))).text == compiled(limits).text
@@ -53,6 +54,11 @@ def test_a_plan_is_lined_up_once() -> None:
 
 def test_many_limits_take_little_room() -> None:
     assert len(CompiledLimits(EVERY).text) < PLAIN_BYTES_MAX
+
+
+def test_what_the_scripts_take_is_what_their_example_says() -> None:
+    limits = (Limit(Scope.USER, Unit.TOKENS, 9_000, Per.MINUTE), Limit(Scope.USER, Unit.REQUESTS, 60, Per.DAY))
+    assert CompiledLimits(limits).packed == example_in("compiled_limits")
 
 
 def test_no_limits_are_no_groups() -> None:
@@ -75,6 +81,6 @@ BROKEN: list[object] = [
 
 
 @pytest.mark.parametrize("groups", BROKEN)
-def test_what_is_no_line_up_is_a_value_error(groups: object) -> None:
+def test_what_is_not_compiled_limits_is_a_value_error(groups: object) -> None:
     with pytest.raises(ValueError):
         read(groups)
