@@ -16,6 +16,7 @@ from engine.wire.client import DirectUpstream
 from policies.estimate import HoldTimes
 from proxy.api.admin import GatewayState, OwnState
 from proxy.api.health import Vitals
+from proxy.api.reports import BATCH, Reports
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
 from proxy.compose.descriptors import room_for_clients
@@ -36,6 +37,7 @@ from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import Turns
+from proxy.store.ledger_rows import LedgerRows
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.revocations import Revocations
 
@@ -129,7 +131,10 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
             edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
             vitals = Vitals(connection, incarnation.generation)
-            site = public_site(exchange, fleet.pools, store, vitals, edge=edge, cors_origins=listen.cors_origins)
+            reports = Reports(lambda between: LedgerRows(connection, batch=BATCH, between=between))
+            site = public_site(
+                exchange, fleet.pools, store, vitals, edge=edge, reports=reports, cors_origins=listen.cors_origins
+            )
             yield Gateway(site, edge, fleet.pools, urls, incarnation.id)
 
 

@@ -18,6 +18,8 @@ from proxy.api.cors import EXPOSED, Pages
 from proxy.api.health import Vitals, health
 from proxy.api.openai import forwarded, models, not_forwarded
 from proxy.api.quota import quota
+from proxy.api.reports import Reports
+from proxy.api.usage import usage
 from proxy.edge.bodies import Bodies
 from proxy.edge.guard import Edge
 from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
@@ -36,6 +38,7 @@ def public_site(
     vitals: Vitals,
     *,
     edge: Edge,
+    reports: Reports,
     cors_origins: Sequence[str] = (),
 ) -> Litestar:
     """
@@ -52,6 +55,7 @@ def public_site(
             not_forwarded(),
             *models(catalog, callers),
             *quota(catalog, callers, store),
+            *usage(callers, reports),
             *health(pools, vitals, lambda: edge.draining),
         ],
         _cors(cors_origins),

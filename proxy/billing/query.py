@@ -10,7 +10,7 @@ Rules:
 - A row that cannot be read is noted in the report, never passed over in silence.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,18 @@ class Period:
     def __post_init__(self) -> None:
         if not 0 <= self.from_us < self.to_us:
             raise ValueError("a period begins at 1970 or later, and before its end")
+
+    def buckets(self, width_us: int) -> Iterator["Period"]:
+        """
+        Yield this period in parts that end where the clock in UTC does: at a whole minute, hour or day.
+
+        The first and the last are cut to the period, so that the parts are the whole and nothing else.
+        """
+        begin = self.from_us
+        while begin < self.to_us:
+            end = min(begin - begin % width_us + width_us, self.to_us)
+            yield Period(begin, end)
+            begin = end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

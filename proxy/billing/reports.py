@@ -78,6 +78,10 @@ class Report:
         self._sums: dict[tuple[tuple[str, ...], str], UsageSums] = {}
         self._totals: dict[str, UsageSums] = {}
 
+    def __len__(self) -> int:
+        """Return how many lines the report has."""
+        return len(self._sums)
+
     def add(self, entry: Entry) -> None:
         """Add one row of the ledger."""
         record = entry.record

@@ -9,11 +9,13 @@ import pytest
 
 from proxy.api.admin import OwnState
 from proxy.api.health import Vitals
+from proxy.api.reports import Reports
 from proxy.api.site import admin_site, public_site
 from proxy.edge.connections import Connections
 from proxy.edge.guard import Edge
 from proxy.errors import LedgerUnavailable
 from tests.unit.proxy.gateway import Gateway, gateway
+from tests.unit.proxy.memory_rows import MemoryRows
 from tests.unit.proxy.played_client import PlayedClient
 from tests.unit.proxy.played_upstream import replays
 
@@ -69,8 +71,14 @@ def redis() -> Ping:
 
 
 @pytest.fixture
-def public(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
-    site = public_site(gw.exchange, gw.pools, gw.store, Vitals(redis, redis), edge=edge)  # type: ignore[arg-type]
+def rows() -> MemoryRows:
+    return MemoryRows()
+
+
+@pytest.fixture
+def public(gw: Gateway, redis: Ping, rows: MemoryRows, edge: Edge) -> httpx.AsyncClient:
+    vitals = Vitals(redis, redis)  # type: ignore[arg-type]
+    site = public_site(gw.exchange, gw.pools, gw.store, vitals, edge=edge, reports=Reports(rows.reader))
     return httpx.AsyncClient(transport=httpx.ASGITransport(Straight(site, edge)), base_url="http://gateway")
 
 

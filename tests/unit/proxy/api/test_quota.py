@@ -3,10 +3,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxy.api.reports import Reports
 from proxy.api.site import public_site
 from proxy.edge.guard import Edge
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, Gateway, gateway
+from tests.unit.proxy.memory_rows import MemoryRows
 
 
 async def test_a_caller_sees_its_own_limits_and_prices(
@@ -39,7 +41,8 @@ async def test_a_limit_of_a_model_is_told_for_each(tmp_path: Path, edge: Edge) -
     limit = '{ scope = "model", unit = "tokens", amount = 7, per = "day" },'
     config = CONFIG.replace('models = ["demo"]\nlimits = [', f"limits = [{limit}", 1)
     gw = gateway(tmp_path, config=config)
-    site = public_site(gw.exchange, gw.pools, gw.store, Ping(), edge=edge)  # type: ignore[arg-type]
+    reports = Reports(MemoryRows().reader)
+    site = public_site(gw.exchange, gw.pools, gw.store, Ping(), edge=edge, reports=reports)  # type: ignore[arg-type]
     bearer = {"authorization": f"Bearer {gw.token()}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://g") as client:  # type: ignore[arg-type]
         every = (await client.get("/v1/quota", headers=bearer)).json()["limits"]

@@ -3,10 +3,12 @@
 import httpx
 import pytest
 
+from proxy.api.reports import Reports
 from proxy.api.site import public_site
 from proxy.edge.guard import Edge
 from tests.unit.proxy.api.conftest import Ping, Straight
 from tests.unit.proxy.gateway import CHAT_BODY, Gateway
+from tests.unit.proxy.memory_rows import MemoryRows
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,8 @@ PAGE = "https://console.example.com"
 
 @pytest.fixture
 def browsable(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
-    site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge, cors_origins=[PAGE])  # type: ignore[arg-type]
+    reports = Reports(MemoryRows().reader)
+    site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge, reports=reports, cors_origins=[PAGE])  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=httpx.ASGITransport(Straight(site, edge)), base_url="http://gateway")
 
 

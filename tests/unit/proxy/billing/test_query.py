@@ -1,34 +1,26 @@
 """What is asked of the bill, and what answers it."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Collection
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.billing.entry import FINAL, Entry
 from proxy.billing.query import Period, UsageQuery, answer
 from proxy.billing.record import ExchangeRecord
 from proxy.billing.reports import DIMENSIONS, Report
 from tests.records import RECORD
+from tests.unit.proxy.memory_rows import MemoryRows
 
 ALWAYS = Period(0, 10_000_000)
 
 
-class Kept:
-    """Rows in memory: one list, in which None is a row that nobody can read."""
-
-    def __init__(self, *rows: ExchangeRecord | None) -> None:
-        self.asked: list[tuple[Collection[str] | None, Period]] = []
-        self._rows = rows
-
-    async def entries(
-        self, tenants: Collection[str] | None, period: Period, unreadable: Callable[[str, str], None]
-    ) -> AsyncIterator[Entry]:
-        self.asked.append((tenants, period))
-        for number, record in enumerate(self._rows):
-            if record is None:
-                unreadable("acme", f"{number}-0")
-            else:
-                yield Entry(f"{number}-0", FINAL, record)
+def kept(*records: ExchangeRecord | None) -> MemoryRows:
+    """Return rows a millisecond apart; None is one that nobody can read."""
+    rows = MemoryRows()
+    for number, record in enumerate(records):
+        rows.spoil(number * 1000) if record is None else rows.write(record, number * 1000)
+    return rows
 
 
 def counted(report: Report) -> dict[tuple[str, ...], int]:
@@ -39,6 +31,20 @@ def counted(report: Report) -> dict[tuple[str, ...], int]:
 def test_a_period_has_something_in_it(from_us: int, to_us: int) -> None:
     with pytest.raises(ValueError, match="before its end"):
         Period(from_us, to_us)
+
+
+@given(
+    begin=st.integers(0, 10**13),
+    length=st.integers(1, 10**10),
+    width=st.sampled_from([60, 3600, 86_400]).map(lambda seconds: seconds * 1_000_000),
+)
+def test_buckets_are_the_whole_period_in_order_and_end_by_the_clock(begin: int, length: int, width: int) -> None:
+    whole = Period(begin, begin + length)
+    parts = list(whole.buckets(width))
+    assert [part.from_us for part in parts] == [begin, *(part.to_us for part in parts[:-1])]
+    assert parts[-1].to_us == whole.to_us
+    assert all(part.to_us % width == 0 for part in parts[:-1])
+    assert all(part.to_us - part.from_us <= width for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +67,7 @@ def test_every_dimension_is_text_in_a_record() -> None:
 
 @pytest.mark.parametrize("name", DIMENSIONS)
 async def test_rows_are_grouped_and_chosen_by_any_dimension(name: str) -> None:
-    rows = Kept(*(RECORD._replace(**{name: value}) for value in "aba"))  # type: ignore[arg-type]
+    rows = kept(*(RECORD._replace(**{name: value}) for value in "aba"))  # type: ignore[arg-type]
 
     async def asked(**chosen: dict[str, Collection[str]]) -> dict[tuple[str, ...], int]:
         return counted(await answer(UsageQuery(period=ALWAYS, group_by=(name,), **chosen), rows))
@@ -73,14 +79,14 @@ async def test_rows_are_grouped_and_chosen_by_any_dimension(name: str) -> None:
 
 
 async def test_only_the_tenants_that_are_asked_for_are_read_in_the_period_alone() -> None:
-    rows, period = Kept(), Period(3, 4)
+    rows, period = kept(), Period(3, 4)
     await answer(UsageQuery(period=period), rows)
     await answer(UsageQuery(period=period, only={"tenant": {"acme"}}), rows)
     assert rows.asked == [(None, period), ({"acme"}, period)]
 
 
 async def test_what_nobody_can_read_is_counted_and_the_first_of_it_told() -> None:
-    report = await answer(UsageQuery(period=ALWAYS), Kept(RECORD, None, RECORD, None))
+    report = await answer(UsageQuery(period=ALWAYS), kept(RECORD, None, RECORD, None))
     assert (report.unreadable.count, report.unreadable.first) == (2, ("acme", "1-0"))
     assert sum(counted(report).values()) == 2
 
@@ -96,7 +102,7 @@ async def test_who_watches_sees_every_row_and_ends_the_reading() -> None:
     with pytest.raises(OverflowError):
         await answer(
             UsageQuery(period=ALWAYS, only={"user": {"ada"}}),
-            Kept(RECORD, RECORD._replace(user="bob"), RECORD, RECORD),
+            kept(RECORD, RECORD._replace(user="bob"), RECORD, RECORD),
             watch=watch,
         )
     assert seen == [1, 1, 2]
