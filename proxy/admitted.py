@@ -49,5 +49,5 @@ class Admitted(NamedTuple):
     def job(self) -> Job:
         """Return what the choice of a replica is made for."""
         request = self.call.request
-        tokens = request.token_ids + request.text_bytes + self.completion_tokens_max
+        tokens = request.prompt.token_ids + request.prompt.text_bytes + self.completion_tokens_max
         return Job(self.call.model.name, request.choices, tokens)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from engine.faults import MalformedRequest
 from engine.protocols import media
-from engine.protocols.openai import CHAT, Endpoint, ParsedRequest, parse
+from engine.protocols.base import ApiProtocol, ParsedRequest
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask
@@ -32,14 +32,15 @@ class Call(NamedTuple):
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
         model, request = self.model, self.request
+        prompt = request.prompt
         prompt_tokens = prompt_bound(
-            text_bytes=request.text_bytes,
-            token_ids=request.token_ids + self._media_tokens if request.media else request.token_ids,
-            prompts=request.prompts,
+            text_bytes=prompt.text_bytes,
+            token_ids=prompt.token_ids + self._media_tokens if prompt.media else prompt.token_ids,
+            prompts=prompt.count,
             template_tokens=model.template_tokens,
             context_tokens=model.context_tokens,
         )
-        if not request.endpoint.completes:
+        if not request.protocol.generates:
             return Ask(prompt_tokens, request.choices, 0, 0, hold_us)
         max_completion = request.max_completion or min(model.default_completion, model.context_tokens)
         min_completion = min(max_completion, model.min_completion)
@@ -48,7 +49,7 @@ class Call(NamedTuple):
     @property
     def _media_tokens(self) -> int:
         allowed = self.model.media
-        return len(self.request.media) * allowed.tokens_max if allowed else 0
+        return len(self.request.prompt.media) * allowed.tokens_max if allowed else 0
 
     def cache_salt(self, secret: bytes) -> str:
         """Return the salt that keeps this caller's prefix cache apart from everybody's outside its cache scope."""
@@ -68,10 +69,10 @@ def _salt(secret: bytes, *scope: str) -> str:
     return hmac.new(secret, "\0".join(scope).encode(), hashlib.sha256).hexdigest()
 
 
-def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
+def understand(protocol: ApiProtocol, body: bytes, principal: Principal, *, catalog: Catalog, bounds: Bounds) -> Call:
     """Return what the request asks for; raise `ApiError` where it may not or cannot be answered."""
     try:
-        request = parse(endpoint, body, bounds.maxima)
+        request = protocol.parse(body, bounds.maxima)
     except MalformedRequest as error:
         raise InvalidRequest(error.message, error.param) from None
     plan = catalog.plan(principal.tenant, principal.plan)
@@ -82,8 +83,8 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
     if not plan.allows(model):
         message = f"The plan `{plan.name}` does not include the model `{model.name}`."
         raise ApiError(Code.MODEL_NOT_ALLOWED, message, param="model")
-    if endpoint.name not in model.endpoints:
-        message = f"The model `{model.name}` does not serve {endpoint.path}."
+    if protocol.name not in model.endpoints:
+        message = f"The model `{model.name}` does not serve {protocol.path}."
         raise InvalidRequest(message, "model")
     _check_context(request, model)
     _check_media(request, model)
@@ -92,14 +93,15 @@ def understand(endpoint: Endpoint, body: bytes, principal: Principal, *, catalog
 
 def _check_media(request: ParsedRequest, model: Model) -> None:
     """Pass what the model may be shown; its URLs go on as they were checked."""
-    if not request.media:
+    items = request.prompt.media
+    if not items:
         return
     allowed = model.media
     if allowed is None:
         raise InvalidRequest(f"The model `{model.name}` takes only text in the content of a message.", "messages")
-    if len(request.media) > allowed.items_max:
+    if len(items) > allowed.items_max:
         raise InvalidRequest(f"The messages hold more than {allowed.items_max} media parts.", "messages")
-    for item in request.media:
+    for item in items:
         if "url" in item:
             try:
                 item["url"] = media.checked(item["url"], allowed.domains)
@@ -111,9 +113,8 @@ def _check_context(request: ParsedRequest, model: Model) -> None:
     context = model.context_tokens
     if request.max_completion is not None and request.max_completion > context:
         message = f"{request.max_completion} completion tokens are asked for; the model's context holds {context}."
-        newer = request.endpoint is CHAT and request.fields.get("max_completion_tokens") is not None
-        param = "max_completion_tokens" if newer else "max_tokens"
-        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=param)
-    if request.longest_ids > context:
-        message = f"A prompt has {request.longest_ids} tokens; the model's context holds {context}."
-        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=request.endpoint.prompt_field)
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=request.limit_field)
+    longest = request.prompt.longest_ids
+    if longest > context:
+        message = f"A prompt has {longest} tokens; the model's context holds {context}."
+        raise ApiError(Code.CONTEXT_LENGTH_EXCEEDED, message, param=request.protocol.prompt_field)

@@ -1,17 +1,16 @@
 """
-The one table of errors: every refusal and every fault, and what the client reads.
+The one table of errors: every refusal and every fault, and what the client reads of it.
 
 Faults derive from `ApiError` and name their row. Refusals are values where they are decided (`policies.quota.Refused`,
 `policies.rejection.Rejected`); `refusal` and `rejection` turn them into rows of the same table. Nothing else in the
-gateway names an HTTP error status.
+gateway names an HTTP error status. How a row is written is its protocol's to say (`engine.protocols.base.FailureRow`).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import orjson
-
+from engine.protocols.openai import error_body
 from policies.quota import LimitStatus, Per, Refused, Unit
 from policies.rejection import Rejected
 
@@ -96,7 +95,7 @@ TABLE: dict[Code, ErrorRow] = {
 
 class ApiError(Exception):
     """
-    An answer other than success, as OpenAI's clients expect it.
+    An answer other than success: a row of the table, and what happened.
 
     Units: `retry_after_s` in whole seconds, never below 1; None where trying again does not help or is not known.
     """
@@ -113,10 +112,14 @@ class ApiError(Exception):
         """Return the HTTP status of this error's row."""
         return TABLE[self.code].status
 
+    @property
+    def type(self) -> str:
+        """Return OpenAI's kind of error of this error's row."""
+        return TABLE[self.code].type
+
     def body(self) -> bytes:
-        """Return OpenAI's error envelope as JSON."""
-        error = {"message": self.message, "type": TABLE[self.code].type, "param": self.param, "code": self.code}
-        return orjson.dumps({"error": error})
+        """Return the envelope for who asked by no protocol that has one of its own: OpenAI's."""
+        return error_body(self)
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that tell more than the body."""

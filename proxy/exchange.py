@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from engine.faults import EngineRefused, UpstreamFault, UpstreamTimeout
-from engine.protocols.openai import Endpoint
+from engine.protocols.base import ApiProtocol
 from policies.routing import Job
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
@@ -57,9 +57,9 @@ class Exchange:
     meter: Meter
     learns: tuple[Learn, ...] = ()
 
-    async def __call__(self, endpoint: Endpoint, downstream: Downstream) -> None:
+    async def __call__(self, protocol: ApiProtocol, downstream: Downstream) -> None:
         """Serve one request to its end, whatever that end is."""
-        state = ExchangeState(endpoint, self.incarnation)
+        state = ExchangeState(protocol, self.incarnation)
         try:
             await self._serve(downstream, state)
         except ClientGone as gone:
@@ -88,7 +88,7 @@ class Exchange:
     async def _read(self, downstream: Downstream, principal: Principal, state: ExchangeState) -> Call:
         body = await downstream.read_body(bytes_max=self.bounds.body_bytes_max, s_max=self.bounds.body_s_max)
         state.body_read = perf_counter()
-        return understand(state.endpoint, body, principal, catalog=self.catalog, bounds=self.bounds)
+        return understand(state.protocol, body, principal, catalog=self.catalog, bounds=self.bounds)
 
     async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> bytes:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ulid_transform import ulid_now
 
 from engine.faults import EngineRefused
-from engine.protocols.openai import Endpoint
+from engine.protocols.base import ApiProtocol
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
@@ -29,7 +29,7 @@ _NOTHING = Usage()
 class ExchangeState:
     """One exchange so far. Units: times in seconds of a monotonic clock, 0.0 is not yet."""
 
-    endpoint: Endpoint
+    protocol: ApiProtocol
     incarnation: str
     request_id: str = field(default_factory=ulid_now)
     """Also the key of its reservation and of its ledger record."""
@@ -120,7 +120,7 @@ class ExchangeState:
             call.model.name if call else "",
             attempt.replica.name if attempt else "",
             attempt.lease.group if attempt else "",
-            self.endpoint.name,
+            self.protocol.name,
             call.request.choices if call else 0,
             self.started_at_us,
             self.started_at_us + int(1_000_000 * (time.perf_counter() - self.started)),

@@ -12,19 +12,11 @@ the number of its prompt.
 import orjson
 
 from engine.fleet.replica import Replica
-from engine.protocols.openai import CHAT, Endpoint
 from engine.wire.client import JSON, Upstream
 
 DEV_MODE_ABORT = "/abort_requests"
 """Where a replica of `engine.fleet.launch` takes it."""
 _BODY_BYTES_MAX = 65_536
-
-
-def ids_of(endpoint: Endpoint, request_id: str, prompts: int) -> list[str]:
-    """Return what vLLM calls the parts of a request that was sent with `x-request-id: request_id`."""
-    if endpoint is CHAT:
-        return [f"chatcmpl-{request_id}"]
-    return [f"cmpl-{request_id}-{prompt}" for prompt in range(prompts)]
 
 
 async def abort(replica: Replica, upstream: Upstream, ids: list[str]) -> bool:

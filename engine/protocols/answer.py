@@ -5,19 +5,13 @@ Source: vLLM 0.32's answers of `/v1/chat/completions`, `/v1/completions` and `/v
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from engine.faults import UpstreamBroken
+from engine.protocols.base import Answer
 from engine.protocols.usage import Usage, usage_of
-
-
-class Answer(NamedTuple):
-    """What a whole answer says; `usage` of one that was aborted is what was computed, which is less than it says."""
-
-    usage: Usage
-    aborted: bool
 
 
 def read_answer(body: bytes, *, prompts: int) -> Answer:

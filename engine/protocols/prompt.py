@@ -41,6 +41,16 @@ class Prompt:
     media: tuple[dict[str, Any], ...] = ()
     """What holds a picture, a sound or a film."""
 
+    @property
+    def token_ids(self) -> int:
+        """How many tokens are given as ids, counted exactly."""
+        return sum(self.id_lengths)
+
+    @property
+    def longest_ids(self) -> int:
+        """The longest single prompt given as ids."""
+        return max(self.id_lengths, default=0)
+
 
 def of_chat(fields: dict[str, Any]) -> Prompt:
     """Measure a conversation; raise `MalformedRequest`."""

@@ -12,33 +12,15 @@ Rules:
 """
 
 from collections.abc import Iterator
-from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
+
+import orjson
 
 from engine.faults import MalformedStream
+from engine.protocols.base import EngineFailure, Frame, FrameKind
 from engine.protocols.frames import opening_of, read_chunk, read_run
 from engine.protocols.usage import RunningUsage, Usage
 from engine.wire.sse import FrameSplitter, data_of
-
-
-class FrameKind(Enum):
-    """What a frame is."""
-
-    COMMENT = auto()
-    CONTENT = auto()
-    USAGE = auto()
-    """The engine's own sum, in a frame without choices."""
-    ABORT = auto()
-    """A choice ended because the engine gave it up, or what came after that."""
-    ERROR = auto()
-    DONE = auto()
-
-
-class Frame(NamedTuple):
-    """One frame, or several of content, and what of it the client gets (nothing where it did not ask for it)."""
-
-    kind: FrameKind
-    forward: bytes
 
 
 class CompletionStream:
@@ -81,6 +63,14 @@ class CompletionStream:
         final = self._usage.final
         whole = self.done and self.error is None and not self.aborted
         return whole and final is not None and final.completion_tokens > 0
+
+    @property
+    def failure(self) -> EngineFailure | None:
+        """What the engine's error frame says; vLLM answers 200 to a stream before it looks at its parameters."""
+        if self.error is None:
+            return None
+        code = self.error.get("code")
+        return EngineFailure(code if isinstance(code, int) else None, orjson.dumps({"error": self.error}))
 
     def _read_all(self, raws: list[bytes]) -> Iterator[Frame]:
         start = 0

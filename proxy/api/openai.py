@@ -8,7 +8,8 @@ from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from engine.protocols.openai import ENDPOINTS, Endpoint
+from engine.protocols.base import ApiProtocol
+from engine.protocols.registry import PROTOCOLS
 from proxy.api.callers import Callers
 from proxy.api.cors import Pages
 from proxy.catalog import Catalog, Model
@@ -27,21 +28,21 @@ def forwarded(
 ) -> dict[bytes, Callable[[Client], Coroutine[Any, Any, None]]]:
     """Return who serves a POST to each path that is forwarded to replicas: these and no others."""
 
-    def serving(endpoint: Endpoint) -> Callable[[Client], Coroutine[Any, Any, None]]:
+    def serving(protocol: ApiProtocol) -> Callable[[Client], Coroutine[Any, Any, None]]:
         async def serve(client: Client) -> None:
             with bodies.share() as share:
                 always = pages.headers(client.fields.get(b"origin"))
-                await exchange(endpoint, Downstream(client, share, always, write_s_max=write_s_max))
+                await exchange(protocol, Downstream(client, share, always, write_s_max=write_s_max))
 
         return serve
 
-    return {endpoint.path.encode(): serving(endpoint) for endpoint in ENDPOINTS.values()}
+    return {protocol.path.encode(): serving(protocol) for protocol in PROTOCOLS.values()}
 
 
 def not_forwarded() -> ASGIRouteHandler:
     """Return the handler of the same paths for every other method."""
 
-    @asgi([endpoint.path for endpoint in ENDPOINTS.values()], copy_scope=False)
+    @asgi([protocol.path for protocol in PROTOCOLS.values()], copy_scope=False)
     async def tell(scope: Scope, receive: Receive, send: Send) -> None:
         if cast("HTTPScope", scope)["method"] != "OPTIONS":
             raise MethodNotAllowed(_ALLOWED.split(", "))

@@ -12,12 +12,13 @@ from engine.fleet.command import EngineMissing, LaunchSpec
 from engine.fleet.fleet import Fleet, Placement
 from engine.fleet.launch import Launches, Place, Prepared, launch
 from engine.fleet.replica import Replica
+from engine.protocols.registry import PROTOCOLS
 from engine.runtime.process import ChildFailed
 from engine.wire.client import Upstream
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.settings import ConfigError, ConfigFault, Settings
-from proxy.settings.sections import EndpointName, ModelSection
+from proxy.settings.sections import ModelSection
 from proxy.settings.sections import ReplicaSection as ReplicaSection
 
 _log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def _placement(model: ModelSection, replica: ReplicaSection, url: str) -> Placem
         url=url,
         sequences=replica.sequences,
         group=replica.group,
-        generates=set(model.endpoints) != {EndpointName.EMBEDDINGS},
+        generates=any(PROTOCOLS[name].generates for name in model.endpoints),
         abort_path=_abort_path(model, replica),
     )
 

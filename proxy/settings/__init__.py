@@ -18,6 +18,6 @@ uses it does.
 
 from proxy.settings.faults import ConfigError, ConfigFault
 from proxy.settings.loading import load
-from proxy.settings.sections import EndpointName, Settings
+from proxy.settings.sections import Settings
 
-__all__ = ["ConfigError", "ConfigFault", "EndpointName", "Settings", "load"]
+__all__ = ["ConfigError", "ConfigFault", "Settings", "load"]

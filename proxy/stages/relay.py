@@ -16,15 +16,12 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import Any
 
 import orjson
 
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
-from engine.fleet.abort import abort, ids_of
-from engine.protocols.answer import read_answer
-from engine.protocols.openai import render
-from engine.protocols.stream import CompletionStream, Frame, FrameKind
+from engine.fleet.abort import abort
+from engine.protocols.base import Frame, FrameKind, StreamMachine
 from engine.wire.client import Upstream, UpstreamResponse
 from engine.wire.connection import Wait
 from proxy.admitted import Admitted
@@ -80,22 +77,23 @@ class Relay:
             raise ClientGone
 
     async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
-        stream = attempt.admitted.call.request.stream
+        request = attempt.admitted.call.request
+        stream = request.protocol.stream(request)
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
-        first_s_max = self._bounds.ttft_s_max if stream else self._bounds.exchange_s_max
+        first_s_max = self._bounds.exchange_s_max if stream is None else self._bounds.ttft_s_max
         deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
         try:
             with deadlines:
                 async with self._asking(attempt, request_id) as response:
                     if response.status != 200:
                         raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
-                    if not stream:
+                    if stream is None:
                         attempt.end = _whole(await response.read(_JSON_BYTES_MAX), attempt)
                         attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return
                     downstream.head(200, EVENT_STREAM + headers)
-                    passing = _Passing(attempt, deadlines, downstream, idle_s_max=self._bounds.idle_s_max)
+                    passing = _Passing(stream, attempt, deadlines, downstream, idle_s_max=self._bounds.idle_s_max)
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
@@ -112,9 +110,9 @@ class Relay:
     async def _part(self, attempt: Attempt, request_id: str) -> None:
         """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
         request, replica = attempt.admitted.call.request, attempt.replica
-        if attempt.known or not (attempt.reached and replica.abort_path and request.endpoint.completes):
+        ids = request.protocol.abort_ids(request_id, request.prompts)
+        if attempt.known or not (attempt.reached and replica.abort_path and ids):
             return
-        ids = ids_of(request.endpoint, request_id, request.prompts)
         with suppress(TimeoutError, UpstreamFault):
             async with asyncio.timeout(READ_ON_S_MAX):
                 for pause_s in (_ABORT_AGAIN_S, READ_ON_S_MAX):
@@ -126,7 +124,7 @@ class Relay:
         """Return the block in which the replica is asked and answers."""
         return self._upstream.request(
             "POST",
-            attempt.replica.url + attempt.admitted.call.request.endpoint.path,
+            attempt.replica.url + attempt.admitted.call.request.protocol.path,
             fields=b"%bx-request-id: %b\r\n" % (_FIELDS, request_id.encode()),
             body=self._body(attempt.admitted),
             sent=attempt.was_sent,
@@ -134,7 +132,8 @@ class Relay:
 
     def _body(self, admitted: Admitted) -> bytes:
         call = admitted.call
-        body, removed = render(
+        protocol = call.request.protocol
+        body, removed = protocol.render(
             call.request,
             model=call.model.name,
             max_completion=admitted.max_completion,
@@ -142,7 +141,7 @@ class Relay:
             extra_fields=call.model.extra_fields,
         )
         if removed:
-            self._metrics.fields_stripped(call.request.endpoint.name, removed)
+            self._metrics.fields_stripped(protocol.name, removed)
         return body
 
 
@@ -153,11 +152,16 @@ class _Passing:
     Units: `idle_s_max` in seconds, for each step but the first.
     """
 
-    def __init__(self, attempt: Attempt, deadlines: Deadlines, downstream: Downstream, *, idle_s_max: float) -> None:
-        request = attempt.admitted.call.request
-        self._stream = CompletionStream(
-            n=request.n, include_usage=request.include_usage, continuous_usage=request.continuous_usage
-        )
+    def __init__(
+        self,
+        stream: StreamMachine,
+        attempt: Attempt,
+        deadlines: Deadlines,
+        downstream: Downstream,
+        *,
+        idle_s_max: float,
+    ) -> None:
+        self._stream = stream
         self._attempt = attempt
         self._deadlines = deadlines
         self._downstream = downstream
@@ -197,8 +201,8 @@ class _Passing:
             self._deadlines.back_to_replica()
 
     def _ended(self, last: Frame) -> None:
-        if self._stream.error is not None:
-            raise _refusal_in_stream(self._stream.error)
+        if (failure := self._stream.failure) is not None:
+            raise _refusal(failure.status, failure.body)
         if not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
         self._attempt.end = last.forward
@@ -227,25 +231,19 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
 
 
 def _whole(body: bytes, attempt: Attempt) -> bytes:
-    answer = read_answer(body, prompts=attempt.admitted.call.request.prompts)
+    request = attempt.admitted.call.request
+    answer = request.protocol.read_answer(request, body)
     attempt.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
     return body
 
 
-def _refusal(status: int, body: bytes) -> Exception:
+def _refusal(status: int | None, body: bytes) -> Exception:
+    """Return what an answer of this status stands for, or an error frame that says it instead."""
     if status in _PASSED_THROUGH and _is_json(body):
         return EngineRefused(status, body)
     return Declined(status)
-
-
-def _refusal_in_stream(error: dict[str, Any]) -> Exception:
-    """Return what an error frame stands for: vLLM answers 200 to a stream before it looks at its parameters."""
-    code = error.get("code")
-    if isinstance(code, int) and code in _PASSED_THROUGH:
-        return EngineRefused(code, orjson.dumps({"error": error}))
-    return Declined(code if isinstance(code, int) else None)
 
 
 def _is_json(body: bytes) -> bool:

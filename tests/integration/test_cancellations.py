@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from policies.quota import Subject
 from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN
 from proxy.redis.client import RedisClient

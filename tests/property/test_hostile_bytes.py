@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from engine.faults import EngineRefused, MalformedRequest, UpstreamFault
+from engine.protocols.base import ApiProtocol
 from engine.protocols.bounds import Maxima
-from engine.protocols.openai import ENDPOINTS, parse, render
+from engine.protocols.registry import PROTOCOLS
 from engine.protocols.stream import CompletionStream
 from engine.wire.sse import FrameSplitter, data_of
 from proxy.catalog import Catalog
@@ -232,13 +233,13 @@ def retyped(draw: st.DrawFn) -> bytes:
 
 
 @fuzzed
-@given(st.sampled_from(list(ENDPOINTS.values())), retyped() | mutated([json.dumps(body).encode() for body in ASKED]))
-def test_a_body_is_understood_or_malformed(endpoint: Any, body: bytes) -> None:
+@given(st.sampled_from(list(PROTOCOLS.values())), retyped() | mutated([json.dumps(body).encode() for body in ASKED]))
+def test_a_body_is_understood_or_malformed(protocol: ApiProtocol, body: bytes) -> None:
     with suppress(MalformedRequest):
-        asked = parse(endpoint, body, MAXIMA)
-        rendered, _ = render(asked, model="m", max_completion=1, cache_salt="s", extra_fields=())
+        asked = protocol.parse(body, MAXIMA)
+        rendered, _ = protocol.render(asked, model="m", max_completion=1, cache_salt="s", extra_fields=())
         assert json.loads(rendered)["cache_salt"] == "s"
-        assert asked.text_bytes >= 0
+        assert asked.prompt.text_bytes >= 0
 
 
 # --- what engines send

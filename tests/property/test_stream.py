@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.faults import MalformedStream
+from engine.protocols.base import FrameKind
 from engine.protocols.frames import read_chunk
-from engine.protocols.stream import CompletionStream, FrameKind
+from engine.protocols.stream import CompletionStream
 from engine.protocols.usage import Usage
 from engine.wire.sse import FrameSplitter, data_of
 from tests.transcripts import STREAMS, Transcript

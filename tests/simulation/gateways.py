@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from policies.estimate import HoldTimes
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, Refused, Repeated

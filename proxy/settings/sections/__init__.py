@@ -14,7 +14,6 @@ from proxy.settings.sections.auth import Auth, Claims, Issuer
 from proxy.settings.sections.base import Section
 from proxy.settings.sections.fleet import (
     GATEWAYS_OWN_FIELDS,
-    EndpointName,
     Launch,
     Media,
     ModelSection,
@@ -33,7 +32,6 @@ __all__ = [
     "Auth",
     "Bounds",
     "Claims",
-    "EndpointName",
     "Issuer",
     "Launch",
     "Ledger",

@@ -1,10 +1,10 @@
 """What serves: `[[models]]`, their replicas, and `[routing]`."""
 
-from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from engine.protocols.registry import PROTOCOLS
 from proxy.settings.sections.base import Section
 from proxy.settings.values import BaseUrl, Domain, Group, HeaderName, Location, Name, Tokens
 
@@ -15,12 +15,11 @@ GATEWAYS_OWN_FIELDS = frozenset(
 """With one of these a tenant could pass its quota, its lane or its cache."""
 
 
-class EndpointName(StrEnum):
-    """What a model may be asked."""
-
-    CHAT = "chat"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
+if TYPE_CHECKING:
+    EndpointName = str
+else:
+    # Known where the config is read, and not to a type checker: what is spoken stands in one place.
+    EndpointName = Literal[tuple(PROTOCOLS)]
 
 
 class Launch(Section):
@@ -78,8 +77,8 @@ class ModelSection(Section):
     """A request is never clamped below this (or below what it asked, if less): it is refused instead."""
     template_tokens: Tokens = 64
     """Tokens that the chat template adds at most, beyond the bytes of the messages as JSON; 0 for none."""
-    endpoints: Annotated[tuple[EndpointName, ...], Field(min_length=1)] = (EndpointName.CHAT, EndpointName.COMPLETIONS)
-    """What the model may be asked: `chat`, `completions`, `embeddings`."""
+    endpoints: Annotated[tuple[EndpointName, ...], Field(min_length=1)] = ("chat", "completions")
+    """What the model may be asked."""
     cache_scope: Name = "tenant"
     """Who may share a cached prefix: `user`, `tenant`, or the name of a group of your own. Every model and tenant under
     the same group's name shares."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Replica
-from engine.protocols.openai import CHAT, Endpoint
+from engine.protocols.base import ApiProtocol
+from engine.protocols.chat import CHAT
 from policies.estimate import HoldTimes
 from policies.quota import LimitStatus, Scope, Subject
 from proxy.catalog import Catalog
@@ -117,14 +118,16 @@ class Gateway:
         encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
         return PlayedClient(encoded, headers, **options)
 
-    async def serve(self, client: PlayedClient, endpoint: Endpoint = CHAT, *, write_s_max: float = 5.0) -> PlayedClient:
+    async def serve(
+        self, client: PlayedClient, protocol: ApiProtocol = CHAT, *, write_s_max: float = 5.0
+    ) -> PlayedClient:
         """Serve one client to its end."""
-        await self.exchange(endpoint, client.downstream(write_s_max=write_s_max))
+        await self.exchange(protocol, client.downstream(write_s_max=write_s_max))
         return client
 
-    async def ask(self, body: dict[str, Any] | bytes, endpoint: Endpoint = CHAT, **options: Any) -> PlayedClient:
+    async def ask(self, body: dict[str, Any] | bytes, protocol: ApiProtocol = CHAT, **options: Any) -> PlayedClient:
         """Serve a client that asks this."""
-        return await self.serve(self.client(body, **options), endpoint)
+        return await self.serve(self.client(body, **options), protocol)
 
     def statuses(self, plan: str = "pro") -> dict[str, LimitStatus]:
         """Return how ada's limits stand, by scope and unit."""

@@ -22,7 +22,7 @@ def test_what_is_reserved_covers_all_choices(tmp_path: Path) -> None:
     assert granted.completion_tokens_max == 2 * 64
     assert granted.prompt_tokens_max == 4096
     assert granted.reserved_tokens == granted.asked.prompt_tokens + 2 * 64
-    assert granted.job() == Job("demo", 2, granted.call.request.text_bytes + 2 * 64)
+    assert granted.job() == Job("demo", 2, granted.call.request.prompt.text_bytes + 2 * 64)
 
 
 @pytest.mark.parametrize(("granted", "clamped"), [(99, True), (100, False)])

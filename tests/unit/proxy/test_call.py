@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, render
+from engine.protocols.base import ApiProtocol
+from engine.protocols.chat import CHAT
+from engine.protocols.completions import COMPLETIONS
+from engine.protocols.embeddings import EMBEDDINGS
 from policies.quota import Ask
 from proxy.call import Call, understand
 from proxy.catalog import Catalog
@@ -28,8 +31,8 @@ def catalog(tmp_path: Path) -> Catalog:
     return Catalog.of(parse(CONFIG, {}, folder=tmp_path))
 
 
-def call(catalog: Catalog, body: dict[str, Any], endpoint: Endpoint = CHAT, principal: Principal = ADA) -> Call:
-    return understand(endpoint, json.dumps(body).encode(), principal, catalog=catalog, bounds=Bounds())
+def call(catalog: Catalog, body: dict[str, Any], protocol: ApiProtocol = CHAT, principal: Principal = ADA) -> Call:
+    return understand(protocol, json.dumps(body).encode(), principal, catalog=catalog, bounds=Bounds())
 
 
 def test_a_call_knows_its_plan_its_model_and_its_price(catalog: Catalog) -> None:
@@ -40,7 +43,7 @@ def test_a_call_knows_its_plan_its_model_and_its_price(catalog: Catalog) -> None
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "body", "refused"),
+    ("protocol", "body", "refused"),
     [
         (CHAT, CHAT_BODY | {"model": "nobody"}, (Code.MODEL_NOT_FOUND, "model")),
         (CHAT, CHAT_BODY | {"model": "secret"}, (Code.MODEL_NOT_ALLOWED, "model")),
@@ -53,10 +56,10 @@ def test_a_call_knows_its_plan_its_model_and_its_price(catalog: Catalog) -> None
     ],
 )
 def test_what_cannot_be_answered(
-    catalog: Catalog, endpoint: Endpoint, body: dict[str, Any], refused: tuple[Code, str]
+    catalog: Catalog, protocol: ApiProtocol, body: dict[str, Any], refused: tuple[Code, str]
 ) -> None:
     with pytest.raises(ApiError) as caught:
-        call(catalog, body, endpoint)
+        call(catalog, body, protocol)
     assert (caught.value.code, caught.value.param) == refused
 
 
@@ -80,7 +83,7 @@ def test_a_long_model_name_is_not_repeated_whole(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "body", "ask"),
+    ("protocol", "body", "ask"),
     [
         # The model: a template of 10 tokens, 512 by default, at least 16.
         (COMPLETIONS, {"prompt": "x" * 20}, Ask(30, 1, 512, 16, 9)),
@@ -92,8 +95,8 @@ def test_a_long_model_name_is_not_repeated_whole(catalog: Catalog) -> None:
     ],
     ids=["default", "prompts times n", "less than the least", "ids", "the context bounds it", "embeddings"],
 )
-def test_what_is_reserved(catalog: Catalog, endpoint: Endpoint, body: dict[str, Any], ask: Ask) -> None:
-    assert call(catalog, {"model": "demo"} | body, endpoint).ask(hold_us=9) == ask
+def test_what_is_reserved(catalog: Catalog, protocol: ApiProtocol, body: dict[str, Any], ask: Ask) -> None:
+    assert call(catalog, {"model": "demo"} | body, protocol).ask(hold_us=9) == ask
 
 
 @pytest.mark.parametrize(
@@ -159,8 +162,10 @@ def test_each_item_is_reserved_at_its_most_and_its_bytes_are_not_counted(tmp_pat
 def test_a_url_goes_on_as_it_was_checked(tmp_path: Path) -> None:
     shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
     understood = call(shows, shown("HTTPS://MEDIA.example.com.:443/a.png"))
-    assert understood.request.media[0]["url"] == "https://media.example.com/a.png"
-    body, _ = render(understood.request, model="m", max_completion=1, cache_salt="s", extra_fields=())
+    assert understood.request.prompt.media[0]["url"] == "https://media.example.com/a.png"
+    body, _ = understood.request.protocol.render(
+        understood.request, model="m", max_completion=1, cache_salt="s", extra_fields=()
+    )
     assert b'"https://media.example.com/a.png"' in body
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.faults import ConnectFailed, UpstreamBroken
-from engine.protocols.openai import COMPLETIONS
+from engine.protocols.completions import COMPLETIONS
 from proxy.billing.record import ExchangeRecord, Source
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until

@@ -6,7 +6,7 @@ import pytest
 
 from engine.faults import EngineRefused, UpstreamBroken
 from engine.fleet.replica import Replica
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.faults import MalformedStream
+from engine.protocols.base import FrameKind
 from engine.protocols.frames import Chunk, read_chunk
-from engine.protocols.stream import CompletionStream, FrameKind
+from engine.protocols.stream import CompletionStream
 from engine.protocols.usage import Usage
 from engine.wire.sse import data_of
 

@@ -1,9 +1,12 @@
 """What a stream proves, by transcripts of real replicas: a whole answer, an abort, a crash, a refusal."""
 
+import json
+
 import pytest
 
 from engine.faults import MalformedStream
-from engine.protocols.stream import CompletionStream, FrameKind
+from engine.protocols.base import FrameKind
+from engine.protocols.stream import CompletionStream
 from engine.protocols.usage import Usage
 from tests.transcripts import STREAMS, Transcript, transcript
 
@@ -19,6 +22,7 @@ def played(one: Transcript) -> tuple[CompletionStream, list[FrameKind], bytes]:
 def test_an_answer_with_its_sum_is_complete(one: Transcript) -> None:
     stream, kinds, _ = played(one)
     assert stream.complete
+    assert stream.failure is None
     assert kinds[-2:] == [FrameKind.USAGE, FrameKind.DONE]
     assert set(kinds[:-2]) == {FrameKind.CONTENT}
 
@@ -71,6 +75,8 @@ def test_a_crash_is_not_complete_though_the_engine_says_done() -> None:
     assert b"EngineCore" not in forwarded
     assert stream.error is not None
     assert stream.error["code"] == 500
+    assert stream.failure is not None
+    assert stream.failure.status == 500
     assert stream.usage == Usage(17, 0, 15)
 
 
@@ -79,6 +85,8 @@ def test_a_refusal_comes_as_the_first_frame_of_a_200() -> None:
     assert kinds == [FrameKind.ERROR, FrameKind.DONE]
     assert stream.error is not None
     assert (stream.error["code"], stream.error["param"]) == (400, "logprobs")
+    assert stream.failure is not None
+    assert (stream.failure.status, json.loads(stream.failure.body)) == (400, {"error": stream.error})
 
 
 def test_comments_go_on_as_they_came() -> None:
@@ -110,3 +118,5 @@ def test_an_error_of_another_shape_is_an_error_all_the_same(frame: bytes) -> Non
     assert read.kind is FrameKind.ERROR
     assert stream.error is not None
     assert stream.error.get("code") is None
+    assert stream.failure is not None
+    assert stream.failure.status is None

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from engine.protocols.openai import ENDPOINTS
+from engine.protocols.registry import PROTOCOLS
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, Gateway
 
@@ -12,7 +12,7 @@ async def test_a_chat_goes_through_the_exchange(public: httpx.AsyncClient, gw: G
     assert answer.headers["x-request-id"] == gw.store.ledger[0].request_id
 
 
-@pytest.mark.parametrize("path", [endpoint.path for endpoint in ENDPOINTS.values()])
+@pytest.mark.parametrize("path", [protocol.path for protocol in PROTOCOLS.values()])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 async def test_forwarded_paths_take_post_alone(public: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await public.request(method, path)

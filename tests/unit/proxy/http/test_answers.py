@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 from engine.faults import EngineRefused
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from proxy.errors import ApiError, Code
 from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.fleet.replica import Replica
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from policies.quota import Limit, LimitStatus, Per, Scope, Unit
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.protocols.openai import CHAT
+from engine.protocols.chat import CHAT
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
 from proxy.call import Call

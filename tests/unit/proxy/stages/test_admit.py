@@ -14,7 +14,7 @@ async def test_everything_that_could_be_used_is_held_for_the_block(
     gw: Gateway, asked: Call, state: ExchangeState
 ) -> None:
     async with admitting(gw, state):
-        bound = asked.request.text_bytes + asked.model.template_tokens
+        bound = asked.request.prompt.text_bytes + asked.model.template_tokens
         assert gw.used() == {"tokens": bound + 2 * 100, "requests": 1, "concurrent": 1}
         assert gw.metric("tollway_reservations_open") == 1
         assert gw.store.pending == [state.request_id]

@@ -9,7 +9,9 @@ import pytest
 
 from engine.faults import UpstreamBroken
 from engine.fleet.replica import SILENCES_MAX
-from engine.protocols.openai import CHAT, COMPLETIONS, Endpoint
+from engine.protocols.base import ApiProtocol
+from engine.protocols.chat import CHAT
+from engine.protocols.completions import COMPLETIONS
 from proxy.billing.record import ExchangeRecord, Source
 from proxy.stages import relay
 from tests.transcripts import transcript
@@ -105,10 +107,10 @@ def told_on_abort(gw: Gateway, *steps: Step) -> Answer:
     return Answer((gw.upstream.on_abort, *steps))
 
 
-async def hung_up_on(gw: Gateway, body: dict[str, object], endpoint: Endpoint = CHAT) -> ExchangeRecord:
+async def hung_up_on(gw: Gateway, body: dict[str, object], protocol: ApiProtocol = CHAT) -> ExchangeRecord:
     """Hang up while the replica is silent; return the bill."""
     client = gw.client(body)
-    serving = asyncio.create_task(gw.serve(client, endpoint))
+    serving = asyncio.create_task(gw.serve(client, protocol))
     await until(lambda: gw.upstream.open)
     client.left.set()
     async with asyncio.timeout(5):

@@ -21,7 +21,7 @@ async def test_a_place_is_held_for_the_block(gw: Gateway, asked: Call, job: Job)
     async with gw.exchange.turns.take(job) as turn:
         replica = turn.lease.replica
         assert (replica.name, replica.inflight_sequences) == ("a", 2)
-        assert replica.inflight_tokens == asked.request.text_bytes + 2 * 100
+        assert replica.inflight_tokens == asked.request.prompt.text_bytes + 2 * 100
         assert gw.metric("tollway_inflight_requests", replica="a") == 1
         async with gw.exchange.turns.take(job) as other:
             assert other.lease.replica.name == "b"

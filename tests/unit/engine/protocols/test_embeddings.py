@@ -1,0 +1,38 @@
+"""What is counted of inputs to embed, of which no token is generated."""
+
+from typing import Any
+
+import pytest
+
+from engine.faults import MalformedRequest
+from engine.protocols.embeddings import EMBEDDINGS
+from tests.unit.engine.protocols.parsing import rendered, request
+
+
+def test_embeddings_have_no_limit_on_completion() -> None:
+    assert not {"max_tokens", "max_completion_tokens"} & set(rendered(EMBEDDINGS))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "counted"),
+    [
+        ("hi", (1, 2, 0, 0)),
+        (["hi", "you"], (2, 5, 0, 0)),
+        ([[1], [2]], (2, 0, 2, 1)),
+    ],
+)
+def test_a_prompt_is_counted_in_every_shape(prompt: Any, counted: tuple[int, int, int, int]) -> None:
+    # (prompts, text_bytes, token_ids, longest_ids)
+    asked = request(EMBEDDINGS, input=prompt).prompt
+    assert (asked.count, asked.text_bytes, asked.token_ids, asked.longest_ids) == counted
+
+
+def test_there_is_nothing_to_abort() -> None:
+    assert EMBEDDINGS.abort_ids("R", 1) == []
+
+
+def test_a_malformed_field_is_named() -> None:
+    with pytest.raises(MalformedRequest) as caught:
+        request(EMBEDDINGS, input=None)
+    assert caught.value.param == "input"
+    assert "`input`" in caught.value.message
