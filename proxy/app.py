@@ -1,6 +1,6 @@
 """
 The composition root: what the gateway is made of, in the order in which it is acquired and the reverse of that in which
-it is let go. `replicas.py` and `storage.py` say how each half of it is made from the config.
+it is let go. `compose/fleet.py` and `compose/storage.py` say how each half of it is made from the config.
 """
 
 import asyncio

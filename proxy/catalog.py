@@ -17,7 +17,7 @@ from proxy.settings import Settings, sections
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One model's numbers. Units: tokens. What each means stands at `proxy.settings.sections.Model`."""
+    """One model's numbers. Units: tokens. What each means stands at `proxy.settings.sections.fleet.ModelSection`."""
 
     name: str
     aliases: tuple[str, ...]

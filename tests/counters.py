@@ -1,4 +1,4 @@
-"""Counters as the scripts keep them (lua/lib/counters.lua), for tests that look at them or have time pass."""
+"""Counters as proxy/store/lua/lib/counters.lua keeps them, for tests that look at them or have time pass."""
 
 import struct
 

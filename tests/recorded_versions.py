@@ -3,6 +3,7 @@ What gateways of commit 300c876 left in Redis and in a log (data/versions), put 
 
 Redis' clock has gone on since: what tells a time by it is moved, as if all had been written a minute ago, so that what
 expires within one is gone. All else is byte for byte what was recorded, the log whole.
+The forms stand in proxy/store/lua/lib/.
 """
 
 import json
@@ -74,7 +75,7 @@ class _Moved:
         return value
 
     def _counter(self, packed: bytes) -> bytes:
-        """Move one of lua/lib/counters.lua: when it is silent, when a rate was looked at, which window it is."""
+        """Move a counter: when it is silent, when a rate was looked at, which window it is."""
         codes = packed[: packed.index(0)]
         silent_ms, *numbers = unpack(f"<{1 + 3 * len(codes)}d", packed[len(codes) + 1 :])
         for at, code in enumerate(codes):
@@ -86,7 +87,7 @@ class _Moved:
         return codes + b"\0" + pack(f"<{1 + len(numbers)}d", silent_ms + self.by_us / 1000, *numbers)
 
     def _reservation(self, text: str) -> str:
-        """Move which windows one of lua/lib/reservations.lua was taken from: a month, then a day."""
+        """Move which windows a reservation was taken from: a month, then a day."""
         lines = text.split("\n")
         at, first = (0, 3) if text.startswith("PENDING ") else (1, 2)
         if len(lines) > 1:

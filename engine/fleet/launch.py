@@ -5,7 +5,7 @@ Rules:
 - All start at once; one that does not get ready fails the launch, and the others are ended.
 - Later others may `begin`, and any of them `end`; of the later ones, one that does not get ready is reported and tried
   again.
-- One that dies later is told to `report` and started again at the same address (`keeper.py`).
+- One that dies later is told to `report` and started again at the same address (`engine.runtime.keeper`).
 - Readiness is `GET /health`; what becomes of it later is the business of `health.py`.
 """
 

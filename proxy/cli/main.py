@@ -17,7 +17,7 @@ COMMANDS = ("up", "check", "token", "usage", "revoke", "ledger", "sim")
 
 
 class LazyGroup(click.Group):
-    """Finds `tollway NAME` at `proxy.cli.NAME.NAME`, and ends a Fatal in one line."""
+    """Finds `tollway NAME` as `NAME` in the module of that name here, and ends a Fatal in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in their own order."""

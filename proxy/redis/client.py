@@ -2,7 +2,7 @@
 The connection to Redis: a deadline on every call, one fault, and no Redis that loses what is billed.
 
 Rules:
-- Scripts and commands go the same way (`wire.py`), so that what is read is read where it would be written.
+- Scripts and commands go the same way (`pipeline.py`), so that what is read is read where it would be written.
 - Whatever goes wrong becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
 - A call may be sent again when its socket turns out to be dead, so every one sent through here changes nothing the
   second time.

@@ -1,6 +1,6 @@
 """
 Calls to Redis that share their round trips: those that are made in one turn of the event loop go out in one write to
-each server (`line.py`), to the primary that answers for their key (`primaries.py`, `cluster.py`).
+each server (`socket.py`), to the primary that answers for their key (`topology.py`, `cluster.py`).
 
 Rules:
 - A call is answered within `deadline_s` or fails, however often it is sent again: every call through here changes

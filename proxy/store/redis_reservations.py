@@ -3,7 +3,7 @@ Reservations in Redis: turns each step into one script's keys and arguments, and
 
 Rules: nothing is decided here. What a reserve asks travels as doubles, which hold every amount; an answer is words
 between blanks, the first of which is the server's time in microseconds. What Redis did not answer is not sent again
-here (see `ends.py`).
+here (see `outbox/outbox.py`).
 """
 
 from collections.abc import Awaitable, Sequence

@@ -1,4 +1,4 @@
-"""What lua/lib/admission.lua decides, function by function, and how a counter is kept."""
+"""What proxy/store/lua/lib/admission.lua decides, function by function, and how a counter is kept."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ pytestmark = on_all_servers
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 NOW = 1_796_040_000_000_000
-"""30 November 2026, 12:00:00 UTC: the moment of the example in lua/lib/counters.lua."""
+"""30 November 2026, 12:00:00 UTC: the moment of the example in proxy/store/lua/lib/counters.lua."""
 HALF_A_DAY_US = 43_200_000_000
 DECEMBER = 20_788
 """Its first day, in days since 1970."""

@@ -16,7 +16,7 @@
 --   00 00 00 00 00 4d d4 40   20788: the first of December, in days since 1970
 --   00 00 00 00 00 00 00 00   0
 -- The formats are made once, since whatever becomes a string of Lua's is hashed byte by byte.
--- The pure form is policies/rate.py and window.py.
+-- The pure form is policies/rate.py and policies/window.py.
 
 local SLACK_MS = 60000
 
