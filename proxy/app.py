@@ -150,7 +150,7 @@ def _edge(settings: Settings, connections_max: int, per_address_max: int, metric
     return Edge(
         connections=Connections(connections_max, per_address_max),
         head_s_max=settings.listen.head_s_max,
-        write_s_max=settings.limits.idle_s_max,
+        write_s_max=settings.limits.write_s_max,
         refused=metrics.refused,
     )
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from engine.faults import EngineRefused, UpstreamFault, UpstreamTimeout
@@ -23,7 +24,8 @@ from proxy.errors import ApiError, ClientGone, Code, InternalError, ShuttingDown
 from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error
 from proxy.http.downstream import Downstream
-from proxy.http.headers import exchange_headers
+from proxy.http.early_head import EarlyHead, is_held
+from proxy.http.headers import early_headers, exchange_headers
 from proxy.identity.principal import Principal
 from proxy.settings.sections import Bounds
 from proxy.stages.admit import Admit, idempotency_key
@@ -76,12 +78,14 @@ class Exchange:
 
     async def _serve(self, downstream: Downstream, state: ExchangeState) -> None:
         state.principal = principal = await self.authenticate(downstream)
-        key = idempotency_key(downstream)
+        key, held = idempotency_key(downstream), is_held(downstream)
         state.call = call = await self._read(downstream, principal, state)
         with self.progress.following(state):
             async with Reservation(self.outbox, call.plan.limits, state) as reservation:
                 state.admitted = admitted = await self.admit(call, state.record(), key)
-                end = await self._answer(admitted, downstream, state)
+                early_s = self.bounds.head_hold_s_max if call.request.stream and not held else None
+                with EarlyHead(downstream, early_s, partial(early_headers, state)):
+                    end = await self._answer(admitted, downstream, state)
                 await reservation.settle()
         await downstream.finish(end)
 
@@ -98,7 +102,7 @@ class Exchange:
             try:
                 attempt = await self._try(admitted, job, downstream, state)
             except ApiError:
-                if fault is None or downstream.started:
+                if fault is None or downstream.delivered:
                     raise
                 break
             if attempt.end is not None:

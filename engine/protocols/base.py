@@ -150,6 +150,10 @@ class FailureRow(Protocol):
     def param(self) -> str | None:
         """The field of the request that is to blame, if one is."""
 
+    @property
+    def retry_after_s(self) -> int | None:
+        """When it is worth trying again; None where it is not, or is not known."""
+
 
 class ApiProtocol(Protocol):
     """One protocol. It holds no state: one object serves all requests."""
@@ -194,5 +198,12 @@ class ApiProtocol(Protocol):
     def error_body(self, error: FailureRow) -> bytes:
         """Return the body of an answer that is an error."""
 
-    def error_frame(self, error: FailureRow) -> bytes:
-        """Return the frame that ends a stream which failed after it had begun."""
+    def error_frame(self, error: FailureRow, *, early: bool) -> bytes:
+        """
+        Return the frame that ends a stream which failed after it had begun.
+
+        An `early` one comes before any of the answer: it tells what would have been the status, and when to come back.
+        """
+
+    def refusal_frame(self, status: int, body: bytes) -> bytes:
+        """Return the frame for an engine's own refusal, where the head of the stream is out already."""

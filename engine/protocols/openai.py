@@ -33,6 +33,18 @@ def error_body(error: FailureRow) -> bytes:
     return orjson.dumps({"error": told})
 
 
+def _event(data: bytes) -> bytes:
+    return b"data: %b\n\n" % data
+
+
+def _with(body: bytes, **more: Any) -> bytes:
+    """Return an error's body on one line, with more in its `error`."""
+    told = orjson.loads(body)
+    if isinstance(told, dict) and isinstance(told.get("error"), dict):
+        told["error"] |= more
+    return orjson.dumps(told)
+
+
 class OpenAiProtocol:
     """What is the same at each of the endpoints."""
 
@@ -46,9 +58,14 @@ class OpenAiProtocol:
         """Return OpenAI's error envelope."""
         return error_body(error)
 
-    def error_frame(self, error: FailureRow) -> bytes:
+    def error_frame(self, error: FailureRow, *, early: bool) -> bytes:
         """Return the envelope as an event, behind which no `[DONE]` comes."""
-        return b"data: " + error_body(error) + b"\n\n"
+        told = error_body(error)
+        return _event(_with(told, status=error.status, retry_after_s=error.retry_after_s) if early else told)
+
+    def refusal_frame(self, status: int, body: bytes) -> bytes:
+        """Return the engine's envelope likewise, with the status that it would have had."""
+        return _event(_with(body, status=status))
 
 
 class CompletionProtocol(OpenAiProtocol):

@@ -49,7 +49,7 @@ def public_site(
     catalog = exchange.catalog
     callers = Callers(exchange.authenticate, catalog)
     bounds, pages = exchange.bounds, Pages(cors_origins)
-    edge.straight = forwarded(exchange, Bodies(bounds.bodies_bytes_max), pages, write_s_max=bounds.idle_s_max)
+    edge.straight = forwarded(exchange, Bodies(bounds.bodies_bytes_max), pages, write_s_max=bounds.write_s_max)
     return _site(
         [
             not_forwarded(),

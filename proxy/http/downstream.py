@@ -15,6 +15,7 @@ from proxy.edge.bodies import Share
 from proxy.errors import ApiError, ClientGone, Code, InvalidRequest
 
 _JSON = b"application/json"
+_LINE_END = b"\r\n"
 
 
 class Client(Protocol):
@@ -87,6 +88,10 @@ class Downstream:
         self._head: tuple[int, bytes] = (500, b"")
         self.started = False
         """Whether the head of the answer went out; from then on an error can only be told in-band."""
+        self.delivered = False
+        """Whether any of the answer itself went out; from then on nobody else can give it."""
+        self._untold = b""
+        """Lines that came too late for the head."""
         self.finished = False
         self.left = False
         """Whether the client hung up."""
@@ -150,8 +155,26 @@ class Downstream:
         return Watch(self, self._client, part)
 
     def head(self, status: int, fields: bytes) -> None:
-        """Set the head of the answer, each field a line; it goes out with the first part of the body."""
-        self._head = status, self._always + fields
+        """
+        Set the head of the answer, each field a line; it goes out with the first part of the body.
+
+        Where it is out already, the lines that it did not have go out as a comment of the stream.
+        """
+        if self.started:
+            told = self._head[1].split(_LINE_END)
+            self._untold = b"".join([b": %b\n" % line for line in fields.split(_LINE_END) if line not in told])
+        else:
+            self._head = status, self._always + fields
+
+    def begin(self, fields: bytes, comment: bytes) -> None:
+        """Send a head of these lines and a comment before there is an answer, unless something went out already."""
+        if self.started or self.left:
+            return
+        _, later = self._head
+        self._head = 200, self._always + fields
+        self.comment(comment)
+        if later:
+            self.head(200, later)
 
     def write(self, body: bytes) -> bool:
         """
@@ -159,6 +182,13 @@ class Downstream:
 
         Where it does not, wait for `drained` before writing on. To a client that is gone nothing is written.
         """
+        self.delivered = True
+        if self._untold:
+            body, self._untold = b"%b\n%b" % (self._untold, body), b""
+        return self.comment(body)
+
+    def comment(self, body: bytes) -> bool:
+        """Write what is no part of the answer, the head before the first; otherwise as `write`."""
         if self.started:
             self._client.write(body)
         else:

@@ -14,7 +14,8 @@ from policies.quota import Limit, LimitStatus, Per, Unit
 from proxy.exchange_state import ExchangeState
 
 JSON = b"content-type: application/json\r\n"
-EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\n"
+EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+"""The last line keeps nginx from holding a stream back until it is whole."""
 
 _WINDOW_S = {Per.SECOND: 1, Per.MINUTE: 60, Per.HOUR: 3_600, Per.DAY: 86_400, Per.MONTH: 31 * 86_400}
 _TEMPLATES_MAX = 1_024
@@ -26,19 +27,25 @@ def lines(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
-def exchange_headers(state: ExchangeState, refused: Sequence[LimitStatus] = ()) -> bytes:
+def exchange_headers(state: ExchangeState, refused: Sequence[LimitStatus] = (), *, early: bool = False) -> bytes:
     """
     Return the lines of every answer to a request that was read: id, limits, and the replica once there is one.
 
-    `refused` says how the limits stand where they let nothing in.
+    `refused` says how the limits stand where they let nothing in. A head that goes out `early` names no replica: it may
+    yet be another.
     """
-    admitted, attempt = state.admitted, state.attempt
+    admitted, attempt = state.admitted, None if early else state.attempt
     told = f"x-request-id: {state.request_id}\r\n{_limits(admitted.statuses if admitted else refused)}"
     if attempt:
         told += f"x-tollway-replica: {attempt.replica.name}\r\nx-tollway-queue-ms: {state.queue_ms}\r\n"
     if admitted and admitted.clamped:
         told += f"x-tollway-max-completion: {admitted.max_completion}\r\n"
     return told.encode("latin-1")
+
+
+def early_headers(state: ExchangeState) -> bytes:
+    """Return the lines of a stream's head that goes out before its first frame."""
+    return EVENT_STREAM + exchange_headers(state, early=True)
 
 
 class _Template(NamedTuple):

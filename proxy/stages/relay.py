@@ -3,11 +3,13 @@ The answer, from a replica to the client, byte for byte less what only the gatew
 
 Rules:
 - The head goes out with the first whole frame, because vLLM answers 200 and tells the truth in the first frame. Until
-  then a failure is an exception, and another replica may be tried; from then on it is told in-band.
+  then a failure is an exception, and another replica may be tried, also where the head went out by itself meanwhile
+  (`proxy/http/early_head.py`); from then on it is told in-band.
 - The end (`[DONE]`, or a whole JSON body) is held back and returned: it goes out once the exchange is settled, so that
   a client that has its answer has been billed for it.
-- Every wait is bounded: a stream's first token by `ttft_s_max`, each later one and each write by `idle_s_max`, all of
-  it by `exchange_s_max`. Comments are no tokens: an engine hangs while its server keeps the connection alive.
+- Every wait is bounded: a stream's first token by `ttft_s_max`, each later one by `idle_s_max`, each write by
+  `write_s_max`, all of it by `exchange_s_max`. Comments are no tokens: an engine hangs while its server keeps the
+  connection alive.
 - A client that hangs up before anything is known of what it used is not waited for, but its replica is: where that
   aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. All else ends at once.
 """
@@ -66,7 +68,7 @@ class Relay:
                 await self._attempt(attempt, downstream, request_id, headers)
         except (UpstreamFault, EngineRefused) as fault:
             attempt.fault = fault
-            if downstream.started and not downstream.left:
+            if downstream.delivered and not downstream.left:
                 raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
             if downstream.left:
                 raise ClientGone from fault
@@ -93,7 +95,7 @@ class Relay:
                         downstream.head(200, JSON + headers)
                         return
                     downstream.head(200, EVENT_STREAM + headers)
-                    passing = _Passing(stream, attempt, deadlines, downstream, idle_s_max=self._bounds.idle_s_max)
+                    passing = _Passing(stream, attempt, deadlines, downstream, bounds=self._bounds)
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
@@ -146,26 +148,16 @@ class Relay:
 
 
 class _Passing:
-    """
-    A stream on its way from a replica to the client, taken part by part as it arrives.
-
-    Units: `idle_s_max` in seconds, for each step but the first.
-    """
+    """A stream on its way from a replica to the client, taken part by part as it arrives."""
 
     def __init__(
-        self,
-        stream: StreamMachine,
-        attempt: Attempt,
-        deadlines: Deadlines,
-        downstream: Downstream,
-        *,
-        idle_s_max: float,
+        self, stream: StreamMachine, attempt: Attempt, deadlines: Deadlines, downstream: Downstream, *, bounds: Bounds
     ) -> None:
         self._stream = stream
         self._attempt = attempt
         self._deadlines = deadlines
         self._downstream = downstream
-        self._idle_s_max = idle_s_max
+        self._bounds = bounds
 
     def take(self, data: bytes) -> Wait | None:
         """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""
@@ -178,13 +170,19 @@ class _Passing:
         if usage is not None:
             attempt.observed(usage)
         forward, last, progress = _sift(frames, comments=downstream.started)
-        if forward and not downstream.left:
-            attempt.first_token = attempt.first_token or time.perf_counter()
-            if not downstream.write(forward):
-                self._deadlines.with_client(self._idle_s_max)
-                return partial(self._caught_up, last, progress=progress)
+        if forward and not downstream.left and not self._pass_on(forward, progress=progress):
+            self._deadlines.with_client(self._bounds.write_s_max)
+            return partial(self._caught_up, last, progress=progress)
         self._step(last, progress=progress)
         return None
+
+    def _pass_on(self, forward: bytes, *, progress: bool) -> bool:
+        """Write to the client; return whether it keeps up."""
+        if not progress:
+            return self._downstream.comment(forward)
+        attempt = self._attempt
+        attempt.first_token = attempt.first_token or time.perf_counter()
+        return self._downstream.write(forward)
 
     async def _caught_up(self, last: Frame | None, *, progress: bool) -> None:
         await self._downstream.drained()
@@ -196,7 +194,7 @@ class _Passing:
             self._ended(last)
         elif progress:
             self._attempt.lease.spoke()
-            self._deadlines.with_replica(self._idle_s_max)
+            self._deadlines.with_replica(self._bounds.idle_s_max)
         else:
             self._deadlines.back_to_replica()
 

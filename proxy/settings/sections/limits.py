@@ -44,8 +44,14 @@ class Bounds(Section):
     """Seconds to connect to a replica."""
     ttft_s_max: Seconds = 120.0
     """Seconds from sending a request to a replica until its first token."""
-    idle_s_max: Seconds = 60.0
-    """Seconds without a token from the replica, after the first one; and for a client to take what it is sent."""
+    head_hold_s_max: Annotated[float, Field(ge=0, le=86_400)] = 15.0
+    """Seconds after which a stream that waits for its first token sends its head and a comment, so that proxies and
+    browsers, of which many give up after 60, do not; a later error is told in-band. 0 sends it at once. A client that
+    wants real statuses sends `x-tollway-head: hold`."""
+    idle_s_max: Seconds = 300.0
+    """Seconds without a token from the replica, after the first one: a parser may hold back a whole tool call."""
+    write_s_max: Seconds = 60.0
+    """Seconds for a client to take what it is sent."""
     exchange_s_max: Seconds = 3600.0
     """Seconds for a whole exchange."""
     attempts_max: Annotated[int, Field(ge=1, le=10)] = 2

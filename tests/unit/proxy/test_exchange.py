@@ -14,7 +14,7 @@ from proxy.billing.record import ExchangeRecord, Source
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
 from tests.unit.proxy.played_client import PlayedClient
-from tests.unit.proxy.played_upstream import Answer, fails, replays, silence
+from tests.unit.proxy.played_upstream import Answer, Pause, Step, fails, replays, silence
 
 STREAM = "122-chat-stream-continuous"
 STREAM_USAGE = (17, 6)
@@ -364,6 +364,83 @@ async def test_with_one_attempt_nobody_else_is_asked(folder: Path) -> None:
     gw.assert_nothing_is_held()
 
 
+# --- a head that goes out before the first frame
+
+
+EARLY = CONFIG + "head_hold_s_max = 0\n"
+
+
+def late(*steps: Step) -> Answer:
+    """Return an answer that gives its head time to go out alone."""
+    return Answer((Pause(0.01), *steps))
+
+
+async def test_a_stream_that_waits_sends_its_head_and_tells_the_rest_in_a_comment(folder: Path) -> None:
+    gw = gateway(folder, config=EARLY, a=[late(*transcript(STREAM).chunks)])
+    client = await gw.ask(STREAM_BODY)
+    assert client.status == 200
+    assert client.answer_headers["content-type"].startswith("text/event-stream")
+    assert client.answer_headers["x-accel-buffering"] == "no"
+    assert client.answer_headers["cache-control"] == "no-cache"
+    assert not {"x-tollway-replica", "x-tollway-queue-ms"} & client.answer_headers.keys()
+    assert client.answer.startswith(b": waiting\n\n: x-tollway-replica: a\n: x-tollway-queue-ms: 0\n\ndata: ")
+    assert client.events[-1] == b"[DONE]"
+    assert (tokens(bill(gw)), bill(gw).outcome) == (STREAM_USAGE, "ok")
+    gw.assert_nothing_is_held()
+
+
+async def test_another_replica_takes_over_though_the_head_is_out(folder: Path) -> None:
+    gw = gateway(folder, config=EARLY, a=[late(UpstreamBroken())], b=[replays(STREAM)])
+    client = await gw.ask(STREAM_BODY)
+    assert b": x-tollway-replica: b\n" in client.answer
+    assert client.events[-1] == b"[DONE]"
+    assert bill(gw).attempts == 2
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda: late(UpstreamBroken()), {"code": "upstream_error", "status": 502, "retry_after_s": None}),
+        (
+            lambda: late(*transcript("309-bad-logprobs-stream").chunks),
+            {"status": 400, "param": "logprobs"},
+        ),
+    ],
+    ids=["a replica's fault", "the engine's refusal"],
+)
+async def test_an_error_behind_an_early_head_tells_its_status_in_band(
+    folder: Path, answer: Callable[[], Answer], told: dict[str, object]
+) -> None:
+    gw = gateway(folder, config=EARLY, a=[answer()], b=[answer()])
+    client = await gw.ask(STREAM_BODY)
+    assert client.status == 200
+    (event,) = client.events
+    error = json.loads(event)["error"]
+    assert {name: error[name] for name in told} == told
+    gw.assert_nothing_is_held()
+
+
+async def test_a_client_that_asks_for_it_gets_a_real_status(folder: Path) -> None:
+    gw = gateway(folder, config=EARLY, a=[late(UpstreamBroken())], b=[late(UpstreamBroken())])
+    client = await gw.ask(STREAM_BODY, headers={"x-tollway-head": "hold"})
+    assert (client.status, code(client)) == (502, "upstream_error")
+    client = await gw.ask(STREAM_BODY, headers={"x-tollway-head": "early"})
+    assert (client.status, code(client)) == (400, "invalid_request")
+
+
+async def test_an_answer_in_one_piece_has_no_early_head(folder: Path) -> None:
+    gw = gateway(folder, config=EARLY, a=[late(*transcript("100-chat").chunks)])
+    client = await gw.ask(CHAT_BODY)
+    assert client.answer == transcript("100-chat").body
+
+
+async def test_comments_of_the_engine_go_on_once_the_head_is_out(folder: Path) -> None:
+    gw = gateway(folder, config=EARLY, a=[late(b": keep-alive\n\n", *transcript(STREAM).chunks)])
+    client = await gw.ask(STREAM_BODY)
+    assert client.answer.startswith(b": waiting\n\n: keep-alive\n\n: x-tollway-replica: a\n")
+
+
 # --- replicas that fail after the first frame
 
 
@@ -456,7 +533,7 @@ async def test_a_client_that_leaves_during_its_body_was_never_admitted(folder: P
 
 
 async def test_a_client_that_reads_no_further_is_cut_and_billed(folder: Path) -> None:
-    gw = gateway(folder, config=CONFIG + "idle_s_max = 0.05\n", a=[replays(STREAM)])
+    gw = gateway(folder, config=CONFIG + "write_s_max = 0.05\n", a=[replays(STREAM)])
     await gw.ask(STREAM_BODY, stalls_after=CUT + 1)
     assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 4), "client_closed")
     gw.assert_nothing_is_held()

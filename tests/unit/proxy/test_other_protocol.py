@@ -103,8 +103,13 @@ class Messages:
         kind = {400: "invalid_request_error", 502: "api_error"}[error.status]
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": error.message}})
 
-    def error_frame(self, error: FailureRow) -> bytes:
+    def error_frame(self, error: FailureRow, *, early: bool) -> bytes:
+        del early
         return b"event: error\ndata: " + self.error_body(error) + b"\n\n"
+
+    def refusal_frame(self, status: int, body: bytes) -> bytes:
+        del status
+        return b"event: error\ndata: " + body + b"\n\n"
 
 
 MESSAGES = Messages()

@@ -77,6 +77,7 @@ class Row:
     code: str = "stream_truncated"
     message: str = "Broke\noff."
     param: str | None = None
+    retry_after_s: int | None = 7
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
@@ -85,5 +86,14 @@ def test_a_failure_reads_as_openais_clients_expect(protocol: ApiProtocol) -> Non
         "error": {"message": "Broke\noff.", "type": "server_error", "param": None, "code": "stream_truncated"},
     }
     assert json.loads(protocol.error_body(Row())) == envelope
-    (frame,) = FrameSplitter().feed(protocol.error_frame(Row()))
+    (frame,) = FrameSplitter().feed(protocol.error_frame(Row(), early=False))
     assert json.loads(data_of(frame) or b"") == envelope
+    (frame,) = FrameSplitter().feed(protocol.error_frame(Row(), early=True))
+    assert json.loads(data_of(frame) or b"")["error"] == envelope["error"] | {"status": 502, "retry_after_s": 7}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_an_engines_refusal_fits_in_a_frame(protocol: ApiProtocol) -> None:
+    body = json.dumps({"error": {"message": "No.", "code": 400}}, indent=2).encode()
+    (frame,) = FrameSplitter().feed(protocol.refusal_frame(400, body))
+    assert json.loads(data_of(frame) or b"") == {"error": {"message": "No.", "code": 400, "status": 400}}
