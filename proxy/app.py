@@ -29,10 +29,10 @@ from proxy.http.listeners import Drain, bound, served, url_of
 from proxy.identity.revocation import Revoked
 from proxy.identity.secret_files import cache_secret
 from proxy.identity.tokens import Verifier
+from proxy.in_force import Config, InForce
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
 from proxy.stages.admit import Admit
-from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
@@ -96,7 +96,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
     listen, limits = settings.listen, settings.limits
     catalog = Catalog.of(settings)
     meter, holds, revoked = Meter(metrics), HoldTimes(), Revoked()
-    verifier = Verifier(settings, catalog, revoked, metrics.keys_fetched)
+    verifier = Verifier.of(settings, catalog, revoked, metrics.keys_fetched)
     secret = cache_secret(settings)
     async with (
         verifier,
@@ -114,15 +114,14 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             Progress(store, settings.ledger.progress_s) as progress,
         ):
             metrics.reservations_open(lambda: len(progress) + len(outbox))
+            in_force = InForce(Config.of(settings, catalog, verifier))
             turns = Turns(fleet.pools, holds, metrics)
             exchange = Exchange(
                 incarnation=incarnation.id,
-                catalog=catalog,
-                bounds=limits,
-                authenticate=Authenticate(verifier),
+                in_force=in_force,
                 admit=Admit(store, outbox, holds),
                 turns=turns,
-                relay=Relay(upstream, limits, secret, metrics),
+                relay=Relay(upstream, secret, metrics),
                 outbox=outbox,
                 progress=progress,
                 meter=meter,

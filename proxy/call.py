@@ -28,6 +28,8 @@ class Call(NamedTuple):
     model: Model
     price: Price | None
     request: ParsedRequest
+    bounds: Bounds
+    """How long anything may take, and how often it is tried."""
 
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
@@ -88,7 +90,7 @@ def understand(protocol: ApiProtocol, body: bytes, principal: Principal, *, cata
         raise InvalidRequest(message, "model")
     _check_context(request, model)
     _check_media(request, model)
-    return Call(principal, plan, model, catalog.price(model), request)
+    return Call(principal, plan, model, catalog.price(model), request, bounds)
 
 
 def _check_media(request: ParsedRequest, model: Model) -> None:

@@ -1,8 +1,7 @@
 """
 The config as a request asks it: names resolved, limits ready, one dictionary lookup a question.
 
-A catalog never changes. A reload builds another and puts it in the place of this one, so that a request sees one
-config from its beginning to its end.
+A catalog never changes. A reload builds another; a request goes by the one that held at its beginning (`in_force.py`).
 """
 
 from collections.abc import Mapping

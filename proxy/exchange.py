@@ -19,7 +19,6 @@ from policies.routing import Job
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
 from proxy.call import Call, understand
-from proxy.catalog import Catalog
 from proxy.errors import ApiError, ClientGone, Code, InternalError, ShuttingDown
 from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error
@@ -27,9 +26,9 @@ from proxy.http.downstream import Downstream
 from proxy.http.early_head import EarlyHead, is_held
 from proxy.http.headers import early_headers, exchange_headers
 from proxy.identity.principal import Principal
-from proxy.settings.sections import Bounds
+from proxy.in_force import Config, InForce
 from proxy.stages.admit import Admit, idempotency_key
-from proxy.stages.authenticate import Authenticate
+from proxy.stages.authenticate import authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
@@ -48,9 +47,7 @@ class Exchange:
     """The stages, ready for any number of requests at once."""
 
     incarnation: str
-    catalog: Catalog
-    bounds: Bounds
-    authenticate: Authenticate
+    in_force: InForce
     admit: Admit
     turns: Turns
     relay: Relay
@@ -60,10 +57,11 @@ class Exchange:
     learns: tuple[Learn, ...] = ()
 
     async def __call__(self, protocol: ApiProtocol, downstream: Downstream) -> None:
-        """Serve one request to its end, whatever that end is."""
+        """Serve one request to its end, whatever that end is, by the config that holds at its beginning."""
+        config = self.in_force.now
         state = ExchangeState(protocol, self.incarnation)
         try:
-            await self._serve(downstream, state)
+            await self._serve(config, downstream, state)
         except ClientGone as gone:
             state.failed(gone)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever it was, the client is answered)
@@ -76,29 +74,24 @@ class Exchange:
             for learn in self.learns:
                 learn(state)
 
-    async def _serve(self, downstream: Downstream, state: ExchangeState) -> None:
-        state.principal = principal = await self.authenticate(downstream)
+    async def _serve(self, config: Config, downstream: Downstream, state: ExchangeState) -> None:
+        state.principal = principal = await authenticate(config.verifier, downstream)
         key, held = idempotency_key(downstream), is_held(downstream)
-        state.call = call = await self._read(downstream, principal, state)
+        state.call = call = await _read(config, downstream, principal, state)
         with self.progress.following(state):
             async with Reservation(self.outbox, call.plan.limits, state) as reservation:
                 state.admitted = admitted = await self.admit(call, state.record(), key)
-                early_s = self.bounds.head_hold_s_max if call.request.stream and not held else None
+                early_s = config.bounds.head_hold_s_max if call.request.stream and not held else None
                 with EarlyHead(downstream, early_s, partial(early_headers, state)):
                     end = await self._answer(admitted, downstream, state)
                 await reservation.settle()
         await downstream.finish(end)
 
-    async def _read(self, downstream: Downstream, principal: Principal, state: ExchangeState) -> Call:
-        body = await downstream.read_body(bytes_max=self.bounds.body_bytes_max, s_max=self.bounds.body_s_max)
-        state.body_read = perf_counter()
-        return understand(state.protocol, body, principal, catalog=self.catalog, bounds=self.bounds)
-
     async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> bytes:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""
         job = admitted.job()
         fault: UpstreamFault | EngineRefused | None = None
-        while len(job.tried) < self.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
+        while len(job.tried) < admitted.call.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
             try:
                 attempt = await self._try(admitted, job, downstream, state)
             except ApiError:
@@ -125,6 +118,13 @@ class Exchange:
                 attempt.write_off(fault)
                 turn.failed(fault)
         return attempt
+
+
+async def _read(config: Config, downstream: Downstream, principal: Principal, state: ExchangeState) -> Call:
+    bounds = config.bounds
+    body = await downstream.read_body(bytes_max=bounds.body_bytes_max, s_max=bounds.body_s_max)
+    state.body_read = perf_counter()
+    return understand(state.protocol, body, principal, catalog=config.catalog, bounds=bounds)
 
 
 def _told(error: BaseException, state: ExchangeState) -> ApiError | EngineRefused:

@@ -1,26 +1,45 @@
 """Who calls a handler that is not an exchange."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Request
 
-from proxy.catalog import Catalog, Plan
+from proxy.catalog import Plan
 from proxy.errors import ScopeMissing
 from proxy.identity.principal import Principal
-from proxy.stages.authenticate import Authenticate
+from proxy.in_force import Config, InForce
+from proxy.stages.authenticate import bearer
+
+
+class Caller(NamedTuple):
+    """Who is asking, and the config that held when it did."""
+
+    principal: Principal
+    config: Config
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan that the caller is on."""
+        plan = self.config.catalog.plan(self.principal.tenant, self.principal.plan)
+        assert plan is not None, "a principal's plan was looked up in this catalog"
+        return plan
 
 
 class Callers:
-    """Turns a request into its verified principal and plan; raises `InvalidToken`."""
+    """Turns a request into its verified principal; raises `InvalidToken`."""
 
-    def __init__(self, authenticate: Authenticate, catalog: Catalog) -> None:
-        self._authenticate = authenticate
-        self._catalog = catalog
+    def __init__(self, in_force: InForce) -> None:
+        self._in_force = in_force
+
+    async def caller(self, request: Request[Any, Any, Any]) -> Caller:
+        """Return who is asking, and by which config to answer."""
+        config, client = self._in_force.now, request.scope.get("client") or ("", 0)
+        headers = request.headers.getall("authorization", [])
+        return Caller(await bearer(config.verifier, headers, client[0]), config)
 
     async def principal(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who is asking."""
-        client = request.scope.get("client") or ("", 0)
-        return await self._authenticate.bearer(request.headers.getall("authorization", []), client[0])
+        return (await self.caller(request)).principal
 
     async def require(self, request: Request[Any, Any, Any], *scopes: str) -> Principal:
         """Return who is asking, and has one of these scopes; raise `ScopeMissing` for who has none."""
@@ -28,13 +47,3 @@ class Callers:
         if principal.scopes.isdisjoint(scopes):
             raise ScopeMissing(scopes)
         return principal
-
-    async def plan(self, request: Request[Any, Any, Any]) -> Plan:
-        """Return the plan that the caller is on."""
-        return self.plan_of(await self.principal(request))
-
-    def plan_of(self, principal: Principal) -> Plan:
-        """Return a principal's plan."""
-        plan = self._catalog.plan(principal.tenant, principal.plan)
-        assert plan is not None, "a principal's plan was looked up in this catalog"
-        return plan

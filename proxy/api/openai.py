@@ -12,7 +12,7 @@ from engine.protocols.base import ApiProtocol
 from engine.protocols.registry import PROTOCOLS
 from proxy.api.callers import Callers
 from proxy.api.cors import Pages
-from proxy.catalog import Catalog, Model
+from proxy.catalog import Model
 from proxy.edge.bodies import Bodies
 from proxy.errors import MethodNotAllowed, ModelNotFound
 from proxy.exchange import Exchange
@@ -24,15 +24,16 @@ _CREATED = 0
 
 
 def forwarded(
-    exchange: Exchange, bodies: Bodies, pages: Pages, *, write_s_max: float
+    exchange: Exchange, bodies: Bodies, pages: Pages
 ) -> dict[bytes, Callable[[Client], Coroutine[Any, Any, None]]]:
     """Return who serves a POST to each path that is forwarded to replicas: these and no others."""
 
     def serving(protocol: ApiProtocol) -> Callable[[Client], Coroutine[Any, Any, None]]:
         async def serve(client: Client) -> None:
-            with bodies.share() as share:
+            bounds = exchange.in_force.now.bounds
+            with bodies.share(bounds.bodies_bytes_max) as share:
                 always = pages.headers(client.fields.get(b"origin"))
-                await exchange(protocol, Downstream(client, share, always, write_s_max=write_s_max))
+                await exchange(protocol, Downstream(client, share, always, write_s_max=bounds.write_s_max))
 
         return serve
 
@@ -51,20 +52,21 @@ def not_forwarded() -> ASGIRouteHandler:
     return tell
 
 
-def models(catalog: Catalog, callers: Callers) -> list[HTTPRouteHandler]:
+def models(callers: Callers) -> list[HTTPRouteHandler]:
     """Return the handlers of `/v1/models`: what the caller's plan allows, and nothing that it does not."""
 
     @get("/v1/models")
     async def list_models(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        allowed = catalog.models_for(await callers.plan(request))
+        caller = await callers.caller(request)
+        allowed = caller.config.catalog.models_for(caller.plan)
         return {"object": "list", "data": [_shown(name, model) for model in allowed for name in _names(model)]}
 
     @get("/v1/models/{name:path}")
     async def one_model(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        plan = await callers.plan(request)
+        caller = await callers.caller(request)
         asked = str(request.path_params["name"]).removeprefix("/")
-        model = catalog.model(asked)
-        if model is None or not plan.allows(model):
+        model = caller.config.catalog.model(asked)
+        if model is None or not caller.plan.allows(model):
             raise ModelNotFound(asked)
         return _shown(asked, model)
 

@@ -18,13 +18,13 @@ from proxy.store.reservations import Reservations
 _OF_A_MODEL = (Scope.MODEL, Scope.USER_MODEL)
 
 
-def quota(catalog: Catalog, callers: Callers, store: Reservations) -> list[HTTPRouteHandler]:
+def quota(callers: Callers, store: Reservations) -> list[HTTPRouteHandler]:
     """Return the handler of `GET /v1/quota`, which takes an optional `model`."""
 
     @get("/v1/quota")
     async def show(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        principal = await callers.principal(request)
-        plan = callers.plan_of(principal)
+        caller = await callers.caller(request)
+        principal, plan, catalog = caller.principal, caller.plan, caller.config.catalog
         models = _chosen(catalog, plan, request.query_params.get("model"))
         return {
             "object": "quota",

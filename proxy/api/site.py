@@ -46,15 +46,13 @@ def public_site(
 
     What is forwarded the edge serves straight: Litestar would cost a call for each part of each answer.
     """
-    catalog = exchange.catalog
-    callers = Callers(exchange.authenticate, catalog)
-    bounds, pages = exchange.bounds, Pages(cors_origins)
-    edge.straight = forwarded(exchange, Bodies(bounds.bodies_bytes_max), pages, write_s_max=bounds.write_s_max)
+    callers = Callers(exchange.in_force)
+    edge.straight = forwarded(exchange, Bodies(), Pages(cors_origins))
     return _site(
         [
             not_forwarded(),
-            *models(catalog, callers),
-            *quota(catalog, callers, store),
+            *models(callers),
+            *quota(callers, store),
             *usage(callers, reports),
             *health(pools, vitals, lambda: edge.draining),
         ],

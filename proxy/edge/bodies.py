@@ -15,12 +15,11 @@ class Bodies:
     Units: bytes as they came; parsed, a body takes several times as much.
     """
 
-    bytes_max: int
     held: int = 0
 
-    def share(self) -> "Share":
-        """Return the part of one request; its block gives it back."""
-        return Share(self)
+    def share(self, bytes_max: int) -> "Share":
+        """Return the part of one request, which with all others may be `bytes_max`; its block gives it back."""
+        return Share(self, bytes_max)
 
 
 @dataclass(slots=True)
@@ -28,6 +27,7 @@ class Share:
     """What one request holds of all bodies' bytes."""
 
     _bodies: Bodies
+    _bytes_max: int
     held: int = 0
 
     def __enter__(self) -> Self:
@@ -41,7 +41,7 @@ class Share:
     def take(self, size: int) -> None:
         """Count bytes that have arrived; raise `ApiError` where there is no room for them."""
         bodies = self._bodies
-        if bodies.held + size > bodies.bytes_max:
+        if bodies.held + size > self._bytes_max:
             raise ApiError(Code.OVERLOADED, "The gateway holds too many request bodies at once.", retry_after_s=1)
         bodies.held += size
         self.held += size

@@ -3,6 +3,7 @@ Tokens that were judged before: a token is verified once and then looked up, sin
 
 Rules:
 - A good token is believed only within its own times, as long as its key is its issuer's, and while nobody revoked it.
+- What one config's verifier found, that of the next looks at again, once, before it believes or refuses.
 - A bad one is refused again for a few seconds, for a client in a loop; never one that may become good meanwhile.
 - Who was not asked for since its turn came last goes first. Tokens are the keys: a digest of one costs five times the
   lookup, and each is in memory anyway as the header of its request. None is ever logged.
@@ -48,6 +49,8 @@ class Verified:
     valid_until: float
     judged: int = -1
     """The version of the list of revocations that did not have it."""
+    by: int = 0
+    """Which config's verifier it was that believed it."""
     asked: bool = False
 
     def holds(self, now: float) -> bool:
@@ -61,6 +64,8 @@ class RefusedToken:
 
     message: str
     until: float
+    by: int = 0
+    """Which config's verifier it was that refused it."""
     asked: bool = False
 
 

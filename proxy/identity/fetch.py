@@ -43,7 +43,7 @@ Fetch = Callable[[str], Awaitable[Document]]
 
 class Fetcher:
     """
-    `async with Fetcher() as fetch` gives a `Fetch`.
+    `async with Fetcher() as fetch` gives a `Fetch`; or it is `prepared` once, and closed.
 
     Bounds: 256 KiB; each wait for the server 5 s, the whole to be bounded by who asks.
     """
@@ -51,22 +51,31 @@ class Fetcher:
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
 
-    async def __aenter__(self) -> Self:
-        """Read the certificates that are trusted, once."""
-        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        self._client = httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX, cookies=cookies)
+    def prepared(self) -> Self:
+        """Read the certificates that are trusted, once; it takes a moment, which a thread of its own may spend."""
+        if self._client is None:
+            cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+            self._client = httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX, cookies=cookies)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         """Close every connection."""
         if self._client is not None:
             await self._client.aclose()
 
+    async def __aenter__(self) -> Self:
+        """Read the certificates."""
+        return self.prepared()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
     async def __call__(self, url: str) -> Document:
         """Return the document at a URL; raise FetchFailed."""
-        assert self._client is not None, "fetching begins inside the block"
+        assert self._client is not None, "it is prepared before anything is fetched"
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         try:
             async with self._client.stream("GET", url, headers=headers) as answer:

@@ -25,7 +25,7 @@ class VerifyingKey:
     algorithms: frozenset[str]
     kid: str | None = None
     identity: tuple[Any, ...] = ()
-    """What makes a published key the same one after the next fetch."""
+    """What makes a key the same one after the next fetch, or the next look into its file."""
     retired: bool = False
     """Whether its issuer has it no longer: nothing that it verified counts any more."""
 
@@ -41,16 +41,24 @@ class KeySource(Protocol):
         """
         ...
 
+    def has(self, key: VerifyingKey) -> bool:
+        """Tell whether a key is the issuer's as far as is known now."""
+        ...
+
 
 class FixedKey:
     """One key for all of an issuer's tokens."""
 
     def __init__(self, key: VerifyingKey) -> None:
-        self._key = key
+        self.only = key
 
     async def key(self, kid: str | None, algorithm: str) -> VerifyingKey:
         """Return the one key, whatever the header names."""
-        return self._key
+        return self.only
+
+    def has(self, key: VerifyingKey) -> bool:
+        """Tell whether it is this key."""
+        return key is self.only
 
 
 def from_file(settings: Settings, index: int) -> FixedKey:
@@ -65,7 +73,7 @@ def from_file(settings: Settings, index: int) -> FixedKey:
         prepared = [_prepared(content, algorithm) for algorithm in issuer.algorithms]
     except UnusableSecret as error:
         raise ConfigError([ConfigFault(f"auth.issuers[{index}].key_file", str(error))]) from None
-    return FixedKey(VerifyingKey(prepared[0], frozenset(issuer.algorithms)))
+    return FixedKey(VerifyingKey(prepared[0], frozenset(issuer.algorithms), identity=(content,)))
 
 
 def _content(settings: Settings, issuer: Issuer) -> bytes:

@@ -15,7 +15,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
+from typing import NamedTuple, Self
 
 from engine.runtime.background import Background
 from proxy.errors import KeysUnavailable
@@ -31,13 +33,26 @@ RETRY_S = 10.0
 """After a fetch that failed."""
 MAX_AGE_S_MIN, MAX_AGE_S_MAX = 60, 86_400
 """What a `max-age` may say; beyond these it is taken for the nearer one."""
+_WHERE_KEYS_ARE = ("issuer", "jwks_url", "discovery", "algorithms")
+"""Of a section: another of these, and the keys at hand are not known to be the issuer's."""
 _WELL_KNOWN = "/.well-known/openid-configuration"
-_WAIT_S_MAX = FETCH_S_MAX + 1.0
+WAIT_S_MAX = FETCH_S_MAX + 1.0
+"""For a token that needs a fetch."""
 
 Told = Callable[[str, bool], None]
 """Told an issuer, and whether its keys could be fetched; feeds `tollway_key_fetches_total`."""
 
 _log = logging.getLogger(__name__)
+
+
+class Fetched(NamedTuple):
+    """What is known of an issuer's keys, and since when. Units: seconds of a monotonic clock."""
+
+    keys: KeySet = KeySet()
+    at: float = -float("inf")
+
+
+NOTHING = Fetched()
 
 
 class PublishedKeys(Background):
@@ -48,7 +63,14 @@ class PublishedKeys(Background):
     """
 
     def __init__(
-        self, issuer: Issuer, fetch: Fetch, told: Told, *, ask_s_min: float = ASK_S_MIN, retry_s: float = RETRY_S
+        self,
+        issuer: Issuer,
+        fetch: Fetch,
+        told: Told,
+        *,
+        ask_s_min: float = ASK_S_MIN,
+        retry_s: float = RETRY_S,
+        known: Fetched = NOTHING,
     ) -> None:
         super().__init__(self._refresh_on, "tollway-keys")
         self._issuer = issuer
@@ -56,13 +78,28 @@ class PublishedKeys(Background):
         self._told = told
         self._ask_s_min = ask_s_min
         self._retry_s = retry_s
-        self._keys = KeySet()
-        self._fetched_at = -float("inf")
-        self._failing = True
+        self._keys, self._fetched_at = known
+        self._failing = known is NOTHING
         self._asked_at = -float("inf")
         self._asked = asyncio.Event()
         self._fetching = True  # the background begins with a fetch
         self._fetch_ended = asyncio.Event()
+
+    def heir(self, issuer: Issuer) -> Self:
+        """
+        Return the source of an issuer whose section was changed: it begins with the keys at hand, where they fit it.
+
+        They are other keys: what these verified by the section before has to be verified by the new one.
+        """
+        there = all(getattr(issuer, name) == getattr(self._issuer, name) for name in _WHERE_KEYS_ARE)
+        others = KeySet(tuple(replace(key) for key in self._keys.keys))
+        return type(self)(
+            issuer, self._fetch, self._told, known=Fetched(others, self._fetched_at) if there else NOTHING
+        )
+
+    def has(self, key: VerifyingKey) -> bool:
+        """Tell whether a key is among those that the issuer published last."""
+        return any(key is known for known in self._keys.keys)
 
     async def key(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
         """
@@ -89,7 +126,7 @@ class PublishedKeys(Background):
             self._fetching = True
             self._asked.set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_S_MAX):
+            async with asyncio.timeout(WAIT_S_MAX):
                 await self._fetch_ended.wait()
 
     async def _refresh_on(self) -> None:

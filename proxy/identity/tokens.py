@@ -11,7 +11,9 @@ From a bearer token to a principal, or to `InvalidToken`.
 """
 
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,64 +21,102 @@ from proxy.catalog import Catalog
 from proxy.errors import InvalidToken, TooManyForgeries
 from proxy.identity import cache
 from proxy.identity.cache import RefusedToken, Tokens, Verified
-from proxy.identity.fetch import Fetcher
 from proxy.identity.forgeries import Forgeries
 from proxy.identity.jose import Unverified, read_again, take_apart
-from proxy.identity.keys import KeySource, VerifyingKey, from_file
+from proxy.identity.key_ring import Held, KeyRing
+from proxy.identity.keys import VerifyingKey
 from proxy.identity.principal import Principal
-from proxy.identity.published import PublishedKeys, Told
+from proxy.identity.published import Told
 from proxy.identity.revocation import Origin, Revoked
 from proxy.identity.trusted import Forged, NotYetValid, Trusted, WrongAlgorithm
 from proxy.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What verifiers have in common, one config after the other: where keys come from, and what they know of tokens."""
+
+    ring: KeyRing
+    revoked: Revoked
+    """Kept up to date by somebody else."""
+    verified: Tokens[Verified] = field(default_factory=lambda: Tokens(cache.VERIFIED_MAX, cache.VERIFIED_CHARS_MAX))
+    refused: Tokens[RefusedToken] = field(default_factory=lambda: Tokens(cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX))
+    forgeries: Forgeries = field(default_factory=Forgeries)
+    verifiers: "count[int]" = field(default_factory=lambda: count(1))
+    """Numbers them."""
+
+
 class Verifier:
     """
-    Knows the issuers, and which tenant has which plans.
+    Knows the issuers of one config, and which tenant has which plans there.
 
-    `async with Verifier(settings, catalog)` keeps published keys fresh; keys from files need no block.
+    The first is made by `Verifier.of`, and its block keeps published keys fresh, those of the verifiers `after` it too;
+    keys from files need no block.
     """
 
-    def __init__(
-        self,
+    def __init__(self, held: dict[str, Held], leeway_s: int, catalog: Catalog, memory: Memory) -> None:
+        self._held = held
+        self._leeway_s = leeway_s
+        self._catalog = catalog
+        self._memory = memory
+        self._number = next(memory.verifiers)
+        self._trusted = {name: Trusted.of(issuer, source) for name, (issuer, _, source) in held.items()}
+        self._verified = memory.verified
+        self._refused = memory.refused
+        self._forgeries = memory.forgeries
+        self._revoked = memory.revoked
+
+    @classmethod
+    def of(
+        cls,
         settings: Settings,
         catalog: Catalog,
         revoked: Revoked | None = None,
         told: Told = lambda issuer, ok: None,
-    ) -> None:
+    ) -> Self:
         """
         Load every issuer's key that stands in a file; a development key is made here if there is none yet.
 
         Whoever keeps `revoked` up to date, `told` hears of every fetch of published keys.
-        Raises: ConfigError for a key that cannot be used.
+        Raises: ConfigError with every key that cannot be used.
         """
-        self._catalog = catalog
-        self._leeway_s = settings.auth.leeway_s
-        self._fetch = Fetcher()
-        self._published: list[PublishedKeys] = []
-        self._trusted = {
-            issuer.issuer: Trusted.of(issuer, self._source(settings, index, told))
-            for index, issuer in enumerate(settings.auth.issuers)
-        }
-        self._verified = Tokens[Verified](cache.VERIFIED_MAX, cache.VERIFIED_CHARS_MAX)
-        self._refused = Tokens[RefusedToken](cache.REFUSED_MAX, cache.REFUSED_CHARS_MAX)
-        self._forgeries = Forgeries()
-        self._revoked = revoked or Revoked()
-        self._block = AsyncExitStack()
+        ring = KeyRing(told)
+        made = cls(ring.sources(settings), settings.auth.leeway_s, catalog, Memory(ring, revoked or Revoked()))
+        made.take_over()
+        return made
+
+    def after(self, settings: Settings, catalog: Catalog) -> Self:
+        """
+        Return the verifier of another config, which is to `take_over`. It reads files, and may be made in a thread.
+
+        Raises: ConfigError, as `of`.
+        """
+        return type(self)(self._memory.ring.sources(settings), settings.auth.leeway_s, catalog, self._memory)
+
+    def only(self, issuers: Collection[str], catalog: Catalog) -> Self:
+        """Return one that believes some of the issuers of this one, and knows these tenants."""
+        held = {name: held for name, held in self._held.items() if name in issuers}
+        return type(self)(held, self._leeway_s, catalog, self._memory)
+
+    def take_over(self) -> None:
+        """Let the issuers of this one, and no others, be those whose published keys are kept fresh."""
+        self._memory.ring.hold(self._held)
+
+    @property
+    def issuers(self) -> Collection[str]:
+        """Return the names of those that it believes."""
+        return self._held.keys()
 
     async def __aenter__(self) -> Self:
         """Begin to fetch what issuers publish. Nobody waits for it: the gateway is ready without."""
-        if self._published:
-            await self._block.enter_async_context(self._fetch)
-        for source in self._published:
-            await self._block.enter_async_context(source)
+        await self._memory.ring.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Fetch no more."""
-        await self._block.aclose()
+        await self._memory.ring.__aexit__(kind, error, trace)
 
     def known(self, token: str) -> Principal | None:
         """Return who a token speaks for that was verified before; raise `InvalidToken` where it was revoked since."""
@@ -84,7 +124,7 @@ class Verifier:
         if known is None:
             return None
         now = time.time()
-        if not known.holds(now):
+        if not known.holds(now) or (known.by != self._number and not self._believes(token, known)):
             return None
         if known.judged != self._revoked.version:
             self._check(token, known, now)
@@ -102,7 +142,7 @@ class Verifier:
             return known
         now = time.time()
         refused = self._refused.find(token)
-        if refused is not None and now < refused.until:
+        if refused is not None and refused.by == self._number and now < refused.until:
             raise InvalidToken(refused.message)
         return await self._judge(token, address, now)
 
@@ -119,7 +159,7 @@ class Verifier:
         except InvalidToken as error:
             self._note(error, address, unverified, trusted)
             if not isinstance(error, NotYetValid):
-                self._refused.keep(token, RefusedToken(error.message, now + cache.REFUSED_S))
+                self._refused.keep(token, RefusedToken(error.message, now + cache.REFUSED_S, self._number))
             raise
         self._forgeries.right(trusted.claimed(said))
         known = self._lasting(principal, key, said)
@@ -127,12 +167,18 @@ class Verifier:
         self._check(token, known, now)
         return principal
 
-    def _source(self, settings: Settings, index: int, told: Told) -> KeySource:
-        issuer = settings.auth.issuers[index]
-        if not issuer.publishes:
-            return from_file(settings, index)
-        self._published.append(PublishedKeys(issuer, self._fetch, told))
-        return self._published[-1]
+    def _believes(self, token: str, known: Verified) -> bool:
+        """
+        Look at a token again that the verifier of another config believed; no for one that must be verified anew.
+
+        Raises: InvalidToken, where this config does not know its tenant or plan.
+        """
+        said = read_again(token)
+        trusted = self._trusted.get(said["iss"])
+        if trusted is None or not trusted.source.has(known.key):
+            return False
+        known.principal, known.by = trusted.principal(said, self._catalog), self._number
+        return True
 
     def _issuer_of(self, unverified: Unverified) -> Trusted:
         name = unverified.claims.get("iss")
@@ -162,7 +208,7 @@ class Verifier:
     def _lasting(self, principal: Principal, key: VerifyingKey, said: dict[str, Any]) -> Verified:
         begins = max(said.get("nbf", 0), said.get("iat", 0)) - self._leeway_s
         # Floats are smaller than whole numbers of two digits, and compared faster with what a clock says.
-        return Verified(principal, key, float(begins), float(int(said["exp"]) + self._leeway_s))
+        return Verified(principal, key, float(begins), float(int(said["exp"]) + self._leeway_s), by=self._number)
 
 
 def _origin(token: str, principal: Principal) -> Origin:

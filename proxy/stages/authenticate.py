@@ -1,4 +1,4 @@
-"""Who is asking: the bearer token, verified."""
+"""Who is asking: the bearer token, verified by the issuers of the config. No token, no service."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,17 @@ from proxy.identity.tokens import Verifier
 _SCHEME = "bearer "
 
 
-class Authenticate:
-    """The first stage: no token, no service."""
+async def authenticate(verifier: Verifier, downstream: Downstream) -> Principal:
+    """Return who is asking; raise as `Verifier.verify` does."""
+    token = _token(downstream.header("authorization"))
+    return verifier.known(token) or await verifier.verify(token, downstream.address)
 
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
 
-    async def __call__(self, downstream: Downstream) -> Principal:
-        """Return who is asking; raise as `Verifier.verify` does."""
-        token = _token(downstream.header("authorization"))
-        return self._verifier.known(token) or await self._verifier.verify(token, downstream.address)
-
-    async def bearer(self, values: Sequence[str], address: str) -> Principal:
-        """Return whom the `Authorization` headers from an address speak for; raise likewise."""
-        if len(values) > 1:
-            raise InvalidToken("More than one Authorization header was sent.")
-        return await self._verifier.verify(_token(values[0] if values else None), address)
+async def bearer(verifier: Verifier, values: Sequence[str], address: str) -> Principal:
+    """Return whom the `Authorization` headers from an address speak for; raise likewise."""
+    if len(values) > 1:
+        raise InvalidToken("More than one Authorization header was sent.")
+    return await verifier.verify(_token(values[0] if values else None), address)
 
 
 def _token(authorization: str | None) -> str:

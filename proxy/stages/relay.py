@@ -32,7 +32,6 @@ from proxy.errors import ApiError, ClientGone, Code
 from proxy.http.downstream import Downstream
 from proxy.http.headers import EVENT_STREAM, JSON
 from proxy.observe.metrics import Metrics
-from proxy.settings.sections import Bounds
 from proxy.stages.deadlines import Deadlines
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
@@ -49,9 +48,8 @@ _PASSED_THROUGH = frozenset({400, 413, 422})
 class Relay:
     """The stage that talks to a replica."""
 
-    def __init__(self, upstream: Upstream, bounds: Bounds, cache_secret: bytes, metrics: Metrics) -> None:
+    def __init__(self, upstream: Upstream, cache_secret: bytes, metrics: Metrics) -> None:
         self._upstream = upstream
-        self._bounds = bounds
         self._cache_secret = cache_secret
         self._metrics = metrics
 
@@ -79,11 +77,11 @@ class Relay:
             raise ClientGone
 
     async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
-        request = attempt.admitted.call.request
-        stream = request.protocol.stream(request)
+        call = attempt.admitted.call
+        stream, bounds = call.request.protocol.stream(call.request), call.bounds
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
-        first_s_max = self._bounds.exchange_s_max if stream is None else self._bounds.ttft_s_max
-        deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=self._bounds.exchange_s_max)
+        first_s_max = bounds.exchange_s_max if stream is None else bounds.ttft_s_max
+        deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=bounds.exchange_s_max)
         try:
             with deadlines:
                 async with self._asking(attempt, request_id) as response:
@@ -95,7 +93,7 @@ class Relay:
                         downstream.head(200, JSON + headers)
                         return
                     downstream.head(200, EVENT_STREAM + headers)
-                    passing = _Passing(stream, attempt, deadlines, downstream, bounds=self._bounds)
+                    passing = _Passing(stream, attempt, deadlines, downstream)
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
@@ -150,14 +148,12 @@ class Relay:
 class _Passing:
     """A stream on its way from a replica to the client, taken part by part as it arrives."""
 
-    def __init__(
-        self, stream: StreamMachine, attempt: Attempt, deadlines: Deadlines, downstream: Downstream, *, bounds: Bounds
-    ) -> None:
+    def __init__(self, stream: StreamMachine, attempt: Attempt, deadlines: Deadlines, downstream: Downstream) -> None:
         self._stream = stream
         self._attempt = attempt
         self._deadlines = deadlines
         self._downstream = downstream
-        self._bounds = bounds
+        self._bounds = attempt.admitted.call.bounds
 
     def take(self, data: bytes) -> Wait | None:
         """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""

@@ -42,7 +42,7 @@ async def fetch() -> AsyncIterator[Fetcher]:
 def verifier(idp: Provider, keys: str = FOUND[0], algorithms: tuple[str, ...] = ALGORITHMS) -> Verifier:
     config = CONFIG.replace("KEYS", keys).replace("ALGORITHMS", json.dumps(algorithms)).replace("ISSUER", idp.url)
     settings = parse(config, {})
-    return Verifier(settings, Catalog.of(settings))
+    return Verifier.of(settings, Catalog.of(settings))
 
 
 @pytest.mark.parametrize("keys", FOUND)

@@ -264,7 +264,7 @@ def test_a_stream_is_read_or_broken(data: bytes, size: int, continuous: bool) ->
 @cache
 def issuer() -> tuple[Settings, Verifier, bytes]:
     config = settings_of(CONFIG, {}, folder=Path(mkdtemp()))
-    return config, Verifier(config, Catalog.of(config)), mint(config, tenant="acme", user="ada").encode()
+    return config, Verifier.of(config, Catalog.of(config)), mint(config, tenant="acme", user="ada").encode()
 
 
 @fuzzed

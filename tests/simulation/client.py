@@ -62,7 +62,7 @@ class SimClient:
     gateway: str = ""
 
     def __post_init__(self) -> None:
-        caller = f"{self.asks.tenant}/{self.asks.user}".encode()
+        caller = f"Bearer {self.asks.tenant}/{self.asks.user}".encode()
         self.fields = {b"authorization": caller}
         self.address = ""
         self.disconnected = False

@@ -16,13 +16,12 @@ from proxy.compose.storage import settling
 from proxy.edge.bodies import Bodies
 from proxy.errors import LedgerUnavailable
 from proxy.exchange import Exchange
-from proxy.http.downstream import Downstream
 from proxy.identity.principal import Principal
 from proxy.identity.tokens import Verifier
+from proxy.in_force import Config, InForce
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
 from proxy.stages.admit import Admit
-from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
@@ -40,16 +39,12 @@ RESTART_S = 1.0
 _BODIES_BYTES_MAX = 2**20
 
 
-class Believing(Authenticate):
+class Believing(Verifier):
     """Believes who a client says it is; forged tokens are another suite's."""
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        super().__init__(Verifier(settings, catalog))
-        self._catalog = catalog
-
-    async def __call__(self, downstream: Downstream) -> Principal:
+    def known(self, token: str) -> Principal:
         """Return who is asking."""
-        tenant, _, user = (downstream.header("authorization") or "").partition("/")
+        tenant, _, user = token.partition("/")
         found = self._catalog.tenant(tenant)
         assert found is not None
         return Principal(tenant, user, found.default_plan.name)
@@ -92,7 +87,7 @@ class SimGateway:
         self._disk = disk
         self._asked = asked
         self._stop = asyncio.Event()
-        self._bodies = Bodies(_BODIES_BYTES_MAX)
+        self._bodies = Bodies()
         self._serving: set[asyncio.Task[None]] = set()
         self._exchange: Exchange | None = None
         self._journal: Journal | None = None
@@ -128,7 +123,7 @@ class SimGateway:
     async def _serve(self, client: SimClient) -> None:
         assert self._exchange is not None
         try:
-            with self._bodies.share() as share:
+            with self._bodies.share(_BODIES_BYTES_MAX) as share:
                 await self._exchange(CHAT, client.downstream(share))
         finally:
             self.clients.discard(client)
@@ -163,12 +158,10 @@ class SimGateway:
             turns = Turns(fleet.pools, holds, metrics)
             self._exchange = Exchange(
                 incarnation=incarnation.id,
-                catalog=catalog,
-                bounds=settings.limits,
-                authenticate=Believing(settings, catalog),
+                in_force=InForce(Config.of(settings, catalog, Believing.of(settings, catalog))),
                 admit=Admit(store, outbox, holds),
                 turns=turns,
-                relay=Relay(self.upstream, settings.limits, b"secret" * 8, metrics),
+                relay=Relay(self.upstream, b"secret" * 8, metrics),
                 outbox=outbox,
                 progress=progress,
                 meter=meter,

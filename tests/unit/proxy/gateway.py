@@ -18,11 +18,11 @@ from proxy.catalog import Catalog
 from proxy.exchange import Exchange
 from proxy.identity.development import mint
 from proxy.identity.tokens import Verifier
+from proxy.in_force import Config, InForce
 from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
 from proxy.settings.loading import parse
 from proxy.stages.admit import Admit
-from proxy.stages.authenticate import Authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
@@ -203,12 +203,10 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
     turns = Turns(pools, holds, metrics)
     exchange = Exchange(
         incarnation="01JC0000000000000000000000",
-        catalog=catalog,
-        bounds=settings.limits,
-        authenticate=Authenticate(Verifier(settings, catalog)),
+        in_force=InForce(Config.of(settings, catalog, Verifier.of(settings, catalog))),
         admit=Admit(store, outbox, holds),
         turns=turns,
-        relay=Relay(upstream, settings.limits, b"secret" * 8, metrics),
+        relay=Relay(upstream, b"secret" * 8, metrics),
         outbox=outbox,
         progress=progress,
         meter=meter,

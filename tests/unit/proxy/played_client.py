@@ -112,7 +112,7 @@ class PlayedClient:
 
     def downstream(self, *, write_s_max: float = 5.0) -> Downstream:
         """Return the gateway's view of this client."""
-        return Downstream(self, Share(Bodies(2**20)), write_s_max=write_s_max)
+        return Downstream(self, Share(Bodies(), 2**20), write_s_max=write_s_max)
 
     # --- what it saw
 

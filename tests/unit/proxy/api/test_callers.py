@@ -14,19 +14,19 @@ def request(headers: dict[str, str]) -> Request[Any, Any, Any]:
 
 
 async def test_a_caller_has_the_plan_that_its_token_names(gw: Gateway) -> None:
-    callers = Callers(gw.exchange.authenticate, gw.catalog)
+    callers = Callers(gw.exchange.in_force)
     for plan, name in [(None, "pro"), ("free", "free")]:
         asked = request({"authorization": f"Bearer {gw.token(plan=plan)}"})
-        assert ((await callers.principal(asked)).user, (await callers.plan(asked)).name) == ("ada", name)
+        assert ((await callers.principal(asked)).user, (await callers.caller(asked)).plan.name) == ("ada", name)
 
 
 async def test_nobody_has_no_plan(gw: Gateway) -> None:
     with pytest.raises(InvalidToken):
-        await Callers(gw.exchange.authenticate, gw.catalog).plan(request({}))
+        await Callers(gw.exchange.in_force).caller(request({}))
 
 
 async def test_a_scope_that_is_required_is_one_of_the_callers(gw: Gateway) -> None:
-    callers = Callers(gw.exchange.authenticate, gw.catalog)
+    callers = Callers(gw.exchange.in_force)
     asked = request({"authorization": f"Bearer {gw.token(scopes=['usage:read', 'usage:self'])}"})
     assert (await callers.require(asked, "usage:read")).user == "ada"
     assert (await callers.require(asked, "usage:all", "usage:self")).scopes == {"usage:read", "usage:self"}
@@ -36,7 +36,7 @@ async def test_a_scope_that_is_required_is_one_of_the_callers(gw: Gateway) -> No
 
 
 async def test_nobody_and_a_scope_that_the_config_does_not_list_have_none(gw: Gateway) -> None:
-    callers = Callers(gw.exchange.authenticate, gw.catalog)
+    callers = Callers(gw.exchange.in_force)
     with pytest.raises(InvalidToken):
         await callers.require(request({}), "usage:read")
     with pytest.raises(ScopeMissing):

@@ -35,7 +35,7 @@ def test_the_curl_is_one_shell_command_with_a_token_that_is_believed(demo: Setti
     words = shlex.split(command[0].replace("\\\n", ""))
     assert words[:3] == ["curl", "-N", "http://127.0.0.1:8081/v1/chat/completions"]
     token = next(word for word in words if word.startswith("Authorization: Bearer ")).rpartition(" ")[2]
-    principal = asyncio.run(Verifier(demo, Catalog.of(demo)).verify(token))
+    principal = asyncio.run(Verifier.of(demo, Catalog.of(demo)).verify(token))
     assert (principal.tenant, principal.plan) == ("acme", "pro")
     assert orjson.loads(words[-1])["model"] == "demo"
 

@@ -28,7 +28,7 @@ def run(*arguments: str) -> Result:
 
 def principal(token: str) -> Principal:
     settings = load(None, {})
-    return asyncio.run(Verifier(settings, Catalog.of(settings)).verify(token))
+    return asyncio.run(Verifier.of(settings, Catalog.of(settings)).verify(token))
 
 
 def test_a_token_stands_alone_on_stdout_and_the_gateway_believes_it() -> None:

@@ -9,8 +9,8 @@ from proxy.errors import ApiError, Code
 
 
 def test_there_is_room_for_so_many_bytes_and_no_more() -> None:
-    bodies = Bodies(10)
-    with bodies.share() as one, bodies.share() as other:
+    bodies = Bodies()
+    with bodies.share(10) as one, bodies.share(10) as other:
         one.take(4)
         one.take(4)
         with pytest.raises(ApiError) as caught:
@@ -21,8 +21,8 @@ def test_there_is_room_for_so_many_bytes_and_no_more() -> None:
 
 
 def test_a_fault_gives_back_too() -> None:
-    bodies = Bodies(10)
-    with suppress(LookupError), bodies.share() as one:
+    bodies = Bodies()
+    with suppress(LookupError), bodies.share(10) as one:
         one.take(10)
         raise LookupError
     assert bodies.held == 0

@@ -292,7 +292,7 @@ async def test_what_is_written_at_once_has_its_length_and_what_is_written_in_par
 
 async def test_some_lines_are_in_every_head() -> None:
     client = PlayedClient()
-    downstream = Downstream(client, Share(Bodies(1)), b"vary: Origin\r\n", write_s_max=5.0)
+    downstream = Downstream(client, Share(Bodies(), 1), b"vary: Origin\r\n", write_s_max=5.0)
     downstream.head(200, b"")
     await downstream.answer(429, b"retry-after: 7\r\n", b"")
     assert client.answer_headers == {"vary": "Origin", "retry-after": "7", "content-length": "0"}

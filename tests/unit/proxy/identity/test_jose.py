@@ -44,7 +44,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
     for name, content in (("hmac", SECRET), ("rsa.pem", pem(RSA)), ("es.pem", pem(ES))):
         (folder / name).write_bytes(content)
     settings = parse(CONFIG, {}, folder=folder)
-    return Verifier(settings, Catalog.of(settings))
+    return Verifier.of(settings, Catalog.of(settings))
 
 
 def test_there_are_enough_of_them() -> None:

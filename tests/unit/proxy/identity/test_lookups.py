@@ -44,7 +44,7 @@ def revoked() -> Revoked:
 
 @pytest.fixture
 def verifier(settings: Settings, revoked: Revoked) -> Verifier:
-    return Verifier(settings, Catalog.of(settings), revoked)
+    return Verifier.of(settings, Catalog.of(settings), revoked)
 
 
 @pytest.fixture

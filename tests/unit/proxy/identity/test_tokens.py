@@ -75,7 +75,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
     (folder / "rsa.pem").write_bytes(public_pem(RSA))
     (folder / "hmac").write_bytes(SECRET + b"\n")
     config = parse(CONFIG, {}, folder=folder)
-    return Verifier(config, Catalog.of(config))
+    return Verifier.of(config, Catalog.of(config))
 
 
 def sign(key: Any = SECRET, algorithm: str = "HS256", **changes: Any) -> str:
