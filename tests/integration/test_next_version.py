@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.quota import Limit, Per, Scope, Unit
+from policies.quota import Ask, Limit, Per, Scope, Unit
 from proxy.billing.query import Period, UsageQuery, answer
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
@@ -27,6 +27,28 @@ FEW = (
     Limit(Scope.USER, Unit.CONCURRENT, 64, None),
 )
 SUBJECT = {"tenant": "acme", "user": "ada", "model": "demo"}
+
+
+async def test_a_reservation_tells_its_version_from_its_beginning_to_each_of_its_ends(
+    connection: RedisClient, tmp_path: Path
+) -> None:
+    async with bare_gateway(connection, tmp_path) as gateway:
+        store, ask = gateway.store, Ask(prompt_tokens=1, choices=1, max_completion=1, min_completion=1, hold_us=1)
+        told = dict.fromkeys(("settled", "released", "never-reserved", "expired", "corrected", "returned"), "")
+        records = {name: exchange(gateway, name) for name in told}
+        for name in records.keys() - {"never-reserved"}:
+            await store.reserve(records[name], FEW, ask)
+            text = await connection.call("GET", keys.reservation("acme", name))
+            assert text.partition("\n")[0].endswith(" v2")
+        for name in ("expired", "corrected", "returned"):
+            await store.expire(records[name], FEW, unobserved=True)
+        for name in ("settled", "never-reserved", "corrected"):
+            await store.settle(records[name], FEW)
+        for name in ("released", "returned"):
+            await store.release(records[name], FEW)
+        for name in told:
+            told[name] = await connection.call("GET", keys.reservation("acme", name))
+        assert [name for name, text in told.items() if not text.endswith("\nv2")] == []
 
 
 async def test_an_older_gateway_leaves_what_a_newer_one_reserved_to_a_newer_one(
