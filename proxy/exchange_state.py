@@ -9,8 +9,6 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from ulid_transform import ulid_now
-
 from engine.faults import EngineRefused
 from engine.protocols.base import ApiProtocol
 from engine.protocols.usage import Usage
@@ -21,6 +19,7 @@ from proxy.billing.record import CLIENT_CLOSED, OK, SHUTDOWN, ExchangeRecord, So
 from proxy.call import Call
 from proxy.errors import ApiError, ClientGone, Code
 from proxy.identity.principal import Principal
+from proxy.ulids import new_ulid
 
 _NOTHING = Usage()
 
@@ -31,7 +30,7 @@ class ExchangeState:
 
     protocol: ApiProtocol
     incarnation: str
-    request_id: str = field(default_factory=ulid_now)
+    request_id: str = field(default_factory=new_ulid)
     """Also the key of its reservation and of its ledger record."""
     started_at_us: int = field(default_factory=lambda: time.time_ns() // 1_000)
     started: float = field(default_factory=time.perf_counter)

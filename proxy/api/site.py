@@ -9,7 +9,6 @@ from litestar.config.cors import CORSConfig
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ControllerRouterHandler, Message, Send
-from ulid_transform import ulid_now
 
 from engine.fleet.pool import Pool
 from proxy.api.admin import GatewayState, admin
@@ -25,6 +24,7 @@ from proxy.edge.guard import Edge
 from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
 from proxy.exchange import Exchange
 from proxy.store.reservations import Reservations
+from proxy.ulids import new_ulid
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class _Site(Litestar):
 def _identifying(send: Send) -> Send:
     async def identified(message: Message) -> None:
         if message["type"] == "http.response.start" and not any(name == _ID for name, _ in message["headers"]):
-            message["headers"] = [*message["headers"], (_ID, ulid_now().encode())]
+            message["headers"] = [*message["headers"], (_ID, new_ulid().encode())]
         await send(message)
 
     return identified
@@ -108,12 +108,12 @@ def _site(handlers: Sequence[ControllerRouterHandler], cors: CORSConfig | None =
 
 def _identified(response: Response[Any]) -> Response[Any]:
     """Give an answer that is no exchange's an id too."""
-    response.headers.setdefault("x-request-id", ulid_now())
+    response.headers.setdefault("x-request-id", new_ulid())
     return response
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    request_id = ulid_now()
+    request_id = new_ulid()
     told = _as_api_error(error, request, request_id)
     headers = {**dict(told.headers()), "x-request-id": request_id}
     return Response(told.body(), status_code=told.status, media_type="application/json", headers=headers)

@@ -23,7 +23,6 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from ulid_transform import ulid_now
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -33,6 +32,7 @@ from proxy.edge import head
 from proxy.edge.connections import Connections
 from proxy.edge.straight import Serve, StraightCycle
 from proxy.errors import ApiError, Code, InvalidRequest
+from proxy.ulids import new_ulid
 
 _PIECE_BYTES = head.BYTES_MAX
 """Fed to the parser at a time: no more of an unfinished head is ever held."""
@@ -507,7 +507,7 @@ def told(error: ApiError) -> bytes:
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
         ("connection", "close"),
-        ("x-request-id", ulid_now()),
+        ("x-request-id", new_ulid()),
         *error.headers(),
     ]
     lines = [

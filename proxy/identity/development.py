@@ -9,13 +9,13 @@ from collections.abc import Collection
 from typing import Any
 
 import jwt
-from ulid_transform import ulid_now
 
 from proxy.fatal import Fatal
 from proxy.identity import claims
 from proxy.identity.secret_files import UnusableSecret, read_or_make
 from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.sections import Issuer
+from proxy.ulids import new_ulid
 
 
 class NoDevelopmentIssuer(Fatal):
@@ -51,7 +51,7 @@ def mint(
     said: dict[str, Any] = {
         "iss": issuer.issuer,
         "aud": issuer.audience,
-        "jti": ulid_now(),
+        "jti": new_ulid(),
         "iat": issued_at,
         "exp": issued_at + ttl_s,
     }

@@ -12,7 +12,6 @@ import pytest
 from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
-from ulid_transform import ulid_now
 
 from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
@@ -26,6 +25,7 @@ from proxy.store.outbox.end import Release, Settle
 from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
+from proxy.ulids import new_ulid
 from tests.records import RECORD
 from tests.redis_fleets import Node, cluster, cut_off, move_slot, until, watched
 from tests.redis_server import EACH_SERVER
@@ -69,7 +69,7 @@ class Gateway:
     async def exchange(self, tenant: str) -> bool:
         """Serve one exchange; tell whether it was admitted."""
         record = RECORD._replace(
-            request_id=ulid_now(),
+            request_id=new_ulid(),
             tenant=tenant,
             incarnation=self._incarnation.id,
             started_at=time.time_ns() // 1_000,

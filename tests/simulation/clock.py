@@ -62,7 +62,7 @@ def virtual(clock: Clock, rng: random.Random) -> Iterator[None]:
         # A default factory is bound when its class is made: the class itself must be told.
         stack.enter_context(patch.object(Attempt, "__init__", attempt))
         stack.enter_context(patch.object(ExchangeState, "__init__", state))
-        stack.enter_context(patch.object(proxy.store.membership.incarnation, "ulid_now", lambda: _ulid(rng)))
+        stack.enter_context(patch.object(proxy.store.membership.incarnation, "new_ulid", lambda: _ulid(rng)))
         yield
 
 

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from ulid_transform import ulid_now
-
 from proxy.errors import LedgerEmptied
 from proxy.redis.client import RedisClient
 from proxy.store import keys
+from proxy.ulids import new_ulid
 
 ON_DISK_AFTER_S = 4.0
 """Redis syncs its append-only file each second, at worst each two."""
@@ -97,7 +96,7 @@ class Generation:
         return not await self._connection.call("EXISTS", keys.EPOCHS_MISSED)
 
     async def _write(self) -> None:
-        value = self.value or ulid_now()
+        value = self.value or new_ulid()
         if await self._connection.call("SET", keys.EPOCH, value, "NX"):
             self._written_at = monotonic()
             await enrol_all(self._connection, value)
@@ -158,7 +157,7 @@ async def accept(connection: RedisClient, remembered: str) -> Loss:
     found = (await connection.call("GET", keys.EPOCH) or "").split()
     missed = set(await connection.call("SMEMBERS", keys.EPOCHS_MISSED)) | {remembered} - {""}
     lost = sorted(missed - set(found))
-    present = found[0] if found else ulid_now()
+    present = found[0] if found else new_ulid()
     if lost or not found:
         await connection.call("SET", keys.EPOCH, " ".join([present, *lost, *found[1:]][:REPLACED_MAX]))
     tenants = await enrol_all(connection, present)

@@ -16,13 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ulid_transform import ulid_now
-
 from engine.runtime.background import Background
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
 from proxy.store import keys, scripts
 from proxy.store.membership.generation import Generation
+from proxy.ulids import new_ulid
 
 BEAT_S = 2.0
 DEAD_AFTER_US = 10 * 1_000_000
@@ -41,7 +40,7 @@ class Incarnation(Background):
 
     def __init__(self, connection: RedisClient, *, beat_s: float = BEAT_S, memory: Path | None = None) -> None:
         super().__init__(self._beat_on, "tollway-heartbeat")
-        self.id = ulid_now()
+        self.id = new_ulid()
         self.generation = Generation(connection, memory)
         self._connection = connection
         self._beat_s = beat_s
