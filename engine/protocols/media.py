@@ -2,8 +2,8 @@
 Pictures, sounds and films in the messages of a conversation: where they may come from.
 
 Rules:
-- A part is its type and the one field of that name, and nothing else: vLLM takes a `uuid` beside it, which names an
-  entry of a cache that all tenants share.
+- A part is its type and the one field of that name; what else it holds does not go on. One with a `uuid` is refused:
+  it names an entry of vLLM's cache, which all tenants share, and whoever sends one counts on it.
 - What is fetched is fetched by the engine, so its host must be on the operator's list, exactly: no suffixes, no
   addresses in disguise. What was checked is what goes on: the URL is written anew from its checked parts.
 - No redirect can be ruled out here: vLLM's own `--allowed-media-domains` must be set too.
@@ -17,24 +17,28 @@ from engine.faults import MalformedRequest
 
 BY_URL = frozenset({"image_url", "audio_url", "video_url"})
 _INLINE = frozenset({"input_audio"})
-TYPES = BY_URL | _INLINE
+_OF_RESPONSES = "input_image"
+"""A picture as the Responses API writes it: the URL stands in the part itself."""
+TYPES = BY_URL | _INLINE | {_OF_RESPONSES}
 
 _DATA = re.compile(r"data:(?:image|audio|video)/[a-z0-9.+-]{1,64};base64,[A-Za-z0-9+/]*={0,2}", re.IGNORECASE)
 _REMOTE = re.compile(r"(https?)://([^/?#@\\:%\[\]\s]+)(?::(\d{1,5}))?(/[^\s\\]*)?", re.IGNORECASE)
 _PORTS = {"http": "80", "https": "443"}
 
 
-def item(part: dict[str, Any]) -> dict[str, Any]:
-    """Return the object of a media part that says what it holds; raise `MalformedRequest` where it is not plain."""
+def written(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a media part as it may go on, its URL unchecked; raise `MalformedRequest` where it is not plain."""
     kind = part["type"]
     value = part.get(kind)
-    if part.keys() != {"type", kind} or not isinstance(value, dict):
-        raise MalformedRequest(f"A part of type `{kind}` must hold an object `{kind}`, and nothing else.", "messages")
+    if kind == _OF_RESPONSES:
+        kind, value = "image_url", {"url": part.get("image_url"), "detail": part.get("detail")}
+    if not isinstance(value, dict) or part.get("uuid") is not None:
+        raise MalformedRequest(f"A part of type `{kind}` must hold an object `{kind}`, and no `uuid`.", "messages")
     needed, other = ("url", "detail") if kind in BY_URL else ("data", "format")
-    texts = all(isinstance(each, str) for each in value.values())
-    if needed not in value or not value.keys() <= {needed, other} or not texts:
+    held = {name: value[name] for name in (needed, other) if value.get(name) is not None}
+    if needed not in held or not all(isinstance(each, str) for each in held.values()):
         raise MalformedRequest(f"`{kind}` must hold `{needed}`, may hold `{other}`, both strings.", "messages")
-    return value
+    return {"type": kind, kind: held}
 
 
 def checked(url: str, domains: Collection[str]) -> str:

@@ -17,11 +17,9 @@ from typing import Any
 import orjson
 
 from engine.faults import MalformedRequest
-from engine.protocols import media
+from engine.protocols import parts
 from engine.protocols.normal import bytes_max
 
-_TEXT_PARTS = ("text", "refusal")
-_MEDIA_PARTS = tuple(media.TYPES)
 _ARGUMENTS_MAX = 20_000
 """Values in the arguments of tool calls that are worth parsing; with more, they count as whatever fills the context."""
 _UNBOUNDED = 2**31
@@ -65,8 +63,8 @@ def of_chat(fields: dict[str, Any]) -> Prompt:
         held += _check(message)
         if message.get("tool_calls"):
             calls += _tool_call_bytes(message["tool_calls"])
-    written = orjson.dumps([_without_media(message) for message in messages] if held else messages)
-    said = len(written) if written.isascii() else bytes_max(written.decode())
+    texts = orjson.dumps([_without_media(message) for message in messages] if held else messages)
+    said = len(texts) if texts.isascii() else bytes_max(texts.decode())
     rendered = 0
     if not fields.keys().isdisjoint(_TEMPLATE_FIELDS):
         rendered = sum(_rendered_bytes(fields[name]) for name in _TEMPLATE_FIELDS if fields.get(name))
@@ -86,26 +84,20 @@ def of_texts(name: str, value: Any, suffix: Any, prompts_max: int) -> Prompt:
 
 
 def _check(message: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """Return what the message holds besides text."""
+    """Return what the message holds besides text, and write its parts anew."""
     role = message.get("role")
     if not role or not isinstance(role, str):
         raise MalformedRequest("Each message must have a `role`.", "messages")
     content = message.get("content")
     if not isinstance(content, list):
         return ()
-    others = [part for part in content if not _is_text(part)]
-    if not all(isinstance(part, dict) and part.get("type") in _MEDIA_PARTS for part in others):
-        raise MalformedRequest("Only text and media parts are taken in the content of a message.", "messages")
-    return [media.item(part) for part in others]
+    message["content"] = content = parts.written(content)
+    return [part[part["type"]] for part in content if not parts.is_text(part)]
 
 
 def _without_media(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
-    return message | {"content": list(filter(_is_text, content))} if isinstance(content, list) else message
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXT_PARTS)
+    return message | {"content": list(filter(parts.is_text, content))} if isinstance(content, list) else message
 
 
 def _tool_call_bytes(calls: Any) -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.faults import MalformedRequest
-from engine.protocols.media import checked, item
+from engine.protocols.media import checked, written
 
 DOMAINS = ("media.example.com", "xn--bcher-kva.example", "192.0.2.7")
 
@@ -96,7 +96,32 @@ def test_nothing_is_fetched_without_a_list() -> None:
     ],
 )
 def test_a_plain_part(part: dict[str, object]) -> None:
-    assert item(part) == part[str(part["type"])]
+    assert written(part) == part
+
+
+@pytest.mark.parametrize(
+    ("part", "goes_on_as"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "u", "detail": "low", "format": "png"}, "min_pixels": 5},
+            {"type": "image_url", "image_url": {"url": "u", "detail": "low"}},
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "u", "detail": None}, "cache_control": {"type": "ephemeral"}},
+            {"type": "image_url", "image_url": {"url": "u"}},
+        ),
+        (
+            {"type": "video_url", "video_url": {"url": "u"}, "image_url": "https://evil.example/a", "uuid": None},
+            {"type": "video_url", "video_url": {"url": "u"}},
+        ),
+        (
+            {"type": "input_image", "image_url": "u", "detail": "auto"},
+            {"type": "image_url", "image_url": {"url": "u", "detail": "auto"}},
+        ),
+    ],
+)
+def test_what_a_part_holds_besides_does_not_go_on(part: dict[str, object], goes_on_as: dict[str, object]) -> None:
+    assert written(part) == goes_on_as
 
 
 @pytest.mark.parametrize(
@@ -107,12 +132,14 @@ def test_a_plain_part(part: dict[str, object]) -> None:
         {"type": "image_url", "image_url": {}},
         {"type": "image_url", "image_url": {"detail": "low"}},
         {"type": "image_url", "image_url": {"url": 1}},
-        {"type": "image_url", "image_url": {"url": "u", "more": "x"}},
         {"type": "image_url", "image_url": {"url": "u"}, "uuid": "another tenant's"},
         {"type": "input_audio", "input_audio": {"url": "https://evil.example"}},
         {"type": "input_audio", "input_audio": {"data": ["d"]}},
+        {"type": "input_image"},
+        {"type": "input_image", "image_url": {"url": "u"}},
+        {"type": "input_image", "image_url": "u", "uuid": "another tenant's"},
     ],
 )
 def test_a_part_that_is_more_than_it_says(part: dict[str, object]) -> None:
     with pytest.raises(MalformedRequest):
-        item(part)
+        written(part)
