@@ -103,7 +103,7 @@ def test_the_sum_over_users_is_exact_and_nothing_falls_whatever_the_cap(
         alive = whole.over([said])
         whole.ended(said)
         for joined in (alive, whole.over([])):
-            now = {key: value for key, value in _values(joined) if key[0].startswith("tollway_user_tokens")}
+            now = dict(_values(joined, of="tollway_user_tokens"))
             assert all(now[key] >= value for key, value in before.items())
             before = now
             assert total(joined, "tollway_user_tokens_total", kind="prompt") == served.total() * 120
@@ -111,5 +111,5 @@ def test_the_sum_over_users_is_exact_and_nothing_falls_whatever_the_cap(
             assert len(users_seen - {"other"}) <= cap
 
 
-def _values(exposition: str) -> list[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
-    return [((name, frozenset(labels.items())), value) for name, labels, value in samples(exposition)]
+def _values(exposition: str, of: str = "") -> list[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
+    return [((name, frozenset(labels.items())), value) for name, labels, value in samples(exposition, of)]
