@@ -252,10 +252,7 @@ async def test_whatever_breaks_in_whatever_phase(tmp_path: Path, fault: Fault) -
         chaos = stack.enter_context(system(tmp_path, "--decode-ms-per-token", "40"))
         running = stack.enter_context(chaos.gateway())
         scene = Scene(chaos, running, askers)
-        clients = {
-            phase: httpx.AsyncClient(base_url=running.url, headers=running.bearer("acme", phase), timeout=60)
-            for phase in PHASES
-        }
+        clients = {phase: running.client(running.bearer("acme", phase)) for phase in PHASES}
         await scene.begin(clients)
         broken = asyncio.create_task(fault(scene))
         await asyncio.sleep(FAULT_S / 2)
@@ -300,16 +297,15 @@ async def _all_is_well(chaos: System, running: Running, askers: dict[str, Asker]
 async def _served(running: Running) -> None:
     """Wait until a request is answered."""
     body = chat(2)
-    headers = running.bearer("acme", "next")
     deadline = time.monotonic() + BACK_S_MAX
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as client:
+    async with running.client(running.bearer("acme", "next")) as client:
         while (status := (await client.post(CHAT, json=body)).status_code) != 200:
             assert time.monotonic() < deadline, f"still {status}"
             await asyncio.sleep(0.2)
 
 
 async def _quota_is_ledger(running: Running, user: str, rows: list[Any]) -> None:
-    async with httpx.AsyncClient(base_url=running.url, headers=running.bearer("acme", user), timeout=30) as client:
+    async with running.client(running.bearer("acme", user)) as client:
         limits = (await client.get("/v1/quota")).json()["limits"]
     used = {limit["unit"]: limit["used"] for limit in limits}
     tokens = sum(record.prompt_tokens + record.completion_tokens for record in rows)

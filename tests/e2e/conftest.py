@@ -10,8 +10,8 @@ from tests.e2e.gateway import Running, gateway
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Run one gateway with two simulated replicas for the session."""
-    with gateway(tmp_path_factory.mktemp("gateway")) as started:
+    """Run one gateway with simulated replicas for the session; it waits for Redis as long as a busy machine takes."""
+    with gateway(tmp_path_factory.mktemp("gateway"), TOLLWAY__REDIS__TIMEOUT_S="20") as started:
         yield started
 
 

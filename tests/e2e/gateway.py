@@ -10,14 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+from click.testing import CliRunner
 
 from proxy.billing.entry import Entry
+from proxy.cli.main import tollway
 from proxy.identity.development import mint
 from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import address
@@ -74,14 +80,28 @@ class Running:
         ).stdout
 
     def usage(self, *group_by: str) -> list[dict[str, Any]]:
-        """Return the rows of the finance report."""
-        printed = self.tollway("usage", "--from", "2020-01-01", "--group-by", ",".join(group_by), "--format", "json")
-        rows: list[dict[str, Any]] = json.loads(printed)["rows"]
+        """Return the rows of the finance report, by the command in this process: it starts 30 times as fast."""
+        args = ["usage", "--from", "2020-01-01", "--group-by", ",".join(group_by), "--format", "json"]
+        with ThreadPoolExecutor(1) as aside:  # where no event loop runs
+            command = partial(CliRunner().invoke, tollway, [*args, "--config", str(self.config)])
+            done = aside.submit(command, env=dict(self.environment)).result()
+        assert done.exit_code == 0, done.output
+        rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
         return rows
+
+    def admin(self, path: str) -> str:
+        """Return what the admin listener answers."""
+        with closing(HTTPConnection(urlsplit(self.admin_url).netloc, timeout=10)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
 
     def metrics(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that carry these labels."""
-        return total(httpx.get(f"{self.admin_url}/metrics", timeout=10).text, name, **labels)
+        return total(self.admin("/metrics"), name, **labels)
+
+    def client(self, headers: Mapping[str, str] | None = None, **options: Any) -> httpx.AsyncClient:
+        """Return a patient client. It reads no certificates, which it would for 20 ms and not need."""
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, verify=False, **options)
 
     async def eventually(self, name: str, value: float, *, within_s: float) -> None:
         """Wait until a metric has a value."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from engine.fleet.replica import SILENCES_MAX
@@ -43,8 +42,8 @@ class Cuts:
         [row] = [row for row in self.running.usage("user") if row["user"] == user]
         assert row["requests"] == 1
         assert (row["prompt_tokens"], row["completion_tokens"]) == tokens(record)
-        async with httpx.AsyncClient(headers=self.running.bearer("acme", user)) as client:
-            [limit] = (await client.get(f"{self.running.url}/v1/quota")).json()["limits"]
+        async with self.running.client(self.running.bearer("acme", user)) as client:
+            [limit] = (await client.get("/v1/quota")).json()["limits"]
         unobserved = record["outcome"] == "client_closed" and not record["prompt_tokens"]
         assert limit["used"] == sum(tokens(record)) + (record["wasted_tokens"] if unobserved else 0)
         return record

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.bare_client import TOKEN, Client, ask
@@ -60,7 +59,7 @@ async def test_streams_end_whole_while_nobody_new_is_let_in(sim: SimProcess, fol
         for client in clients:
             await client.until(TOKEN)
         running.process.send_signal(signal.SIGTERM)
-        async with httpx.AsyncClient(base_url=running.url) as balancer:
+        async with running.client() as balancer:
             async with asyncio.timeout(5):
                 while (ready := (await balancer.get("/health/ready"))).status_code == 200:
                     pass

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.asks import CHAT, chat
@@ -54,9 +53,7 @@ async def test_each_answer_is_billed_once_though_a_primary_dies(fleet: Fleet, tm
 
 
 async def _ask(running: Running, tenant: str, answered: Counter[str], refused: Counter[int]) -> None:
-    async with httpx.AsyncClient(
-        base_url=running.url, headers=running.bearer(tenant, "ada", "open"), timeout=30
-    ) as client:
+    async with running.client(running.bearer(tenant, "ada", "open")) as client:
         while True:
             answer = await client.post(CHAT, json=chat(5))
             if answer.status_code == 200:

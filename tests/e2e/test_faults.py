@@ -21,17 +21,16 @@ def faulty(*, stream: bool, max_tokens: int = 40) -> dict[str, object]:
 @pytest.fixture
 async def client(running: Running, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client with a user of its own, and sound replicas again afterwards."""
-    headers = running.bearer("hooli", request.node.name)
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as opened:
+    async with running.client(running.bearer("hooli", request.node.name)) as opened:
         yield opened
-    async with httpx.AsyncClient() as direct:
+    async with httpx.AsyncClient(verify=False) as direct:
         for name in REPLICAS:
             await direct.delete(f"{running.replica_url(name)}/sim/faults")
 
 
 async def break_replicas(running: Running, *names: str, **fault: object) -> None:
     """Make replicas fail."""
-    async with httpx.AsyncClient() as direct:
+    async with httpx.AsyncClient(verify=False) as direct:
         for name in names:
             (await direct.post(f"{running.replica_url(name)}/sim/faults", json=fault)).raise_for_status()
 
@@ -95,7 +94,7 @@ async def test_a_client_that_leaves_stops_the_replica_and_pays_for_what_was_gene
                 break
     billed = await settled(running, request.node.name)
     assert 1 <= billed["completion_tokens"] < 200
-    async with httpx.AsyncClient() as direct:
+    async with httpx.AsyncClient(verify=False) as direct:
         stats = [(await direct.get(f"{running.replica_url(name)}/sim/stats")).json() for name in REPLICAS]
     assert [each["active"] for each in stats] == [0, 0]
 
@@ -133,7 +132,7 @@ async def test_a_client_that_leaves_while_it_is_admitted_costs_nothing(
 
 async def test_embeddings_are_no_stream(running: Running) -> None:
     headers = running.bearer("acme", "embed-stream", "open")
-    async with httpx.AsyncClient(base_url=running.url, headers=headers) as plain:
+    async with running.client(headers) as plain:
         body = {"model": "demo", "input": ["hello"] * 100, "stream": True, "n": 7, "max_tokens": 99_999}
         answer = await plain.post("/v1/embeddings", json=body)
     assert answer.status_code == 200

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.identity.forgeries import OF_ONE
 from tests.e2e.gateway import Running, gateway
+from tests.exposition import samples
 from tests.issuer import JWKS, Provider, Signer, provider
 from tests.unit.proxy.identity.hostile import Forger
 
@@ -30,7 +30,7 @@ BODY = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_t
 
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.url, timeout=30) as opened:
+    async with running.client() as opened:
         yield opened
 
 
@@ -93,7 +93,7 @@ async def test_a_revocation_is_known_again_after_a_restart(folder: Path) -> None
         token = first.token("acme", "ada", now_s=int(time.time()) - 5)
         first.tollway("revoke", "tenant", "acme")
     with gateway(folder) as second:
-        async with httpx.AsyncClient(base_url=second.url, timeout=30) as client:
+        async with second.client() as client:
             assert await status(client, token) == 401
 
 
@@ -112,7 +112,7 @@ async def test_a_gateway_starts_without_its_provider_and_takes_its_keys_up(folde
         "TOLLWAY__AUTH__ISSUERS__1__ALGORITHMS": '["RS256"]',
     }
     with gateway(folder, **environment) as started:
-        async with httpx.AsyncClient(base_url=started.url, timeout=30) as client:
+        async with started.client() as client:
             assert (await client.get("/health/ready")).status_code == 200
             assert await status(client, started.token()) == 200, "the other issuer's tokens are judged"
             away = await client.post(CHAT, json=BODY, headers={"authorization": f"Bearer {signer.sign(idp.url)}"})
@@ -159,13 +159,8 @@ async def test_any_printable_name_goes_through_redis_metrics_and_logs_as_itself(
         assert shown["user"] == name
         hourly = [limit for limit in shown["limits"] if limit["scope"] == "user_model" and limit["model"] == "demo"]
         assert [limit["used"] for limit in hourly] == [answer.json()["usage"]["total_tokens"]], "nobody else's"
-    exposition = (await client.get(f"{running.admin_url}/metrics")).text
-    metered: set[str] = {
-        sample.labels["user"]
-        for family in text_string_to_metric_families(exposition)
-        for sample in family.samples
-        if sample.name == "tollway_user_tokens_total"
-    }
+    exposition = running.admin("/metrics")
+    metered = {labels["user"] for _, labels, _ in samples(exposition, of="tollway_user_tokens_total")}
     assert set(NAMES.values()) <= metered
     lines = [json.loads(line) for line in (running.folder / "log").read_text().splitlines()]
     logged: list[dict[str, Any]] = [line for line in lines if line["event"] == "exchange"]
@@ -224,7 +219,7 @@ async def test_a_flood_of_forged_tokens_is_cut_and_locks_out_nobody_who_is_known
         head, _, signature = flooded.token("acme", "forged").rpartition(".")
         forged = (f"{head}.{number:06}{signature[6:]}" for number in range(1_000_000))
         seen: Counter[int] = Counter()
-        async with httpx.AsyncClient(base_url=flooded.url, timeout=60) as client:
+        async with flooded.client() as client:
             assert await status(client, known) == 200
 
             async def flood() -> None:

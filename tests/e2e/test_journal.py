@@ -29,8 +29,7 @@ FAULTY = {"model": "faulty"}
 @asynccontextmanager
 async def client_of(running: Running, tenant: str = "acme") -> AsyncIterator[httpx.AsyncClient]:
     """Be ada of a tenant, with its first plan."""
-    headers = running.bearer(tenant)
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=60) as opened:
+    async with running.client(running.bearer(tenant)) as opened:
         yield opened
 
 

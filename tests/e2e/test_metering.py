@@ -48,10 +48,10 @@ async def exchange(client: httpx.AsyncClient, number: int, rng: random.Random) -
 async def test_three_hundred_mixed_requests_a_third_cut(running: Running) -> None:
     rng = random.Random(7)
     before = {kind: running.metrics("tollway_tokens_total", tenant="acme", kind=kind) for kind in KINDS}
-    ledger_before = {kind: ledger(running, kind) for kind in KINDS}
+    ledger_before = ledger(running)
     headers = running.bearer("acme", "mixed", "open")
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, limits=limits, timeout=60) as client:
+    async with running.client(headers, limits=limits) as client:
         slots = asyncio.Semaphore(100)
 
         async def one(number: int) -> dict[str, int] | None:
@@ -63,24 +63,26 @@ async def test_three_hundred_mixed_requests_a_third_cut(running: Running) -> Non
 
     whole = [usage for usage in received if usage is not None]
     assert 200 <= len(whole) < 300
+    ledger_after = ledger(running)
     for kind in KINDS:
         counted = running.metrics("tollway_tokens_total", tenant="acme", kind=kind) - before[kind]
-        assert ledger(running, kind) - ledger_before[kind] == counted
+        assert ledger_after[kind] - ledger_before[kind] == counted
         assert sum(usage[f"{kind}_tokens"] for usage in whole) <= counted
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as client:
+    async with running.client(headers) as client:
         quota = (await client.get("/v1/quota")).json()
     assert [limit["used"] for limit in quota["limits"]] == [0], "nothing is in flight"
 
 
 async def test_uncut_exchanges_agree_to_the_token(running: Running) -> None:
     headers = running.bearer("acme", "uncut", "open")
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=60) as client:
+    async with running.client(headers) as client:
         received = []
         for number in range(40):
             usage = await exchange(client, 3 * number + 1, random.Random(number))
             assert usage is not None
             received.append(usage)
-    [row] = [row for row in running.usage("user") if row["user"] == "uncut"]
+    printed = running.tollway("usage", "--from", "2020-01-01", "--group-by", "user", "--format", "json")
+    [row] = [row for row in json.loads(printed)["rows"] if row["user"] == "uncut"]
     assert row["requests"] == 40
     for kind in KINDS:
         billed = sum(usage[f"{kind}_tokens"] for usage in received)
@@ -88,6 +90,7 @@ async def test_uncut_exchanges_agree_to_the_token(running: Running) -> None:
         assert running.metrics("tollway_user_tokens_total", user="uncut", kind=kind) == billed
 
 
-def ledger(running: Running, kind: str) -> int:
-    """Return the tokens that the ledger holds for the tenant."""
-    return sum(int(row[f"{kind}_tokens"]) for row in running.usage("tenant") if row["tenant"] == "acme")
+def ledger(running: Running) -> dict[str, int]:
+    """Return the tokens that the ledger holds for the tenant, by kind."""
+    rows = [row for row in running.usage("tenant") if row["tenant"] == "acme"]
+    return {kind: sum(int(row[f"{kind}_tokens"]) for row in rows) for kind in KINDS}

@@ -31,8 +31,7 @@ def alone(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture
 async def client(alone: Running) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client with two places in flight."""
-    headers = alone.bearer("globex", "ada", "tight")
-    async with httpx.AsyncClient(base_url=alone.url, headers=headers, timeout=30) as opened:
+    async with alone.client(alone.bearer("globex", "ada", "tight")) as opened:
         yield opened
 
 

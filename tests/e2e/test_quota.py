@@ -13,8 +13,7 @@ from tests.e2e.gateway import Running
 def http(running: Running, user: str, *, tenant: str = "acme", plan: str | None = None) -> httpx.AsyncClient:
     """Return a client of one user."""
     limits = httpx.Limits(max_connections=None)
-    headers = running.bearer(tenant, user, plan)
-    return httpx.AsyncClient(base_url=running.url, headers=headers, limits=limits, timeout=60)
+    return running.client(running.bearer(tenant, user, plan), limits=limits)
 
 
 async def test_a_thousand_at_once_never_pass_the_limit(running: Running) -> None:

@@ -44,14 +44,12 @@ def workers_of(running: Running) -> set[int]:
 def http(running: Running, user: str, plan: str = "open") -> httpx.AsyncClient:
     """Return a client that asks each time on a connection of its own, since a connection has one worker for life."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(
-        base_url=running.url, headers=running.bearer("acme", user, plan), limits=limits, timeout=60
-    )
+    return running.client(running.bearer("acme", user, plan), limits=limits)
 
 
 def replicas_of(running: Running) -> list[dict[str, Any]]:
     """Return what operators are shown of the replicas."""
-    shown: list[dict[str, Any]] = httpx.get(f"{running.admin_url}/admin/replicas").json()["data"]
+    shown: list[dict[str, Any]] = json.loads(running.admin("/admin/replicas"))["data"]
     return shown
 
 
@@ -132,6 +130,7 @@ def test_a_signal_gives_up_a_start_whose_workers_are_not_ready(tmp_path: Path, l
         deadline = time.monotonic() + READY_S_MAX
         while not any("proxy.workers.serve" in command_line(pid) for pid in descendants(process.pid)):
             assert time.monotonic() < deadline
+            time.sleep(0.01)
         time.sleep(later_s)
         begun = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
@@ -176,10 +175,9 @@ async def begun(streams: list[Stream]) -> None:
 
 
 def counters(running: Running) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = httpx.get(f"{running.admin_url}/metrics", timeout=10).text
     return {
         (name, frozenset(labels.items())): value
-        for name, labels, value in samples(text)
+        for name, labels, value in samples(running.admin("/metrics"))
         if name.endswith(("_total", "_count", "_sum", "_bucket"))
     }
 

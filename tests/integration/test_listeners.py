@@ -98,7 +98,7 @@ class Answering:
 async def test_a_running_answer_ends_before_its_listener_does() -> None:
     answering = Answering()
     with bound("127.0.0.1", 0) as listening:
-        async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient() as client:
+        async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient(verify=False) as client:
             async with served(answering.app, listening, edge(), drain=Drain(DEADLINE_S)):
                 asking = asyncio.create_task(client.get(url_of(listening)))
                 await answering.begun.wait()

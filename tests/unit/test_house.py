@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ SERIES = {
     for metric in CATALOGUE
     for suffix in (("_bucket", "_sum", "_count") if metric.kind is MetricKind.HISTOGRAM else ("",))
 }
+pytestmark = pytest.mark.xdist_group("house")
 _NAME = re.compile(r"(?<![\w:])tollway_\w+(?![\w:])")
 
 
@@ -49,14 +51,17 @@ def named_by(test: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-IMPORTED = {name for text in TESTS.values() for name in named_by(text)}
+@cache
+def imported() -> set[str]:
+    """Return what tests import; it takes a second or two to find out."""
+    return {name for text in TESTS.values() for name in named_by(text)}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=relative)
 def test_every_source_file_has_its_test(source: Path) -> None:
     mirror = ROOT / "tests" / "unit" / source.relative_to(ROOT).with_name(f"test_{source.name}")
     mentioned = any(re.search(rf"\b{re.escape(dotted(source))}\b", text) for text in TESTS.values())
-    tested = mirror in TESTS or dotted(source) in IMPORTED or mentioned
+    tested = mirror in TESTS or dotted(source) in imported() or mentioned
     assert tested, f"no test imports {dotted(source)}, and there is no {relative(mirror)}"
 
 
