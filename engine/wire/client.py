@@ -130,8 +130,7 @@ class _Exchange:
 
     async def read(self, bytes_max: int) -> bytes:
         """Return the whole body; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
-        whole = self._connection.whole(bytes_max)
-        return await read_whole(self, bytes_max) if whole is None else whole
+        return await read_whole(self, bytes_max)
 
 
 async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:

@@ -86,10 +86,6 @@ class UpstreamConnection(asyncio.Protocol):
             await self._more()
         return self._part()
 
-    def whole(self, bytes_max: int) -> bytes | None:
-        """Return the body if all of it has come and is not much, as nearly always; None where it must be poured."""
-        return None if self.asked or self._unread > min(bytes_max, _TAKEN_BYTES_MAX) else self._part()
-
     async def pour(self, take: Take) -> None:
         """Hand the body to `take` as it arrives, up to its end; raise `httpx.TransportError` and what `take` raises."""
         while True:

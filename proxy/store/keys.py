@@ -40,19 +40,16 @@ def reservation(tenant: str, request_id: str) -> str:
     return f"{_of(tenant)}:reserved:{_encoded(request_id)}"
 
 
-@lru_cache(maxsize=TENANTS_MAX)
 def open_index(tenant: str) -> str:
     """Return the key of the sorted set of a tenant's open reservations: member -> created, in microseconds."""
     return f"{_of(tenant)}:open"
 
 
-@lru_cache(maxsize=TENANTS_MAX)
 def ledger(tenant: str) -> str:
     """Return the key of a tenant's ledger stream."""
     return f"{_of(tenant)}:ledger"
 
 
-@lru_cache(maxsize=TENANTS_MAX)
 def generation(tenant: str) -> str:
     """Return the key of the epoch that a tenant's counters and ledger are of; it is gone when they are."""
     return f"{_of(tenant)}:epoch"

@@ -164,12 +164,9 @@ def _decision(words: list[str], limits: _Limits) -> Granted | Refused | Repeated
 
 def _binding(told: list[str], limits: _Limits) -> tuple[LimitStatus, ...]:
     """Return how the limits stand that a decision tells of: index, used, reset of each."""
-    numbers, statuses = [*map(int, told)], []
-    for at in range(0, len(numbers), 3):
-        statuses.append(_status(limits[numbers[at]], numbers[at + 1], numbers[at + 2]))
-    return tuple(statuses)
+    numbers = map(int, told)
+    return tuple(_status(limits[at], used, reset) for at, used, reset in zip(numbers, numbers, numbers, strict=True))
 
 
 def _status(limit: Limit, used: int, reset_after_us: int) -> LimitStatus:
-    remaining = limit.amount - used
-    return LimitStatus(limit, remaining if remaining > 0 else 0, reset_after_us, used)
+    return LimitStatus(limit, max(0, limit.amount - used), reset_after_us, used)
