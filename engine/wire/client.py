@@ -1,10 +1,10 @@
 """
 The line to a replica: one request out, one response in, and every fault as one of `engine.faults`.
 
-Decision: the pool of our httpx transport is asked by a method of its own, with bytes.
+Decision: our transport is asked with bytes.
 Because: httpx's client layer costs as much as all of the gateway's own work, its `Request` and `Response` a tenth of
 it, and they add nothing here (no redirects, no cookies, no content decoding).
-Instead of: `Transport.handle_async_request`, which is the same pool behind httpx's interface.
+Instead of: httpx's interface for transports.
 
 Leaving a response's block before its end closes the connection, which is how vLLM learns that a request is aborted.
 """

@@ -78,14 +78,6 @@ class UpstreamConnection(asyncio.Protocol):
         while not self._has_head:
             await self._more()
 
-    async def body(self) -> bytes:
-        """Return what has come of the body since the last call, at least a byte; nothing at its end."""
-        while not self._parts:
-            if not self.asked:
-                return b""
-            await self._more()
-        return self._part()
-
     async def pour(self, take: Take) -> None:
         """Hand the body to `take` as it arrives, up to its end; raise `httpx.TransportError` and what `take` raises."""
         while True:

@@ -1,14 +1,14 @@
 """
-An httpx transport over asyncio and httptools: HTTP/1.1 to replicas, and nothing that they do not need.
+The connections to replicas, over asyncio and httptools: HTTP/1.1, and nothing that they do not need.
 
 Rules:
 - A connection goes back to the pool only when its answer was read to the end and the replica keeps it.
 - One that lay idle for `keepalive_s` is closed and never used.
 - A kept connection that ends before a byte of the answer came is replaced by a fresh one, once: an idle close that
   crossed our request. Nobody pays twice: what such an attempt cost, if anything, no one learns.
-- Closing a response before its end closes the connection, which is how vLLM learns that a request is aborted.
+- Leaving a connection before the end of its answer closes it, which is how vLLM learns that a request is aborted.
 
-Decision: a transport of our own under httpx's interface.
+Decision: a transport of our own, whose faults are httpx's.
 Because: httpcore looks at all of its connections for each request, 1,800 µs of them at 64 connections.
 Instead of: httpx's stock one, which is held to the same tests as this; aiohttp, which costs twice as much.
 """
@@ -17,7 +17,7 @@ import asyncio
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx
 
@@ -36,12 +36,10 @@ def unheard() -> None:
     """Care for nothing that is told."""
 
 
-class Transport(httpx.AsyncBaseTransport):
+class Transport:
     """
-    Connections to any number of replicas.
+    Connections to any number of replicas: `ask` for one, and `leave` it.
 
-    `ask` and `leave` are its own interface; httpx's is the same behind objects. A request's extensions may hold
-    `timeout` (httpx's own; `connect` counts) and `sent`.
     Units: `keepalive_s` in seconds. Bounds: `connections_max` being opened or in use, one more raises `PoolTimeout`;
     idle ones were in use within `keepalive_s`.
     """
@@ -52,19 +50,6 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle: defaultdict[Origin, deque[tuple[float, UpstreamConnection]]] = defaultdict(deque)
         self._used: set[UpstreamConnection] = set()
         self._opening = 0
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return its answer, whose body is still to be read; raise `httpx.TransportError`."""
-        origin = (request.url.host, request.url.port or 80)
-        connection = await self.ask(
-            origin,
-            _head(request) + await request.aread(),
-            connect_s_max=request.extensions.get("timeout", {}).get("connect"),
-            sent=request.extensions.get("sent", unheard),
-        )
-        return httpx.Response(
-            connection.status, headers=connection.headers, stream=_Body(self, connection, origin), request=request
-        )
 
     async def ask(
         self, origin: Origin, request: bytes, *, connect_s_max: float | None, sent: Sent
@@ -147,22 +132,6 @@ class Transport(httpx.AsyncBaseTransport):
             connection.close()
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer; closing it gives its connection back."""
-
-    def __init__(self, pool: Transport, connection: UpstreamConnection, origin: Origin) -> None:
-        self._pool = pool
-        self._connection = connection
-        self._origin = origin
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while part := await self._connection.body():
-            yield part
-
-    async def aclose(self) -> None:
-        self._pool.leave(self._connection, self._origin)
-
-
 async def _opened(host: str, port: int) -> UpstreamConnection:
     """Connect to the first of the host's addresses that takes it; raise `OSError`."""
     loop = asyncio.get_running_loop()
@@ -184,9 +153,3 @@ async def _opened(host: str, port: int) -> UpstreamConnection:
         else:
             return connection
     raise fault
-
-
-def _head(request: httpx.Request) -> bytes:
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%s: %s" % header for header in request.headers.raw]
-    return b"\r\n".join(lines) + b"\r\n\r\n"

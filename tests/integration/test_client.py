@@ -79,15 +79,14 @@ async def served(conversation: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
         server.close()
 
 
-KINDS = ["ours", "ours behind httpx", "stock"]
+KINDS = ["ours", "stock"]
 
 
 def upstream_over(kind: str, keepalive_s: float = KEEPALIVE_S) -> DirectUpstream | HttpxUpstream:
-    """Return an upstream over our transport, as it is or behind httpx's interface, or over httpx's own."""
+    """Return an upstream over our transport, or over httpx's own."""
     if kind == "stock":
         return HttpxUpstream(2.0, StockTransport(keepalive_s))
-    ours = Transport(keepalive_s=keepalive_s, connections_max=100)
-    return DirectUpstream(2.0, ours) if kind == "ours" else HttpxUpstream(2.0, ours)
+    return DirectUpstream(2.0, Transport(keepalive_s=keepalive_s, connections_max=100))
 
 
 @pytest.fixture(params=KINDS)

@@ -49,10 +49,9 @@ def asked() -> tuple[UpstreamConnection, Socket]:
 
 async def whole(opened: UpstreamConnection) -> tuple[int, bytes]:
     await opened.head()
-    body = b""
-    while part := await opened.body():
-        body += part
-    return opened.status, body
+    parts: list[bytes] = []
+    await opened.pour(parts.append)
+    return opened.status, b"".join(parts)
 
 
 @pytest.mark.parametrize(("answer", "body"), [(PLAIN, b"hello"), (CHUNKED, b"hello world")])
@@ -152,7 +151,11 @@ async def test_what_nobody_reads_stops_the_replica() -> None:
     size = connection._UNREAD_BYTES_MAX + 1
     opened.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * size) + b"a" * size)
     assert not socket.reading
-    assert len(await opened.body()) == size
+    parts: list[bytes] = []
+    pouring = asyncio.create_task(opened.pour(parts.append))
+    await asyncio.sleep(0)
+    assert [len(part) for part in parts] == [size]
+    pouring.cancel()
     assert socket.reading
 
 
@@ -161,9 +164,9 @@ async def test_much_that_came_at_once_is_read_bit_by_bit() -> None:
     chunk = b"3e8\r\n" + b"a" * 1_000 + b"\r\n"
     opened.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + 60 * chunk + b"0\r\n\r\n")
     await opened.head()
-    assert len(await opened.body()) == 32_000
-    assert len(await opened.body()) == 28_000
-    assert await opened.body() == b""
+    parts: list[bytes] = []
+    await opened.pour(parts.append)
+    assert [len(part) for part in parts] == [32_000, 28_000]
 
 
 async def test_a_part_is_handed_over_by_the_socket_itself_while_the_task_sleeps() -> None:
