@@ -9,19 +9,10 @@ CORRECTION = "CORRECTION"
 
 
 class Entry(NamedTuple):
-    """
-    One row of the ledger.
-
-    Units: `written_us` in microseconds since the epoch, to the millisecond.
-    """
+    """One row of the ledger."""
 
     id: str
-    """Its place in the tenant's stream; a later row has a later one."""
+    """Its place in the tenant's stream: when Redis appended it, in milliseconds since 1970, then which row of them."""
     kind: str
     """`FINAL` or `CORRECTION`; the sum over both is what an exchange used (`proxy.billing.record`)."""
     record: ExchangeRecord
-
-    @property
-    def written_us(self) -> int:
-        """Return when Redis appended this row."""
-        return int(self.id.partition("-")[0]) * 1000

@@ -45,7 +45,6 @@ class Generation:
         self._connection = connection
         self._memory = memory
         self._on_disk = self.value = _read(memory)
-        self._replaced: frozenset[str] = frozenset()
         self._seen_at: float | None = None
         self._written_at: float | None = None
         self.lost = False
@@ -106,7 +105,7 @@ class Generation:
             _log.warning("epoch_found_again")
         if found[0] != self.value:
             self.value, self._seen_at = found[0], monotonic()
-        self._replaced, self.lost = frozenset(found[1:]), False
+        self.lost = False
         self._seen_at = self._seen_at or monotonic()
         if self._on_disk != self.value and monotonic() - self._seen_at >= ON_DISK_AFTER_S:
             self._write_down()
