@@ -44,10 +44,10 @@ def public_site(
     """
     Return what tenants reach, and pages of these origins through their browsers.
 
-    What is forwarded the edge serves straight: Litestar would cost a call for each part of each answer.
+    The edge serves what is forwarded in a direct cycle: Litestar would cost a call for each part of each answer.
     """
     callers = Callers(exchange.in_force)
-    edge.straight = forwarded(exchange, Bodies(), Pages(cors_origins))
+    edge.direct = forwarded(exchange, Bodies(), Pages(cors_origins))
     return _site(
         [
             not_forwarded(),

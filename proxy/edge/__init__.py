@@ -2,7 +2,7 @@
 What stands between the socket and uvicorn: bounds, deadlines, and the shapes of a request that nobody honest sends.
 
 `head.py` judges the head of a request (pure), `connections.py` counts connections, `bodies.py` counts the bytes of
-bodies, and `guard.py` puts all of it into uvicorn's own protocol. `straight.py` is a request that is served without
+bodies, and `guard.py` puts all of it into uvicorn's own protocol. `direct_cycle.py` is a request that is served without
 ASGI: what is forwarded to replicas, and nothing else.
 
 Decision: the gateway guards uvicorn's httptools protocol by a subclass of it.

@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 
 from proxy.edge import head
 from proxy.edge.connections import Connections
-from proxy.edge.straight import Serve, StraightCycle
+from proxy.edge.direct_cycle import DirectCycle, Serve
 from proxy.errors import ApiError, Code, InvalidRequest
 from proxy.ulids import new_ulid
 
@@ -64,7 +64,7 @@ class Edge:
     draining: bool = False
     """Whether every answer from now on is its connection's last."""
     lingering: int = 0
-    straight: Mapping[bytes, Serve] = field(default_factory=dict)
+    direct: Mapping[bytes, Serve] = field(default_factory=dict)
     """Who serves a POST to one of these paths, without ASGI."""
     _defaults: list[tuple[bytes, bytes]] = field(default_factory=list)
     _default_lines: bytes = b""
@@ -141,7 +141,7 @@ class GuardedHttp(HttpToolsProtocol):
         """What the client had left unread when that was looked at last; infinite if it has caught up since."""
         self._reading: asyncio.TimerHandle | None = None
         """When that is looked at again."""
-        self._running: RequestResponseCycle | StraightCycle | None = None
+        self._running: RequestResponseCycle | DirectCycle | None = None
         self._last_words: bytes | None = None
         """What is said once the answers before it are out."""
 
@@ -280,11 +280,11 @@ class GuardedHttp(HttpToolsProtocol):
         self._partial_bytes = self._framing_bytes = self._body_bytes = 0
         keep_alive = version == "1.1" and parser.should_keep_alive()
         self._keep_alive = keep_alive and not self._edge.draining
-        serve = self._edge.straight.get(path) if method == b"POST" else None
+        serve = self._edge.direct.get(path) if method == b"POST" else None
         if serve is None:
             self._begin_asgi(expects=fields.get(b"expect", b"").lower() == b"100-continue")
         else:
-            self._begin(StraightCycle(self, serve, fields, chunked=version == "1.1"))
+            self._begin(DirectCycle(self, serve, fields, chunked=version == "1.1"))
         self.cycle.keep_alive = False  # until the body is read: an answer before that is the connection's last
 
     def _begin_asgi(self, *, expects: bool) -> None:
@@ -294,9 +294,9 @@ class GuardedHttp(HttpToolsProtocol):
         self.headers += headers
         super().on_headers_complete()
 
-    def _begin(self, cycle: StraightCycle) -> None:
+    def _begin(self, cycle: DirectCycle) -> None:
         """Do as uvicorn's `on_headers_complete` does for an application."""
-        before: RequestResponseCycle | StraightCycle | None = self.cycle
+        before: RequestResponseCycle | DirectCycle | None = self.cycle
         self.cycle = cycle  # type: ignore[assignment]  # it has the fields that uvicorn sets
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, None)
@@ -304,9 +304,9 @@ class GuardedHttp(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, None))  # type: ignore[arg-type]
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle | StraightCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle | DirectCycle, app: Any) -> None:
         self._running = cycle
-        if isinstance(cycle, StraightCycle):
+        if isinstance(cycle, DirectCycle):
             task = self.loop.create_task(cycle.run())
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
@@ -316,8 +316,8 @@ class GuardedHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_bytes += len(body)
-        cycle: RequestResponseCycle | StraightCycle = self.cycle
-        if isinstance(cycle, StraightCycle):
+        cycle: RequestResponseCycle | DirectCycle = self.cycle
+        if isinstance(cycle, DirectCycle):
             cycle.arrived(body)
         else:
             super().on_body(body)
@@ -328,10 +328,10 @@ class GuardedHttp(HttpToolsProtocol):
             return
         self._in_head = self._ended = True
         self._partial_bytes = 0
-        cycle: RequestResponseCycle | StraightCycle = self.cycle
+        cycle: RequestResponseCycle | DirectCycle = self.cycle
         if not cycle.response_started:
             cycle.keep_alive = self._keep_alive
-        if isinstance(cycle, StraightCycle):
+        if isinstance(cycle, DirectCycle):
             cycle.arrived_whole()
         else:
             super().on_message_complete()
@@ -371,9 +371,9 @@ class GuardedHttp(HttpToolsProtocol):
         return running is not None and not running.response_complete and not running.disconnected
 
     @property
-    def _arriving(self) -> RequestResponseCycle | StraightCycle | None:
+    def _arriving(self) -> RequestResponseCycle | DirectCycle | None:
         """The request whose body is still coming."""
-        cycle: RequestResponseCycle | StraightCycle | None = self.cycle
+        cycle: RequestResponseCycle | DirectCycle | None = self.cycle
         return cycle if cycle is not None and cycle.more_body else None
 
     def _read_on(self, size: int) -> None:
@@ -517,6 +517,6 @@ def told(error: ApiError) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _disconnect(cycle: RequestResponseCycle | StraightCycle) -> None:
+def _disconnect(cycle: RequestResponseCycle | DirectCycle) -> None:
     cycle.disconnected = True
     cycle.message_event.set()

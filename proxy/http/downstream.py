@@ -19,7 +19,7 @@ _LINE_END = b"\r\n"
 
 
 class Client(Protocol):
-    """What an exchange needs of the connection that its request came on; `proxy.edge.straight` has it."""
+    """What an exchange needs of the connection that its request came on; `proxy.edge.direct_cycle` has it."""
 
     @property
     def fields(self) -> Mapping[bytes, bytes]:

@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.edge import guard, head
 from proxy.edge.connections import Connections
+from proxy.edge.direct_cycle import DirectCycle
 from proxy.edge.guard import Edge, GuardedHttp
-from proxy.edge.straight import StraightCycle
 from proxy.http.listeners import Drain, bound, served
 from tests.raw_http import RawClient, connected
 
@@ -534,12 +534,12 @@ def test_a_cycle_has_the_fields_that_the_guard_sets() -> None:
     assert "self.transport.close()" in source
 
 
-def test_a_request_that_is_served_straight_has_what_the_server_sets_of_a_cycle() -> None:
+def test_a_direct_cycle_has_what_the_server_sets_of_a_cycle() -> None:
     source = inspect.getsource(HttpToolsProtocol)
     used = set(re.findall(r"(?<!existing_)\bcycle\.(\w+)", source))
     assert used == {"response_complete", "disconnected", "message_event", "keep_alive", "body", "more_body", "run_asgi"}
     asked_of_an_application_alone = {"body", "run_asgi"}
-    assert used - asked_of_an_application_alone <= set(dir(StraightCycle))
+    assert used - asked_of_an_application_alone <= set(dir(DirectCycle))
     assert inspect.iscoroutinefunction(FlowControl.drain)
 
 

@@ -25,8 +25,8 @@ from engine.protocols.stream import CompletionStream
 from engine.wire.sse import FrameSplitter, data_of
 from proxy.catalog import Catalog
 from proxy.edge.connections import Connections
+from proxy.edge.direct_cycle import DirectCycle
 from proxy.edge.guard import Edge, GuardedHttp
-from proxy.edge.straight import StraightCycle
 from proxy.errors import InvalidToken
 from proxy.identity.development import mint
 from proxy.identity.tokens import Verifier
@@ -129,7 +129,7 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def straight(cycle: StraightCycle) -> None:
+async def direct(cycle: DirectCycle) -> None:
     cycle.take()
     while cycle.more_body:
         await cycle.news()
@@ -143,7 +143,7 @@ async def straight(cycle: StraightCycle) -> None:
 async def served(reads: list[bytes]) -> Wire:
     """Give a fresh connection these reads, then a hang-up; return what the client saw."""
     config = uvicorn.Config(answering, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
-    edge = Edge(connections=Connections(1, 1), head_s_max=60, straight={b"/v1/chat": straight})
+    edge = Edge(connections=Connections(1, 1), head_s_max=60, direct={b"/v1/chat": direct})
     state, wire = ServerState(), Wire()
     protocol = GuardedHttp(config, state, {}, asyncio.get_running_loop(), edge=edge)
     protocol.connection_made(wire)

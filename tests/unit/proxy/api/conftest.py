@@ -27,15 +27,15 @@ def edge() -> Edge:
     return Edge(connections=Connections(10, 10), head_s_max=10.0)
 
 
-class Straight:
-    """Both ways into a gateway, as its edge has them: a POST that is forwarded goes straight."""
+class BothWays:
+    """Both ways into a gateway, as its edge has them: a POST that is forwarded has a direct cycle."""
 
     def __init__(self, site: Any, edge: Edge) -> None:
         self._site = site
         self._edge = edge
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        serve = self._edge.straight.get(scope["path"].encode()) if scope["method"] == "POST" else None
+        serve = self._edge.direct.get(scope["path"].encode()) if scope["method"] == "POST" else None
         if serve is None:
             await self._site(scope, receive, send)
             return
@@ -79,7 +79,7 @@ def rows() -> MemoryRows:
 def public(gw: Gateway, redis: Ping, rows: MemoryRows, edge: Edge) -> httpx.AsyncClient:
     vitals = Vitals(redis, redis)  # type: ignore[arg-type]
     site = public_site(gw.exchange, gw.pools, gw.store, vitals, edge=edge, reports=Reports(rows.reader))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(Straight(site, edge)), base_url="http://gateway")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(BothWays(site, edge)), base_url="http://gateway")
 
 
 @pytest.fixture

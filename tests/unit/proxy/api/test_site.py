@@ -6,7 +6,7 @@ import pytest
 from proxy.api.reports import Reports
 from proxy.api.site import public_site
 from proxy.edge.guard import Edge
-from tests.unit.proxy.api.conftest import Ping, Straight
+from tests.unit.proxy.api.conftest import BothWays, Ping
 from tests.unit.proxy.gateway import CHAT_BODY, Gateway
 from tests.unit.proxy.memory_rows import MemoryRows
 
@@ -90,7 +90,7 @@ PAGE = "https://console.example.com"
 def browsable(gw: Gateway, redis: Ping, edge: Edge) -> httpx.AsyncClient:
     reports = Reports(MemoryRows().reader)
     site = public_site(gw.exchange, gw.pools, gw.store, redis, edge=edge, reports=reports, cors_origins=[PAGE])  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=httpx.ASGITransport(Straight(site, edge)), base_url="http://gateway")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(BothWays(site, edge)), base_url="http://gateway")
 
 
 def preflight(origin: str) -> dict[str, str]:

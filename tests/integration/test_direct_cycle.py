@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from proxy.edge.connections import Connections
+from proxy.edge.direct_cycle import DirectCycle
 from proxy.edge.guard import Edge, GuardedHttp
-from proxy.edge.straight import StraightCycle
 from proxy.http.listeners import Drain, bound, served
 from tests.integration.test_guard import Echo
 from tests.raw_http import RawClient, connected
@@ -32,10 +32,10 @@ def sized(path: bytes, body: bytes = b"hello") -> bytes:
 
 
 @dataclass
-class Straight:
-    """What is served straight, a path for each way to answer."""
+class Direct:
+    """What is served in direct cycles, a path for each way to answer."""
 
-    cycles: list[StraightCycle] = field(default_factory=list)
+    cycles: list[DirectCycle] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     told_gone: int = 0
@@ -43,13 +43,13 @@ class Straight:
     written: int = 0
     paused: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def whole(self, cycle: StraightCycle) -> None:
+    async def whole(self, cycle: DirectCycle) -> None:
         """Answer the body as it came, at once."""
         body = await self.body(cycle)
         if not cycle.disconnected:
             cycle.reply(201, b"x-asked: %b\r\n" % cycle.fields.get(b"x-ask", b"-"), body)
 
-    async def parts(self, cycle: StraightCycle) -> None:
+    async def parts(self, cycle: DirectCycle) -> None:
         """Answer the body three times."""
         body = await self.body(cycle)
         cycle.begin(200, b"", body)
@@ -57,16 +57,16 @@ class Straight:
         cycle.write(b"")
         cycle.finish(body)
 
-    async def large(self, cycle: StraightCycle) -> None:
+    async def large(self, cycle: DirectCycle) -> None:
         """Answer more at once than the kernel takes."""
         cycle.take()
         cycle.reply(200, b"", PART * LARGE)
 
-    async def unread(self, cycle: StraightCycle) -> None:
+    async def unread(self, cycle: DirectCycle) -> None:
         """Answer before the body has come."""
         cycle.reply(413, b"", b"too large")
 
-    async def waits(self, cycle: StraightCycle) -> None:
+    async def waits(self, cycle: DirectCycle) -> None:
         """Answer once it may, unless the client is gone before."""
         await self.body(cycle)
         ended = asyncio.ensure_future(self.may_end.wait())
@@ -82,7 +82,7 @@ class Straight:
         cycle.on_gone(None)
         cycle.reply(200, b"", b"late")
 
-    async def floods(self, cycle: StraightCycle) -> None:
+    async def floods(self, cycle: DirectCycle) -> None:
         """Write without end to who reads, and wait for who does not."""
         cycle.begin(200, b"", PART)
         while not cycle.disconnected and self.written < 2**26:
@@ -94,15 +94,15 @@ class Straight:
         cycle.finish(b"")
         self.gone.set()
 
-    async def half(self, cycle: StraightCycle) -> None:
+    async def half(self, cycle: DirectCycle) -> None:
         """Leave an answer without its end."""
         cycle.begin(200, b"", b"half")
 
-    async def fails(self, cycle: StraightCycle) -> None:
+    async def fails(self, cycle: DirectCycle) -> None:
         """Fail before anything is said."""
         raise LookupError
 
-    async def body(self, cycle: StraightCycle) -> bytes:
+    async def body(self, cycle: DirectCycle) -> bytes:
         self.cycles.append(cycle)
         body = cycle.take()
         while cycle.more_body and not cycle.disconnected:
@@ -116,7 +116,7 @@ class Listening:
     """A listener that runs."""
 
     port: int
-    straight: Straight
+    direct: Direct
     edge: Edge
 
     def connected(self) -> AbstractAsyncContextManager[RawClient]:
@@ -131,14 +131,14 @@ class Listening:
 
 @asynccontextmanager
 async def listening(*, write_s_max: float = 60.0, keep_alive_s: float = 75.0) -> AsyncIterator[Listening]:
-    straight = Straight()
-    serving = (straight.whole, straight.parts, straight.large, straight.unread, straight.waits, straight.floods)
-    paths = {b"/" + serve.__name__.encode(): serve for serve in (*serving, straight.half, straight.fails)}
-    edge = Edge(connections=Connections(100, 100), head_s_max=10.0, write_s_max=write_s_max, straight=paths)
+    direct = Direct()
+    serving = (direct.whole, direct.parts, direct.large, direct.unread, direct.waits, direct.floods)
+    paths = {b"/" + serve.__name__.encode(): serve for serve in (*serving, direct.half, direct.fails)}
+    edge = Edge(connections=Connections(100, 100), head_s_max=10.0, write_s_max=write_s_max, direct=paths)
     with bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         async with served(Echo(), sock, edge, drain=Drain(s_max=1), keep_alive_s=keep_alive_s):
-            yield Listening(port, straight, edge)
+            yield Listening(port, direct, edge)
 
 
 async def within(waiting: Callable[[], object]) -> None:
@@ -224,7 +224,7 @@ async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector()
                 async with here.connected() as client:
                     await client.ask(sized(path))
             await here.emptied()
-            here.straight.cycles.clear()
+            here.direct.cycles.clear()
             await within(lambda: not any(isinstance(each, GuardedHttp) for each in gc.get_objects()))
         finally:
             gc.unfreeze()
@@ -248,38 +248,38 @@ async def test_a_hang_up_reaches_the_request_that_runs_and_begins_none_behind_it
     async with listening() as here:
         async with here.connected() as client:
             await client.send(sized(b"/waits") * 3)
-            await here.straight.begun.wait()
+            await here.direct.begun.wait()
         async with asyncio.timeout(WAIT_S_MAX):
-            await here.straight.gone.wait()
+            await here.direct.gone.wait()
         await here.emptied()
-        assert (here.straight.told_gone, len(here.straight.cycles)) == (1, 1)
+        assert (here.direct.told_gone, len(here.direct.cycles)) == (1, 1)
 
 
 async def test_a_hang_up_is_heard_behind_requests_that_came_while_another_was_answered() -> None:
     async with listening() as here:
         async with here.connected() as client:
             await client.send(sized(b"/waits"))
-            await here.straight.begun.wait()
+            await here.direct.begun.wait()
             for path in (b"/waits", b"/echo", b"/whole"):
                 await client.send(sized(path))
                 await asyncio.sleep(0.02)
         async with asyncio.timeout(WAIT_S_MAX):
-            await here.straight.gone.wait()
+            await here.direct.gone.wait()
         await here.emptied()
-        assert (here.straight.told_gone, len(here.straight.cycles)) == (1, 1)
+        assert (here.direct.told_gone, len(here.direct.cycles)) == (1, 1)
 
 
 async def test_little_is_read_ahead_of_an_answer_and_all_of_it_in_the_end() -> None:
     async with listening() as here, here.connected() as client:
         await client.send(sized(b"/waits"))
-        await here.straight.begun.wait()
+        await here.direct.begun.wait()
         client.writer.write(sized(b"/whole", PART * LARGE))
         await asyncio.sleep(0.5)
         unsent = client.writer.transport.get_write_buffer_size
         before = unsent()
         await asyncio.sleep(0.2)
         assert 0 < unsent() == before, "the kernel's buffers are full: the gateway reads no more"
-        here.straight.may_end.set()
+        here.direct.may_end.set()
         assert (await client.answer()).body == b"late"
         assert (await client.answer()).body == PART * LARGE
 
@@ -288,7 +288,7 @@ async def test_a_stop_lets_the_running_answer_end_and_begins_none_behind_it() ->
     async with connected_to_stopping() as (here, client):
         assert (await client.answer()).headers["connection"] == "close"
         assert await client.closed() == b""
-        assert len(here.straight.cycles) == 1
+        assert len(here.direct.cycles) == 1
 
 
 @asynccontextmanager
@@ -297,8 +297,8 @@ async def connected_to_stopping() -> AsyncIterator[tuple[Listening, RawClient]]:
         connecting = here.connected()
         client = await connecting.__aenter__()
         await client.send(sized(b"/waits") * 3)
-        await here.straight.begun.wait()
-        asyncio.get_running_loop().call_later(0.3, here.straight.may_end.set)
+        await here.direct.begun.wait()
+        asyncio.get_running_loop().call_later(0.3, here.direct.may_end.set)
     yield here, client
     await connecting.__aexit__(None, None, None)
 
@@ -345,10 +345,10 @@ async def test_an_answer_before_the_body_has_come_ends_the_connection_and_is_see
 async def test_a_broken_body_ends_its_request_and_is_told() -> None:
     async with listening() as here, here.connected() as client:
         await client.send(post(b"Transfer-Encoding: chunked", body=b"1\r\nx\r\n"))
-        await within(lambda: here.straight.cycles)
+        await within(lambda: here.direct.cycles)
         answer = await client.ask(b"oops\r\n")
         assert (answer.status, answer.code) == (400, "invalid_request")
-        assert here.straight.cycles[0].disconnected
+        assert here.direct.cycles[0].disconnected
         await here.emptied()
 
 
@@ -356,9 +356,9 @@ async def test_a_client_that_leaves_while_it_sends() -> None:
     async with listening() as here:
         async with here.connected() as client:
             await client.send(post(b"Content-Length: 5", body=b"he"))
-            await within(lambda: here.straight.cycles)
+            await within(lambda: here.direct.cycles)
         await here.emptied()
-        assert here.straight.cycles[0].disconnected
+        assert here.direct.cycles[0].disconnected
 
 
 # --- clients that do not read, and that leave
@@ -368,9 +368,9 @@ async def test_a_reader_that_stalls_is_waited_for_and_little_is_kept_for_it() ->
     async with listening() as here, here.connected() as client:
         client.writer.write(sized(b"/floods"))
         async with asyncio.timeout(WAIT_S_MAX):
-            await here.straight.paused.wait()
+            await here.direct.paused.wait()
             await asyncio.sleep(0.2)
-            assert here.straight.written < 2**25
+            assert here.direct.written < 2**25
             read = 0
             while read < 2**26:
                 read += len(await client.reader.read(2**20))
@@ -399,20 +399,20 @@ async def test_a_reader_that_stalls_and_leaves_is_not_waited_for() -> None:
         async with here.connected() as client:
             client.writer.write(sized(b"/floods"))
             async with asyncio.timeout(WAIT_S_MAX):
-                await here.straight.paused.wait()
+                await here.direct.paused.wait()
         async with asyncio.timeout(WAIT_S_MAX):
-            await here.straight.gone.wait()
+            await here.direct.gone.wait()
         await here.emptied()
-        assert here.straight.written < 2**26
+        assert here.direct.written < 2**26
 
 
 async def test_to_a_client_that_is_gone_nothing_is_written() -> None:
     async with listening() as here:
         async with here.connected() as client:
             await client.send(sized(b"/waits"))
-            await here.straight.begun.wait()
+            await here.direct.begun.wait()
         await here.emptied()
-        (cycle,) = here.straight.cycles
+        (cycle,) = here.direct.cycles
         cycle.begin(200, b"", b"x")
         cycle.write(b"x")
         cycle.finish(b"x")

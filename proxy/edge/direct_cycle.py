@@ -1,5 +1,5 @@
 """
-One request that is served straight, without ASGI, and its answer.
+One direct cycle: a request that is served without ASGI, and its answer.
 
 It stands where uvicorn's `RequestResponseCycle` stands for an application, and has the fields of it that uvicorn's
 protocol sets. An application is told and tells by dictionaries, each a coroutine; this is told and tells by calls that
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _CLOSE = b"connection: close\r\n"
 
 
-class StraightCycle:
+class DirectCycle:
     """
     One request and its answer.
 
@@ -95,7 +95,7 @@ class StraightCycle:
     # --- what uvicorn's protocol and the guard do with it
 
     @property
-    def message_event(self) -> "StraightCycle":
+    def message_event(self) -> "DirectCycle":
         """What uvicorn's protocol sets when something has happened."""
         return self
 
@@ -208,4 +208,4 @@ class StraightCycle:
         self._connection.on_response_complete()
 
 
-Serve = Callable[[StraightCycle], Coroutine[Any, Any, None]]
+Serve = Callable[[DirectCycle], Coroutine[Any, Any, None]]
