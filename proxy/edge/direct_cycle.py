@@ -12,17 +12,34 @@ written, and nobody is told by that. Whoever serves a request and does not end i
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
-if TYPE_CHECKING:
-    from proxy.edge.guard import GuardedHttp
 
 _log = logging.getLogger(__name__)
 
 _CLOSE = b"connection: close\r\n"
+
+
+class ClientConnection(Protocol):
+    """What a direct cycle needs of the connection that its request came on."""
+
+    address: str
+    """Who is at the other end: the client, or the proxy before the gateway."""
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    flow: FlowControl
+    """Whether the client is read and keeps up with what is written."""
+
+    def default_lines(self) -> bytes:
+        """Return the lines of every answer."""
+
+    def drop(self) -> None:
+        """End the connection now."""
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
 
 
 class DirectCycle:
@@ -53,7 +70,7 @@ class DirectCycle:
 
     def __init__(
         self,
-        connection: "GuardedHttp",
+        connection: ClientConnection,
         serve: "Serve",
         fields: Mapping[bytes, bytes],
         *,

@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,39 @@ def test_every_source_file_has_its_test(source: Path) -> None:
     mentioned = any(re.search(rf"\b{re.escape(dotted(source))}\b", text) for text in TESTS.values())
     tested = mirror in TESTS or dotted(source) in imported() or mentioned
     assert tested, f"no test imports {dotted(source)}, and there is no {relative(mirror)}"
+
+
+MODULES = {
+    dotted(path): path for package in ("proxy", "engine", "policies") for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def of_ours(source: Path) -> set[str]:
+    """Return the modules of ours that one imports: at its top, in its functions, and for its types alone."""
+    named = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            named |= whole if whole <= MODULES.keys() else {*whole, node.module}
+    return named & MODULES.keys() - {dotted(source)}
+
+
+IMPORTS = {module: of_ours(source) for module, source in MODULES.items()}
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Return modules of which each imports the next, the first again at the end; none where there is no such circle."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])[::-1]
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle(IMPORTS) == []
 
 
 def rules_in(name: str) -> Iterator[dict[str, Any]]:
