@@ -23,7 +23,7 @@ from proxy.compose.descriptors import room_for_clients
 from proxy.compose.fleet import launched, pooled
 from proxy.compose.storage import incarnated, journalled, redis, settling
 from proxy.edge.connections import Connections
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from proxy.exchange import Exchange
 from proxy.http.listeners import Drain, bound, served, url_of
 from proxy.identity.revocation import Revoked

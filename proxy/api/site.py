@@ -20,7 +20,7 @@ from proxy.api.quota import quota
 from proxy.api.reports import Reports
 from proxy.api.usage import usage
 from proxy.edge.bodies import Bodies
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from proxy.errors import ApiError, Code, InternalError, InvalidRequest, MethodNotAllowed
 from proxy.exchange import Exchange
 from proxy.store.reservations import Reservations

@@ -1,9 +1,25 @@
 """
 What stands between the socket and uvicorn: bounds, deadlines, and the shapes of a request that nobody honest sends.
 
-`head.py` judges the head of a request (pure), `connections.py` counts connections, `bodies.py` counts the bytes of
-bodies, and `guard.py` puts all of it into uvicorn's own protocol. `direct_cycle.py` is a request that is served without
-ASGI: what is forwarded to replicas, and nothing else.
+The nouns, and where each lives:
+
+| noun          | is                                                                              | lives in          |
+|---------------|---------------------------------------------------------------------------------|-------------------|
+| edge          | what the connections of one listener share                                      | `edge.py`         |
+| connection    | one client's, from its first byte to its last: it puts the others together      | `guard.py`        |
+| cycle         | one request and its answer; those of a connection are answered in their order   | `cycles.py`       |
+| direct cycle  | one that is served without ASGI: what is forwarded to replicas, nothing else    | `direct_cycle.py` |
+| parser        | bytes in; heads, parts of bodies and their ends out                             | `parser.py`       |
+| head          | judged: what can be read in two ways is refused                                 | `head.py`         |
+| deadline      | when a head is late, a connection idle, a client behind with reading            | `deadlines.py`    |
+| lingering     | how a connection ends without a reset                                           | `lingering.py`    |
+| refusal       | what a client is told whose request never became one                            | `refusal.py`      |
+| connections   | how many are open, in all and from one address                                  | `connections.py`  |
+| bodies        | how many bytes of them are held, over all connections                           | `bodies.py`       |
+
+Bytes come in by `GuardedHttp.data_received`, which feeds the parser; the parser calls `request_begins`, `body_arrives`
+and `request_ends`; a cycle that has its answer out calls `on_response_complete`. Parser, head, deadlines and lingering
+are objects of their own, tested without uvicorn and without a socket.
 
 Decision: the gateway guards uvicorn's httptools protocol by a subclass of it.
 Because its parser (llhttp) refuses most hostile framing already and is as fast as any server measured, and what it

@@ -22,15 +22,28 @@ _log = logging.getLogger(__name__)
 _CLOSE = b"connection: close\r\n"
 
 
+class ClientTransport(Protocol):
+    """Where a direct cycle writes its answer."""
+
+    def write(self, data: bytes, /) -> None:
+        """Write, without waiting."""
+
+    def close(self) -> None:
+        """End the connection once what was written is out."""
+
+
 class ClientConnection(Protocol):
     """What a direct cycle needs of the connection that its request came on."""
 
     address: str
-    """Who is at the other end: the client, or the proxy before the gateway."""
+    """Who is at the other end of it: the client, or the proxy before the gateway."""
     loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
     flow: FlowControl
-    """Whether the client is read and keeps up with what is written."""
+    """Whether the client is read, and whether it keeps up with what is written."""
+
+    @property
+    def transport(self) -> ClientTransport:
+        """Where the answer is written."""
 
     def default_lines(self) -> bytes:
         """Return the lines of every answer."""
@@ -140,9 +153,11 @@ class DirectCycle:
         if self._news is not None:
             self.set()
 
-    def arrived_whole(self) -> None:
-        """Note that the body has ended."""
+    def arrived_whole(self, *, keep_alive: bool) -> None:
+        """Note that the body has ended; an answer that was begun before is its connection's last."""
         self.more_body = False
+        if not self.response_started:
+            self.keep_alive = keep_alive
         if self._news is not None:
             self.set()
 

@@ -18,7 +18,8 @@ import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.server import ServerState
 
-from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.edge import Edge
+from proxy.edge.guard import GuardedHttp
 from proxy.fatal import Fatal
 
 _BACKLOG = 2048

@@ -12,7 +12,8 @@ import pytest
 
 from proxy.edge.connections import Connections
 from proxy.edge.direct_cycle import DirectCycle
-from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.edge import Edge
+from proxy.edge.guard import GuardedHttp
 from proxy.http.listeners import Drain, bound, served
 from tests.integration.test_guard import Echo
 from tests.raw_http import RawClient, connected

@@ -1,5 +1,6 @@
 """The guard over real sockets: each shape that is refused, each bound, and that the pinned server is still the one."""
 
+import ast
 import asyncio
 import inspect
 import json
@@ -14,10 +15,13 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.edge import guard, head
+from proxy.edge import cycles, guard, head, parser
 from proxy.edge.connections import Connections
+from proxy.edge.cycles import CyclesInOrder
 from proxy.edge.direct_cycle import DirectCycle
-from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.edge import Edge
+from proxy.edge.guard import GuardedHttp
+from proxy.edge.parser import RequestParser
 from proxy.http.listeners import Drain, bound, served
 from tests.raw_http import RawClient, connected
 
@@ -507,7 +511,6 @@ async def test_a_thousand_connections_leave_nothing_behind() -> None:
 RELIED_ON: dict[Callable[..., Any], list[str]] = {
     HttpToolsProtocol.__init__: ["self", "config", "server_state", "app_state", "_loop"],
     HttpToolsProtocol._start_asgi_task: ["self", "cycle", "app"],
-    HttpToolsProtocol._unset_keepalive_if_required: ["self"],
     HttpToolsProtocol.on_message_begin: ["self"],
     HttpToolsProtocol.on_headers_complete: ["self"],
     HttpToolsProtocol.on_body: ["self", "body"],
@@ -522,9 +525,31 @@ def test_the_server_has_the_methods_that_the_guard_overrides(method: Callable[..
     assert list(inspect.signature(method).parameters) == RELIED_ON[method]
 
 
+KEPT_BY_THE_SERVER = set(
+    "loop parser transport flow client server_state tasks timeout_keep_alive pipeline cycle url headers".split()
+) | {"expect_100_continue"}
+
+
+def test_the_guard_uses_no_other_attributes_of_the_server_than_these() -> None:
+    used = {
+        node.attr
+        for module in (cycles, guard)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    theirs = set(re.findall(r"self\.(\w+)(?:: [^=\n]+)? = ", inspect.getsource(HttpToolsProtocol)))
+    assert used & theirs == KEPT_BY_THE_SERVER
+    ours = {
+        name for owner in (CyclesInOrder, GuardedHttp) for name in vars(owner) if not hasattr(asyncio.Protocol, name)
+    }
+    overridden = {method.__name__ for method in RELIED_ON}
+    assert (ours - overridden) & (theirs | set(dir(HttpToolsProtocol))) == set()
+
+
 def test_the_guard_overrides_every_callback_of_the_parser_that_the_server_has() -> None:
     theirs = {name for name in vars(HttpToolsProtocol) if name.startswith("on_")}
-    assert theirs == {name for name in vars(GuardedHttp) if name.startswith("on_")}
+    ours = {name for owner in (RequestParser, GuardedHttp) for name in vars(owner) if name.startswith("on_")}
+    assert theirs == ours
 
 
 def test_a_cycle_has_the_fields_that_the_guard_sets() -> None:
@@ -554,7 +579,7 @@ def test_the_parser_hands_over_what_a_callback_raised() -> None:
 
 
 def test_bounds_stand_in_proportion() -> None:
-    assert guard._PIECE_BYTES <= head.BYTES_MAX
+    assert parser._PIECE_BYTES <= head.BYTES_MAX
 
 
 async def test_each_refusal_is_told_once_to_whoever_counts_them() -> None:

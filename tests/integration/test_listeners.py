@@ -15,7 +15,7 @@ from litestar.response import Stream
 from litestar.types import Receive, Scope, Send
 
 from proxy.edge.connections import Connections
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from proxy.http.listeners import AddressUnavailable, Drain, beside, bound, reserved, served, url_of
 
 DEADLINE_S = 10.0

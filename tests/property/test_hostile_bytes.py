@@ -26,7 +26,8 @@ from engine.wire.sse import FrameSplitter, data_of
 from proxy.catalog import Catalog
 from proxy.edge.connections import Connections
 from proxy.edge.direct_cycle import DirectCycle
-from proxy.edge.guard import Edge, GuardedHttp
+from proxy.edge.edge import Edge
+from proxy.edge.guard import GuardedHttp
 from proxy.errors import InvalidToken
 from proxy.identity.development import mint
 from proxy.identity.tokens import Verifier

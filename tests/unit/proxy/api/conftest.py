@@ -12,7 +12,7 @@ from proxy.api.health import Vitals
 from proxy.api.reports import Reports
 from proxy.api.site import admin_site, public_site
 from proxy.edge.connections import Connections
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from proxy.errors import LedgerUnavailable
 from tests.unit.proxy.gateway import Gateway, gateway
 from tests.unit.proxy.memory_rows import MemoryRows

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import Gateway
 

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.api.reports import Reports
 from proxy.api.site import public_site
-from proxy.edge.guard import Edge
+from proxy.edge.edge import Edge
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, Gateway, gateway
 from tests.unit.proxy.memory_rows import MemoryRows
