@@ -235,6 +235,12 @@ class Book:
         self.once = {own: request_id for own, request_id in self.once.items() if request_id != request.id}
         self._end(request.id, ReservationState.RELEASED)
 
+    def grant(self, limit: Limit, subject: Subject, more: int | None, now_us: int) -> tuple[int, LimitStatus]:
+        """Give so much more of a rate or window, for None all that is used; tell what was used, and how it stands."""
+        counter = self._counter(limit, subject, now_us)
+        given = self.counters[place(limit, subject)] = counter.grant(limit, more)
+        return counter.used, _status(limit, given)
+
     def statuses(self, subject: Subject, limits: tuple[Limit, ...], now_us: int) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands."""
         return tuple(_status(limit, self._counter(limit, subject, now_us)) for limit in limits)

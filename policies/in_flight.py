@@ -60,6 +60,11 @@ class InFlight:
         del cost
         return replace(self, ends={name: end for name, end in self.ends.items() if name != hold.request_id})
 
+    def grant(self, limit: Limit, more: int | None) -> Self:
+        """Change nothing: a place comes back with the end of its request alone."""
+        del limit, more
+        return self
+
     def correct(self, hold: Hold, difference: int) -> Self:
         """Change nothing: a place that was given back is not taken again."""
         del hold, difference

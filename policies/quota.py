@@ -162,14 +162,16 @@ class LimitStatus(NamedTuple):
     """
     One limit as it stands after a decision, for headers and `GET /v1/quota`.
 
-    Units: `remaining` in the limit's unit, never negative; `reset_after_us` until all of it is there again.
+    Units: `remaining` in the limit's unit, never negative, over `limit.amount` where more was granted; `reset_after_us`
+    until all of it is there again.
     """
 
     limit: Limit
     remaining: int
     reset_after_us: int
     used: int
-    """What is settled and what is pending together; over `limit.amount` where there is debt."""
+    """What is settled and what is pending together; over `limit.amount` where there is debt, below 0 where an operator
+    granted more than that in this window."""
 
 
 class Granted(NamedTuple):

@@ -67,6 +67,11 @@ class Rate:
         del hold
         return self._moved(difference)
 
+    def grant(self, limit: Limit, more: int | None) -> Self:
+        """Give back so much of what is used, for None all of it: a bucket is never more than full."""
+        del limit
+        return self._moved(-self.used if more is None else -more)
+
     def _moved(self, difference: int) -> Self:
         used = min(max(0, self.used + difference), MAX_AMOUNT)
         return replace(self, used=used, carry=self.carry if used else 0)

@@ -1,8 +1,9 @@
 """
 The question: how much of a calendar day or month (UTC, half-open) is settled, how much is pending?
 
-The rule: available + pending + settled = amount. A reservation belongs to the window it was taken from; once that
-window is closed, posting or returning it moves nothing. A clock that runs backwards never reopens a window.
+The rule: available + pending + settled = amount + granted. A reservation belongs to the window it was taken from; once
+that window is closed, posting or returning it moves nothing, and what an operator granted in it is gone. A clock that
+runs backwards never reopens a window.
 
 Source: two-phase transfers (pending, post, void), TigerBeetle docs/coding/two-phase-transfers.md.
 """
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from policies.holds import Hold
-from policies.quota import Limit, Per
+from policies.quota import MAX_AMOUNT, Limit, Per
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,6 +39,8 @@ class Window:
     settled: int
     pending: int
     at_us: int
+    granted: int = 0
+    """What an operator gave in this window beyond its amount."""
 
     @classmethod
     def unused(cls, now_us: int) -> Self:
@@ -46,14 +49,15 @@ class Window:
 
     @property
     def used(self) -> int:
-        """Return what is not available."""
-        return self.settled + self.pending
+        """Return what is not available; below 0 where more was granted than is used."""
+        return self.settled + self.pending - self.granted
 
     def at(self, limit: Limit, now_us: int) -> Self:
         """Return this window, or the one that has opened since."""
         if now_us < self.end_us:
             return replace(self, at_us=now_us)
-        return replace(self, end_us=bounds_us(_calendar(limit), now_us)[1], settled=0, pending=0, at_us=now_us)
+        end_us = bounds_us(_calendar(limit), now_us)[1]
+        return replace(self, end_us=end_us, settled=0, pending=0, granted=0, at_us=now_us)
 
     def wait_us(self, limit: Limit, missing: int) -> int:
         """Return how long until the next window opens, which holds any `missing` that fits the limit at all."""
@@ -75,6 +79,11 @@ class Window:
         if hold.window_end_us != self.end_us:
             return self
         return replace(self, pending=self.pending - hold.cost, settled=self.settled + cost)
+
+    def grant(self, limit: Limit, more: int | None) -> Self:
+        """Give so much more in this window; for None, all that is used of it."""
+        room = MAX_AMOUNT - (limit.amount - self.used)
+        return replace(self, granted=self.granted + (max(0, self.used) if more is None else min(more, room)))
 
     def correct(self, hold: Hold, difference: int) -> Self:
         """Move what was posted before by `difference`, in the window it was reserved in."""

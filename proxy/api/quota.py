@@ -2,20 +2,17 @@
 
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 
-from policies.quota import LimitStatus, Scope, Subject
 from proxy.api.callers import Callers
 from proxy.catalog import Catalog, Model, Plan
 from proxy.errors import ModelNotFound
 from proxy.identity.principal import Principal
+from proxy.store.quotas import limit_lines
 from proxy.store.reservations import Reservations
-
-_OF_A_MODEL = (Scope.MODEL, Scope.USER_MODEL)
 
 
 def quota(callers: Callers, store: Reservations) -> list[HTTPRouteHandler]:
@@ -54,30 +51,12 @@ def _chosen(catalog: Catalog, plan: Plan, name: str | None) -> tuple[Model, ...]
 async def _limits(
     store: Reservations, principal: Principal, plan: Plan, models: tuple[Model, ...]
 ) -> list[dict[str, Any]]:
-    """Return the limits of the caller once, and those of a model once for each model."""
-    everywhere = tuple(limit for limit in plan.limits if limit.scope not in _OF_A_MODEL)
-    of_models = tuple(limit for limit in plan.limits if limit.scope in _OF_A_MODEL)
-    subject = Subject(tenant=principal.tenant, user=principal.user, model="")
-    shown = [_shown(status, None) for status in await store.statuses(subject, everywhere)]
-    for model in models if of_models else ():
-        subject = Subject(tenant=principal.tenant, user=principal.user, model=model.name)
-        shown += [_shown(status, model.name) for status in await store.statuses(subject, of_models)]
-    return shown
-
-
-def _shown(status: LimitStatus, model: str | None) -> dict[str, Any]:
-    limit = status.limit
-    # Rounded up: who comes back at that instant finds the limit reset.
-    resets_at_s = -(-(time.time_ns() // 1_000 + status.reset_after_us) // 1_000_000)
-    return {
-        "name": limit.name,
-        "scope": limit.scope,
-        "unit": limit.unit,
-        "per": limit.per,
-        "model": model,
-        "limit": limit.amount,
-        "used": status.used,
-        "remaining": status.remaining,
-        "reset_after_s": status.reset_after_us / 1_000_000,
-        "resets_at": datetime.fromtimestamp(resets_at_s, UTC).isoformat(),
-    }
+    lines = await limit_lines(
+        store.statuses,
+        plan.limits,
+        tenant=principal.tenant,
+        user=principal.user,
+        models=[model.name for model in models],
+    )
+    now_us = time.time_ns() // 1_000
+    return [line.as_dict(now_us) for line in lines]

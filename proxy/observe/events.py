@@ -15,12 +15,16 @@ from typing import NamedTuple
 from proxy.billing.record import ExchangeRecord
 
 FIELDS = {
+    "amount": "how many tokens or requests",
     "entries": "how many entries of the write-ahead log",
     "epoch": "the data that this gateway remembers",
     "incarnation": "the start of a gateway (ULID)",
     "issuer": "an issuer of the config",
     "kept": "the file in which damaged lines are kept",
     "lines": "how many lines",
+    "limit": "a limit of a plan, by its name",
+    "model": "a model of the config",
+    "operator": "the account of this machine that ran a command",
     "path": "a file or a folder of the gateway's own",
     "pid": "a process",
     "place": "where an entry begins in its file, in bytes",
@@ -31,6 +35,7 @@ FIELDS = {
     "request_id": "the exchange (ULID), as its client was told it",
     "task": "which work in the background",
     "tenant": "a tenant of the config",
+    "user": "a user of a tenant, as an operator named it",
     "was": "what it was before",
     "worker": "a worker, counted from 0",
 }
@@ -92,6 +97,13 @@ EVENTS = {
     # Whose tokens are good
     "keys_not_fetched": _event("warning", "an issuer's keys could not be fetched", "issuer", "reason"),
     "keys_stale": _event("error", "an issuer's keys are too old to be believed", "issuer"),
+    # What operators do
+    "quota_granted": _event(
+        "info", "more of a limit was given", "tenant", "user", "model", "limit", "amount", "operator"
+    ),
+    "quota_reset": _event(
+        "info", "what is used was given back", "tenant", "user", "model", "limit", "amount", "operator"
+    ),
     # Processes
     "background_failed": _event("error", "work in the background failed, and begins again", "task"),
     "descriptors_short": _event("warning", "fewer clients are let in than the config says", "reason"),

@@ -8,6 +8,7 @@ The nouns:
 - An **end** is a settle or a release. `outbox/` sends it, or owes it and sends it again; `journal/` has each settle on
   disk first; `late_records` are those that Redis has forgotten.
 - `membership/` knows who lives on this Redis and whether its data was lost; `sweeper` ends what the dead left open.
+- `quotas` tells how limits stand, and gives what an operator grants of them.
 - The **ledger** is a stream for each tenant, of FINAL and CORRECTION rows (`ledger`), read by queries as `ledger_rows`.
 - `revocations` is the list of what tokens are no longer good for.
 

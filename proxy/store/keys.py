@@ -60,6 +60,11 @@ def once(tenant: str, user: str, key: str) -> str:
     return f"{_of(tenant)}:once:{_encoded(user)}:{sha256(key.encode()).hexdigest()}"
 
 
+def grant(tenant: str, grant_id: str) -> str:
+    """Return the key of one grant of an operator's: what it was answered."""
+    return f"{_of(tenant)}:grant:{_encoded(grant_id)}"
+
+
 def late(tenant: str, request_id: str) -> str:
     """Return the key of the right to append one late record: who has it."""
     return f"{_of(tenant)}:late:{_encoded(request_id)}"

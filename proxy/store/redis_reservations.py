@@ -17,9 +17,10 @@ from proxy.billing.record import ExchangeRecord, differing, written
 from proxy.errors import LedgerEmptied
 from proxy.redis.client import RedisClient, Value
 from proxy.redis.script import Script
-from proxy.store import keys, late_records, open_reservation, scripts
+from proxy.store import keys, late_records, open_reservation, quotas, scripts
 from proxy.store.compiled_limits import CompiledLimits, compiled
 from proxy.store.membership.incarnation import Incarnation
+from proxy.store.quotas import status_of
 from proxy.store.reservations import AlreadyEnded, Settlement
 
 ONCE_MS = 24 * 3_600_000
@@ -97,15 +98,9 @@ class RedisReservations:
 
     async def statuses(self, subject: Subject, limits: _Limits) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands, changing nothing."""
-        if not limits:
-            return ()
-        self._incarnation.generation.check()
-        asked = compiled(limits)
-        touched = asked.keys(subject.tenant, subject.user, subject.model)
-        words = (await self._connection.run(scripts.STATUSES, touched, [asked.packed])).split()
-        told = zip(asked.limits, words[1::2], words[2::2], strict=True)
-        status = {limit: _status(limit, int(used), int(reset)) for limit, used, reset in told}
-        return tuple(status[limit] for limit in limits)
+        if limits:
+            self._incarnation.generation.check()
+        return await quotas.statuses(self._connection, subject, limits)
 
     async def _end(
         self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "leave"
@@ -165,8 +160,4 @@ def _decision(words: list[str], limits: _Limits) -> Granted | Refused | Repeated
 def _binding(told: list[str], limits: _Limits) -> tuple[LimitStatus, ...]:
     """Return how the limits stand that a decision tells of: index, used, reset of each."""
     numbers = map(int, told)
-    return tuple(_status(limits[at], used, reset) for at, used, reset in zip(numbers, numbers, numbers, strict=True))
-
-
-def _status(limit: Limit, used: int, reset_after_us: int) -> LimitStatus:
-    return LimitStatus(limit, max(0, limit.amount - used), reset_after_us, used)
+    return tuple(status_of(limits[at], used, reset) for at, used, reset in zip(numbers, numbers, numbers, strict=True))

@@ -28,6 +28,7 @@ from proxy.store import keys
 from proxy.store.compiled_limits import CompiledLimits, code_of
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.open_reservation import OpenReservation
+from proxy.store.quotas import grant
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import AlreadyEnded
 from tests.counters import END_DAY, MOVED, SINCE
@@ -112,6 +113,7 @@ class QuotaMachine(RuleBasedStateMachine):
         self.book = Book()
         self.places: dict[CounterId, tuple[Limit, Subject]] = {}
         self.known: list[Known] = []
+        self.grants = 0
         self.billed: dict[str, ExchangeRecord] = {}
         """The FINAL of each request."""
         self.corrected: dict[str, ExchangeRecord] = {}
@@ -201,6 +203,20 @@ class QuotaMachine(RuleBasedStateMachine):
         told = self._do(self.store.statuses(subject, limits))
         assert told == self.book.statuses(subject, limits, self.connection.now_us)
 
+    @rule(
+        subject=SUBJECTS,
+        limit=st.sampled_from([limit for limit in (*SMALL, *LARGE) if limit.per]),
+        more=st.none() | st.integers(1, 2_000) | st.integers(MAX_AMOUNT - 2_000, MAX_AMOUNT),
+        again=st.booleans(),
+    )
+    def grant(self, subject: Subject, limit: Limit, more: int | None, *, again: bool) -> None:
+        self.places.setdefault(place(limit, subject), (limit, subject))
+        self.grants += 1
+        told = self._do(grant(self.connection, subject, limit, more, grant_id=str(self.grants)))
+        assert told == self.book.grant(limit, subject, more, self.connection.now_us)
+        if again:
+            assert told == self._do(grant(self.connection, subject, limit, more, grant_id=str(self.grants)))
+
     @rule(by_us=st.integers(-7_200_000_000, 2_000_000_000) | st.integers(-3_000_000, 0))
     def move_rates_and_places(self, by_us: int) -> None:
         for limit, subject in self.places.values():
@@ -242,8 +258,8 @@ class QuotaMachine(RuleBasedStateMachine):
             match self.book.counters.get(place(limit, subject)):
                 case Rate(used, carry, at_us):
                     assert seen.counter(key).get(code_of(limit)) == (used, carry, at_us)
-                case Window(end_us, settled, pending):
-                    assert seen.counter(key).get(code_of(limit)) == (settled + pending, end_us // DAY_US, 0)
+                case Window(end_us, settled, pending) as window:
+                    assert seen.counter(key).get(code_of(limit)) == (window.used, end_us // DAY_US, 0)
                     assert pending >= 0
                     assert settled >= 0
                 case InFlight(_, ends):

@@ -72,3 +72,43 @@ def test_since_any_idle_moment_a_pace_settles_at_most_burst_refill_and_debt(hist
             assert settled - before <= PACE.amount + refill + debt - owed
         if not waiting:
             idle.append((now_us, settled, debt))
+
+
+@given(steps(st.integers(0, 100)), st.lists(st.none() | st.integers(1, 300), max_size=40))
+def test_a_window_holds_its_amount_and_what_was_granted_in_it_and_no_more(
+    history: list[Step], grants: list[int | None]
+) -> None:
+    book, now_us, waiting = Book(), START_US, []
+    settled = granted = 0
+    for number, step in enumerate(history):
+        now_us += step.wait_us
+        if number < len(grants):
+            was, status = book.grant(DAY, ADA, grants[number], now_us)
+            granted += was - status.used
+            assert status.remaining == max(0, DAY.amount - status.used)
+        request = Request(str(number), ADA, (DAY,))
+        decision = book.reserve(request, Ask(step.prompt, 1, step.completion, 0, 1), now_us)
+        if isinstance(decision, Granted):
+            waiting.append((request, step.prompt + decision.max_completion))
+        for _ in range(min(step.settles, len(waiting))):
+            request, reserved = waiting.pop(0)
+            book.settle(request, reserved * step.part // 100, now_us)
+            settled += reserved * step.part // 100
+        pending = sum(reserved for _, reserved in waiting)
+        (status,) = book.statuses(ADA, (DAY,), now_us)
+        assert status.used == settled + pending - granted
+        assert settled + pending <= DAY.amount + granted
+    (tomorrow,) = book.statuses(ADA, (DAY,), now_us + 86_400_000_000)
+    assert tomorrow.remaining == DAY.amount
+
+
+@given(steps(st.integers(0, 100)), st.lists(st.none() | st.integers(1, 300), max_size=40))
+def test_a_grant_makes_a_pace_full_at_most(history: list[Step], grants: list[int | None]) -> None:
+    book, now_us = Book(), START_US
+    for number, step in enumerate(history):
+        now_us += step.wait_us
+        if number < len(grants):
+            was, status = book.grant(PACE, ADA, grants[number], now_us)
+            given = was if grants[number] is None else grants[number] or 0
+            assert status.used == max(0, was - given)
+        book.reserve(Request(str(number), ADA, (PACE,)), Ask(step.prompt, 1, step.completion, 0, 1), now_us)

@@ -50,3 +50,17 @@ def test_what_is_returned_after_the_window_closed_credits_nothing() -> None:
 def test_a_clock_that_runs_backwards_does_not_reopen_a_window() -> None:
     window = Window.unused(0).at(MONTH, us(2026, 12, 1)).post(Hold(request_id="r", cost=0), 40)
     assert window.at(MONTH, us(2026, 11, 30)).used == 40
+
+
+def test_what_was_granted_is_there_in_this_window_alone() -> None:
+    window = Window.unused(0).at(MONTH, us(2026, 11, 30)).post(Hold(request_id="r", cost=0), 100)
+    assert window.grant(MONTH, 30).used == 70
+    assert window.grant(MONTH, 130).used == -30
+    assert window.grant(MONTH, 30).at(MONTH, us(2026, 12, 1)).used == 0
+    assert window.grant(MONTH, 130).at(MONTH, us(2026, 12, 1)).used == 0
+
+
+def test_a_reset_takes_no_grant_back() -> None:
+    window = Window.unused(0).at(MONTH, us(2026, 11, 30)).post(Hold(request_id="r", cost=0), 100)
+    assert window.grant(MONTH, None).used == 0
+    assert window.grant(MONTH, 130).grant(MONTH, None).used == -30

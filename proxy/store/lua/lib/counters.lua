@@ -1,7 +1,7 @@
 -- What is used of each limit. All rates and windows of one subject are one string, its counter, packed: a code for each
 -- limit, a zero, then doubles: when it says nothing any more (milliseconds), and three of each limit, in that order:
 --   code   1 to 5 count tokens, 6 to 10 requests, each a month, day, hour, minute, second
---   used   what is settled and pending together
+--   used   what is settled and pending together, less what was granted in a window: that may leave it below 0
 --   then, of a rate, the refilled part of a token (in amount * microseconds) and when that was so (microseconds);
 --   of a window, the first day after it, and 0.
 --

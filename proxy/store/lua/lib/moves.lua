@@ -7,7 +7,7 @@ local function move_one(counter, at, period, amount, difference, after, now)
   used = used + difference
   if present then
     if not after or after == present then
-      counter[at] = used > 0 and used or 0
+      counter[at] = used
     end
     return lasts
   end

@@ -3,11 +3,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from policies.quota import Subject
 from proxy.api.reports import Reports
 from proxy.api.site import public_site
 from proxy.edge.edge import Edge
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, Gateway, gateway
+from tests.unit.proxy.memory_reservations import NOW_US
 from tests.unit.proxy.memory_rows import MemoryRows
 
 
@@ -35,6 +37,16 @@ async def test_a_caller_sees_its_own_limits_and_prices(
     other = {"authorization": f"Bearer {gw.token(user='bob')}"}
     lines = (await public.get("/v1/quota", headers=other)).json()["limits"]
     assert [line["used"] for line in lines] == [0, 0, 0]
+
+
+async def test_what_was_granted_is_left_on_top_of_the_limit(
+    public: httpx.AsyncClient, gw: Gateway, bearer: dict[str, str]
+) -> None:
+    await public.post("/v1/chat/completions", json=CHAT_BODY, headers=bearer)
+    [limit, *_] = gw.statuses().values()
+    gw.store.book.grant(limit.limit, Subject(tenant="acme", user="ada", model=""), 1_000, NOW_US)
+    line = (await public.get("/v1/quota", headers=bearer)).json()["limits"][0]
+    assert (line["limit"], line["used"], line["remaining"]) == (10_000, 0, 10_977)
 
 
 async def test_a_limit_of_a_model_is_told_for_each(tmp_path: Path, edge: Edge) -> None:
