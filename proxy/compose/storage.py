@@ -14,8 +14,9 @@ from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_access
 from proxy.observe.metrics import Metrics
 from proxy.redis.client import RedisClient, UnsafeRedis
+from proxy.redis.embedded.binary import EmbeddedRedisUnusable
 from proxy.redis.embedded.lock import DataDirInUse
-from proxy.redis.embedded.server import EmbeddedRedis, EmbeddedRedisUnusable
+from proxy.redis.embedded.server import EmbeddedRedis
 from proxy.settings import Settings
 from proxy.stages.meter import Meter
 from proxy.store.journal.journal import Journal

