@@ -9,15 +9,11 @@ export PYTHONDONTWRITEBYTECODE :=
 ENGINE ?= sim
 ARGS ?=
 
-# A name on PATH may be a shim that does not run: each is tried, with what `venv` needs.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python ~/.pyenv/versions/3.1[12].*/bin/python; do \
-	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
-	&& echo $$p && break; done)
+# Which Python `.venv` is made with; left out, deploy/setup.sh finds one.
+PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# What it warns of are folders that somebody's pip.conf names and that are not there: errors are told.
-PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # Only what was asked for is overridden, so that a tollway.toml of your own keeps its addresses.
 OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY__LISTEN__PORT='$(PORT)') \
@@ -28,19 +24,14 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(if $(WIDE),,-m "not wide")
 
-.PHONY: help run test test-quick test-all test-vllm bench lint types imports check docs lock clean
+.PHONY: help unsound run test test-quick test-all test-vllm bench lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml deploy/requirements/dev.txt
-	@test -n "$(PYTHON)" || { echo "tollway: Python 3.11 or 3.12 with venv is needed and none was found;" \
-		"set PYTHON=/path/to/python3 (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && \
-		echo "tollway: setting up $(VENV) with $$($(PYTHON) --version)" >&2 && $(PYTHON) -m venv $(VENV); }
-	@echo "tollway: installing the pinned dependencies, once" >&2
-	@$(PIP) install --require-hashes -r deploy/requirements/dev.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
+# One whose Python is gone, or is none of ours, is made anew, whatever it says of itself.
+$(READY): pyproject.toml deploy/requirements/dev.txt $(shell deploy/setup.sh --sound $(VENV) || echo unsound)
+	@PYTHON='$(PYTHON)' deploy/setup.sh $(VENV)
 	@touch $@
 
 run: $(READY)  ## Serve on embedded defaults (HOST, PORT, ADMIN_PORT override). ENGINE=vllm runs real vLLM.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# elsewhere.sh [VARIABLE=VALUE ...]: run the suite on what `make test` leaves out, where this machine has it: real vLLM,
-# and the other Pythons that the README promises. The variables are for `make test` on those (WIDE=1).
+# elsewhere.sh [VARIABLE=VALUE ...]: run what `make test` leaves out: the built wheel, and where this machine has them
+# real vLLM and the other Pythons that the README promises. The variables are for `make test` on those (WIDE=1).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,18 +12,16 @@ case ${status:-0} in
   *) exit "$status" ;;
 esac
 
-for minor in 11 12; do
-  .venv/bin/python -c "import sys; sys.exit(sys.version_info[1] == $minor)" || continue
-  other=
-  for python in "python3.$minor" ~/.pyenv/versions/3."$minor".*/bin/python; do
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
-      other=$python
-      break
-    fi
-  done
-  if [ -n "$other" ]; then
-    make test PYTHON="$other" VENV=".venv-3.$minor" "$@"
+# The first of the other Pythons gets the suite, a further one its quick part: they differ by little.
+own=$(.venv/bin/python -c "import sys; print('%d.%d' % sys.version_info[:2])")
+target=test
+for version in 3.11 3.12 3.13; do
+  [ "$version" != "$own" ] || continue
+  python=$(deploy/setup.sh --pythons | sed -n "s/^${version//./\\.} //p")
+  if [ -n "$python" ]; then
+    make "$target" PYTHON="$python" VENV=".venv-$version" "$@"
+    target=test-quick
   else
-    echo "tests: going on without Python 3.$minor" >&2
+    echo "tests: going on without Python $version" >&2
   fi
 done
