@@ -24,7 +24,7 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(if $(WIDE),,-m "not wide")
 
-.PHONY: help unsound run test test-quick test-all test-vllm bench lint types imports check docs lock clean
+.PHONY: help unsound run test test-quick test-all test-vllm test-wheel bench lint types imports check docs lock clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ test-vllm: $(READY)  ## Run the tests that need real vLLM (its CPU build, instal
 	@deploy/vllm/install.sh .venv-vllm
 	@$(BIN)/python -m pytest tests/vllm -rP --show-capture=stdout $(ARGS)
 
+test-wheel: $(READY)  ## Test the built wheel outside the checkout, on the lowest versions that it takes.
+	@$(BIN)/python -m pytest tests/wheel --timeout 900 $(ARGS)
+
 bench: $(READY)  ## Measure beside routers that only route (tests/bench/README.md). ARGS="--profile" tells where time goes.
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
@@ -81,6 +84,7 @@ LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 lock:  ## Pin every dependency anew (needs uv).
 	$(LOCK) -o deploy/requirements/run.txt
 	$(LOCK) --extra embedded --group dev -o deploy/requirements/dev.txt
+	$(LOCK) --extra embedded --resolution lowest-direct --upgrade -o deploy/requirements/lowest.txt
 
 clean:  ## Remove what was installed and built; data/ stays.
 	rm -rf .venv .venv-* tests/bench/tools/build bench-results/run-* dist

@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+make test-wheel
+
 # The installer's one line says what the machine lacks where it cannot run vLLM (status 69).
 deploy/vllm/install.sh .venv-vllm || status=$?
 case ${status:-0} in

@@ -49,7 +49,7 @@ def test_the_image_runs_as_nobody_special_and_is_checked() -> None:
     assert re.search(r"^HEALTHCHECK .*/health/live", dockerfile(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "lowest.txt"])
 def test_every_requirement_is_pinned_by_hash_and_names_no_place(name: str) -> None:
     text = (DEPLOY / "requirements" / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
