@@ -16,7 +16,7 @@ from engine.wire.client import DirectUpstream
 from policies.estimate import HoldTimes
 from proxy.api.admin import GatewayState, OwnState
 from proxy.api.health import Vitals
-from proxy.api.reports import BATCH, Reports
+from proxy.api.reports import BATCH, Between, Reports
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
 from proxy.compose.descriptors import room_for_clients
@@ -31,6 +31,7 @@ from proxy.identity.secret_files import cache_secret
 from proxy.identity.tokens import Verifier
 from proxy.in_force import Config, InForce
 from proxy.observe.metrics import Metrics
+from proxy.redis.client import RedisClient
 from proxy.settings import Settings
 from proxy.stages.admit import Admit
 from proxy.stages.meter import Meter
@@ -38,6 +39,7 @@ from proxy.stages.progress import Progress
 from proxy.stages.relay import Relay
 from proxy.stages.turn import Turns
 from proxy.store.ledger_rows import LedgerRows
+from proxy.store.membership.generation import Generation
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.revocations import Revocations
 
@@ -130,7 +132,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
             edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
             vitals = Vitals(connection, incarnation.generation)
-            reports = Reports(lambda between: LedgerRows(connection, batch=BATCH, between=between))
+            reports = _reports(connection, incarnation.generation)
             site = public_site(
                 exchange, fleet.pools, store, vitals, edge=edge, reports=reports, cors_origins=listen.cors_origins
             )
@@ -143,6 +145,16 @@ def operated(
     """Serve operators for the block."""
     edge = _edge(settings, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
     return served(admin_site(state), listening, edge, drain=Drain(s_max=1))
+
+
+def _reports(connection: RedisClient, generation: Generation) -> Reports:
+    """Return what reads the ledger, and nothing where it would read zeros of a Redis that lost it."""
+
+    def rows(between: Between) -> LedgerRows:
+        generation.check()
+        return LedgerRows(connection, batch=BATCH, between=between)
+
+    return Reports(rows)
 
 
 def _edge(settings: Settings, connections_max: int, per_address_max: int, metrics: Metrics) -> Edge:

@@ -28,6 +28,13 @@ async def ask(running: Running) -> httpx.Response:
         return await client.post(CHAT, json=chat(5, stream=True))
 
 
+async def usage(running: Running) -> httpx.Response:
+    """Ask what acme used."""
+    token = running.token(scopes=["usage:read"])
+    async with running.client({"authorization": f"Bearer {token}"}) as client:
+        return await client.get("/v1/organization/usage/completions", params={"start_time": 1_700_000_000})
+
+
 async def stream(running: Running, begun: asyncio.Event) -> str:
     """Read a stream to its end, telling when it has begun."""
     read = ""
@@ -57,7 +64,7 @@ async def until_remembered(running: Running) -> None:
 
 async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
-        assert (await ask(running)).status_code == 200
+        assert (await ask(running)).status_code == (await usage(running)).status_code == 200
         await until_remembered(running)
         begun = asyncio.Event()
         streaming = asyncio.create_task(stream(running, begun))
@@ -67,6 +74,7 @@ async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_p
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
         assert "came back without its data" in refused.json()["error"]["message"]
         assert await status(f"{running.url}/health/ready") == 503
+        assert (await usage(running)).status_code == 503, "nothing is told of an empty ledger"
         assert running.metrics("tollway_ledger_emptied") == 1
         assert "[DONE]" in await streaming
         assert running.usage("user") == [], "nothing is charged into the empty one"
