@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from proxy.observe.definitions import CATALOGUE, MetricKind
+from tests.mentions import SAYING, exists, is_named, mentioned, prose_of_python
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "dashboards" / "rules"
@@ -188,3 +189,45 @@ def test_the_runbook_points_at_panels_that_exist() -> None:
     pointed = {" ".join(name.split()) for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text)}
     assert pointed
     assert not [name for name in pointed if not any(panel["title"].startswith(name) for panel in panels)]
+
+
+def test_what_is_mentioned_is_there() -> None:
+    lost = [
+        f"{at}: {mention}"
+        for name in SAYING
+        for at, mention in mentioned(name)
+        if not (exists(mention, name) or is_named(mention))
+    ]
+    assert not lost
+
+
+@pytest.mark.parametrize(
+    ("mention", "where", "there"),
+    [
+        ("proxy/exchange.py", "README.md", True),
+        ("exchange.py", "proxy/stages/relay.py", True),
+        ("relay.py", "proxy/exchange.py", False),
+        ("lib/numbers.lua", "proxy/store/lua/quota/settle.lua", True),
+        ("proxy/no_such_room/", "README.md", False),
+        ("proxy/storage.py", "proxy/app.py", False),
+    ],
+)
+def test_a_path_is_told_from_the_root_or_from_above(mention: str, where: str, *, there: bool) -> None:
+    assert exists(mention, where) is there
+
+
+def test_a_dotted_name_is_looked_up_in_its_module() -> None:
+    assert is_named("proxy.billing.record.ExchangeRecord")
+    assert is_named("engine.runtime")
+    assert not is_named("proxy.billing.record.Nobody")
+    assert not is_named("proxy.billing.nothing")
+
+
+def test_comments_docstrings_and_documents_are_read() -> None:
+    assert [line for _, line in prose_of_python('"""One."""\nx = "no"  # two\n"""Three\nfour"""')] == [
+        '"""One."""',
+        "# two",
+        '"""Three',
+        'four"""',
+    ]
+    assert {"README.md", "Makefile", ".ci/run", "proxy/exchange.py", "proxy/store/lua/lib/numbers.lua"} <= set(SAYING)
