@@ -1,5 +1,6 @@
 """Which server is taken for which data."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,26 @@ def test_without_data_or_with_commands_alone_the_newest_is_taken(tmp_path: Path,
 def test_one_that_is_too_old_is_refused(tmp_path: Path, home: Path) -> None:
     with pytest.raises(EmbeddedRedisUnusable, match=r"redis-6.0.16 \(version 6.0.16\) is too old"):
         fit(home, [server(tmp_path, "Redis", "6.0.16")])
+
+
+def test_the_machines_own_comes_before_a_newer_one_of_the_python_environment(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").mkdir()
+    brought = server(tmp_path / "env", "Valkey", "9.1.2").rename(tmp_path / "env" / "valkey-server")
+    own = [server(tmp_path, "Redis", version) for version in ("7.0.15", "7.2.4", "6.0.16")]
+    monkeypatch.setattr("sys.executable", str(tmp_path / "env" / "python"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    assert fit(home, [brought, *own]).version == (7, 2, 4)
+    assert fit(home, [brought, own[-1]]).version == (9, 1, 2)
+    based_on(home, "VALKEY080")
+    assert fit(home, [brought, *own]).version == (9, 1, 2)
+
+
+def test_a_python_that_is_the_machines_own_brings_nothing(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = server(tmp_path, "Redis", "7.0.15").rename(tmp_path / "redis-server")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python3"))
+    monkeypatch.setattr("sys.prefix", sys.base_prefix)
+    assert fit(home, [beside]).is_own
