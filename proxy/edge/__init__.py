@@ -13,13 +13,15 @@ The nouns, and where each lives:
 | head          | judged: what can be read in two ways is refused                                 | `head.py`         |
 | deadline      | when a head is late, a connection idle, a client behind with reading            | `deadlines.py`    |
 | lingering     | how a connection ends without a reset                                           | `lingering.py`    |
+| discarding    | what a refused client still sends, thrown away at one pace for all of them      | `discarding.py`   |
 | refusal       | what a client is told whose request never became one                            | `refusal.py`      |
 | connections   | how many are open, in all and from one address                                  | `connections.py`  |
 | bodies        | how many bytes of them are held, over all connections                           | `bodies.py`       |
 
-Bytes come in by `GuardedHttp.data_received`, which feeds the parser; the parser calls `request_begins`, `body_arrives`
-and `request_ends`; a cycle that has its answer out calls `on_response_complete`. Parser, head, deadlines and lingering
-are objects of their own, tested without uvicorn and without a socket.
+Bytes come in by `GuardedHttp.data_received`, which feeds the parser. The parser calls `request_begins`, and hands the
+body to the cycle that it gets in return (`arrived`, `arrived_whole`); a cycle whose answer is out calls
+`on_response_complete`, which begins the next. Parser, head, deadlines, lingering and discarding are objects of their
+own, tested without uvicorn and without a socket.
 
 Decision: the gateway guards uvicorn's httptools protocol by a subclass of it.
 Because its parser (llhttp) refuses most hostile framing already and is as fast as any server measured, and what it

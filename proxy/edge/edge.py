@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from proxy.edge.connections import Connections
 from proxy.edge.direct_cycle import Serve
+from proxy.edge.discarding import Discarding
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,7 +21,9 @@ class Edge:
     draining: bool = False
     """Whether every answer from now on is its connection's last."""
     lingering: int = 0
-    """Connections whose client may still be sending, while nobody reads what it sends."""
+    """Connections that have ended but for a client that may still be sending."""
+    discarding: Discarding = field(default_factory=Discarding)
+    """What they send, thrown away at one pace for all."""
     direct: Mapping[bytes, Serve] = field(default_factory=dict)
     """Who serves a POST to one of these paths, without ASGI."""
     _defaults: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -96,6 +96,7 @@ class GuardedHttp(CyclesInOrder):
     def data_received(self, data: bytes) -> None:
         """Read what has come; what is refused of it ends the connection."""
         if self.transport.state is not OPEN:
+            self.transport.discard(data)
             return
         requests = self._requests
         try:

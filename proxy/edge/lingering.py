@@ -65,6 +65,7 @@ class LingeringTransport:
         self.abort = socket.abort
         self.write_deadline = WriteDeadline(socket, loop, edge.write_s_max)
         self._socket = socket
+        self._loop = loop
         self._edge = edge
         self._deadline = Deadline(loop)
         self._arriving: Callable[[], object] = arriving
@@ -102,8 +103,14 @@ class LingeringTransport:
         self._socket.write(self._last_words)
         self._linger()
 
+    def discard(self, data: bytes) -> None:
+        """Throw away what has come."""
+        self._edge.discarding.take(len(data), self._socket, self._loop)
+
     def lost(self) -> None:
         """Give everything back, and let go of whose transport it is: what holds each other waits for the collector."""
+        if self.state is not OPEN:
+            self._edge.discarding.leave(self._socket)
         if self.state is LINGERING:
             self._edge.lingering -= 1
         self.state = LOST

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,6 +354,31 @@ async def test_a_broken_body_ends_its_request_at_once() -> None:
             await here.app.left.wait()
         await here.emptied()
         assert here.app.gone == ["/echo"]
+
+
+@pytest.mark.parametrize("refused", [b"what?\r\n\r\n", GET.replace(b"/echo", b"/waits") + b"what?\r\n\r\n"])
+async def test_what_a_refused_client_still_sends_is_thrown_away_slowly(refused: bytes) -> None:
+    async with listening() as here, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(here.connected()) for _ in range(4)]
+        for client in clients:
+            await client.send(refused)
+        floods = [asyncio.create_task(flood(client)) for client in clients]
+        await asyncio.sleep(1)
+        for each in floods:
+            each.cancel()
+        sent = [await each for each in floods]
+        assert sum(sent) < 150 * 2**20
+        assert min(sent) > 2**20
+
+
+async def flood(client: RawClient) -> int:
+    """Send as fast as it goes until cancelled; return how much went."""
+    sent, part = 0, bytes(2**18)
+    with suppress(asyncio.CancelledError, ConnectionError):
+        while True:
+            await client.send(part)
+            sent += len(part)
+    return sent
 
 
 # --- one after the other

@@ -107,3 +107,17 @@ def test_a_connection_that_was_lost_is_let_go_of() -> None:
     del ending
     assert ended() is None
     transport.close()
+
+
+def test_what_is_thrown_away_is_taken_at_the_edges_pace_until_the_connection_is_lost(it: Ending) -> None:
+    it.transport.refuse(b"no")
+    it.transport.discard(b"x" * (2**20 - 1))
+    assert it.socket.done == []
+    it.transport.discard(b"x")
+    assert it.socket.done == ["pause_reading"]
+    it.loop.run(1)
+    assert it.socket.done == ["pause_reading", "resume_reading"]
+    it.transport.discard(b"x" * 2**21)
+    it.transport.lost()
+    it.loop.run(10)
+    assert it.socket.done == ["pause_reading", "resume_reading", "pause_reading"]
