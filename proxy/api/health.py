@@ -1,4 +1,8 @@
-"""`GET /health/live` and `GET /health/ready`: whether to restart the gateway, and whether to send it work."""
+"""
+`GET /health/live` and `GET /health/ready`: whether to restart the gateway, and whether to send it work.
+
+`GET /health` is where vLLM is asked, by whoever waits for an engine that can serve: it is answered as ready is.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +32,7 @@ def health(pools: Mapping[str, Pool], store: Vitals, draining: Callable[[], bool
     def live() -> dict[str, str]:
         return {"status": "live"}
 
-    @get("/health/ready")
+    @get(["/health", "/health/ready"])
     async def ready() -> Response[dict[str, Any]]:
         checks = {
             "redis": await _answers(store.connection),

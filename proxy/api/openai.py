@@ -26,7 +26,7 @@ _CREATED = 0
 def forwarded(
     exchange: Exchange, bodies: Bodies, pages: Pages
 ) -> dict[bytes, Callable[[Client], Coroutine[Any, Any, None]]]:
-    """Return who serves a POST to each path that is forwarded to replicas: these and no others."""
+    """Return who serves a POST to each path that is forwarded to replicas, a slash behind it or not; and no others."""
 
     def serving(protocol: ApiProtocol) -> Callable[[Client], Coroutine[Any, Any, None]]:
         async def serve(client: Client) -> None:
@@ -37,7 +37,8 @@ def forwarded(
 
         return serve
 
-    return {protocol.path.encode(): serving(protocol) for protocol in PROTOCOLS.values()}
+    serve = {protocol.path: serving(protocol) for protocol in PROTOCOLS.values()}
+    return {f"{path}{slash}".encode(): each for path, each in serve.items() for slash in ("", "/")}
 
 
 def not_forwarded() -> ASGIRouteHandler:

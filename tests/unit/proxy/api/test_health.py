@@ -41,6 +41,16 @@ async def test_ready_needs_redis_and_one_replica(
     }
 
 
+@pytest.mark.parametrize("answers", [True, False])
+async def test_who_asks_as_vllm_is_asked_is_told_whether_the_gateway_is_ready(
+    public: httpx.AsyncClient, redis: Ping, *, answers: bool
+) -> None:
+    redis.answers = answers
+    asked, ready = await public.get("/health"), await public.get("/health/ready")
+    assert (asked.status_code, asked.json()) == (ready.status_code, ready.json())
+    assert asked.status_code == (200 if answers else 503)
+
+
 async def test_a_gateway_that_stops_is_not_ready(public: httpx.AsyncClient, edge: Edge) -> None:
     edge.draining = True
     answer = await public.get("/health/ready")

@@ -12,6 +12,16 @@ async def test_a_chat_goes_through_the_exchange(public: httpx.AsyncClient, gw: G
     assert answer.headers["x-request-id"] == gw.store.ledger[0].request_id
 
 
+async def test_a_slash_behind_a_path_changes_nothing(
+    public: httpx.AsyncClient, gw: Gateway, bearer: dict[str, str]
+) -> None:
+    answer = await public.post("/v1/chat/completions/", json=CHAT_BODY, headers=bearer)
+    assert (answer.status_code, answer.content) == (200, transcript("100-chat").body)
+    assert len(gw.store.ledger) == 1
+    assert (await public.get("/v1/models/", headers=bearer)).status_code == 200
+    assert (await public.post("/v1/chat/completions//", json=CHAT_BODY, headers=bearer)).status_code in (404, 405)
+
+
 @pytest.mark.parametrize("path", [protocol.path for protocol in PROTOCOLS.values()])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 async def test_forwarded_paths_take_post_alone(public: httpx.AsyncClient, method: str, path: str) -> None:
