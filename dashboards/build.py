@@ -95,6 +95,7 @@ REPLICAS = Row(
         Panel(
             "Attempts failed, by reason", "reqps", (rate(metric.UPSTREAM_FAILURES, "replica", "reason"),), stacked=True
         ),
+        Panel("Tokens held a second", "short", (rate(metric.HELD_TOKENS, "tenant"),), stacked=True),
         Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
     ),
 )

@@ -18,6 +18,7 @@ from enum import StrEnum
 from policies.holds import Hold
 from policies.in_flight import InFlight
 from policies.quota import (
+    WHOLE,
     Ask,
     Granted,
     Limit,
@@ -29,6 +30,7 @@ from policies.quota import (
     Scope,
     Subject,
     Unit,
+    Used,
     in_order,
     settled_cost,
 )
@@ -179,10 +181,10 @@ class Book:
         known.holds, known.trimmed = tuple(holds), True
 
     def settle(
-        self, request: Request, tokens: int | None, now_us: int, state: ReservationState = ReservationState.SETTLED
+        self, request: Request, used: Used, now_us: int, state: ReservationState = ReservationState.SETTLED
     ) -> EntryKind | None:
         """
-        Post `tokens` (None keeps the whole reservation) and return the rest; tell what this end writes, if anything.
+        Post what was used and keep what is held, and return the rest; tell what this end writes, if anything.
 
         A request that the book does not know is charged all the same, unless it is being expired; what one that it
         knows holds is told by its reserve alone.
@@ -191,25 +193,28 @@ class Book:
         if known is None and state is ReservationState.EXPIRED:
             return None
         if known is not None and known.state is ReservationState.EXPIRED and state is ReservationState.SETTLED:
-            return self._correct(request, known, tokens, now_us)
+            return self._correct(request, known, used, now_us)
         if known is not None and known.state is not ReservationState.PENDING:
             return None
         if known is None:
             unreserved = Hold(request_id=request.id, cost=0)
-            postings = [(limit, unreserved, settled_cost(limit.unit, tokens or 0)) for limit in request.limits]
+            tokens = used.tokens + (used.held if used.held < WHOLE else 0)
+            postings = [(limit, unreserved, settled_cost(limit.unit, tokens)) for limit in request.limits]
         else:
-            postings = [(limit, hold, _cost(limit, hold, tokens)) for limit, hold in known.holds]
+            postings = [(limit, hold, _cost(limit, hold, used)) for limit, hold in known.holds]
         for limit, hold, cost in postings:
             self._post(limit, request.subject, (hold, cost), now_us)
         self._end(request.id, state)
+        if used.frees and state is ReservationState.SETTLED:
+            self._free(request.id)
         if state is ReservationState.EXPIRED:
             self.reservations[request.id].posted = tuple(postings)
         return EntryKind.FINAL
 
-    def _correct(self, request: Request, known: Reservation, tokens: int | None, now_us: int) -> EntryKind | None:
+    def _correct(self, request: Request, known: Reservation, used: Used, now_us: int) -> EntryKind | None:
         if known.corrected:
             return None
-        differences = [_cost(limit, hold, tokens) - posted for limit, hold, posted in known.posted]
+        differences = [_cost(limit, hold, used) - posted for limit, hold, posted in known.posted]
         self._move(request, known, differences, now_us)
         return EntryKind.CORRECTION
 
@@ -232,7 +237,7 @@ class Book:
             return
         for limit, hold in known.holds if known is not None else ():
             self._post(limit, request.subject, (hold, 0), now_us)
-        self.once = {own: request_id for own, request_id in self.once.items() if request_id != request.id}
+        self._free(request.id)
         self._end(request.id, ReservationState.RELEASED)
 
     def grant(self, limit: Limit, subject: Subject, more: int | None, now_us: int) -> tuple[int, LimitStatus]:
@@ -258,14 +263,20 @@ class Book:
         if known is not None:
             self.counters[place(limit, subject)] = known.post(hold, cost)
 
+    def _free(self, request_id: str) -> None:
+        """Let the client's own key for a request be used again."""
+        self.once = {own: first for own, first in self.once.items() if first != request_id}
+
     def _end(self, request_id: str, state: ReservationState) -> None:
         reservation = self.reservations.setdefault(request_id, Reservation(state))
         reservation.state, reservation.holds, reservation.decision = state, (), None
 
 
-def _cost(limit: Limit, hold: Hold, tokens: int | None) -> int:
+def _cost(limit: Limit, hold: Hold, used: Used) -> int:
     """Return what an end charges a limit."""
-    return hold.cost if tokens is None else settled_cost(limit.unit, tokens)
+    if limit.unit is not Unit.TOKENS:
+        return settled_cost(limit.unit, used.tokens)
+    return max(used.tokens, min(used.tokens + used.held, hold.cost))
 
 
 def _completion_that_fits(limit: Limit, counter: Counter, ask: Ask) -> int:

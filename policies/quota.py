@@ -188,6 +188,21 @@ class Repeated(NamedTuple):
     request_id: str
 
 
+WHOLE = 2**53 - 1
+"""Of tokens held: all that was reserved, however much that is."""
+
+
+class Used(NamedTuple):
+    """What a request comes to at its end. Units: tokens."""
+
+    tokens: int
+    """What is billed."""
+    held: int = 0
+    """What may have been used beyond that, and nobody knows: the quota keeps it, up to what was reserved."""
+    frees: bool = False
+    """Whether the client's own key for the request may be used again: it got nothing, and pays nothing."""
+
+
 class Refused(NamedTuple):
     """Nothing was taken."""
 

@@ -35,11 +35,6 @@ class Admitted(NamedTuple):
         """What all prompts together may have: the engine refuses a longer one than the context."""
         return self.call.request.prompts * self.call.model.context_tokens
 
-    @property
-    def reserved_tokens(self) -> int:
-        """What the limits on tokens hold for it."""
-        return self.asked.prompt_tokens + self.completion_tokens_max
-
     def spare(self, usage: Usage) -> int:
         """Return what was reserved beyond the prompt, once the engine has counted it; of several, only at the end."""
         if self.call.request.prompts != 1 or not usage.prompt_tokens:

@@ -6,6 +6,7 @@ Begun with a turn, moved on by the relay, read by everybody: a cut at any point 
 
 import time
 from dataclasses import dataclass, field
+from math import ceil
 
 from engine.faults import EngineRefused, UpstreamBroken, UpstreamFault
 from engine.fleet.replica import Lease, Replica
@@ -80,6 +81,14 @@ class Attempt:
         does not tell, and a prefill must not be free for those who hang up.
         """
         return self.reached and not self.known and not isinstance(self.fault, EngineRefused)
+
+    @property
+    def tokens_max(self) -> int:
+        """Return the most that the replica can have used by the end: the prompts' bound, and what it could generate."""
+        admitted = self.admitted
+        call, seconds = admitted.call, max(0.0, (self.ended or self.dispatched) - self.dispatched)
+        generated = min(admitted.max_completion, ceil(seconds * call.model.tokens_per_s_max))
+        return admitted.asked.prompt_tokens + call.request.choices * generated
 
     def write_off(self, fault: UpstreamFault) -> None:
         """

@@ -23,6 +23,7 @@ class Model:
     context_tokens: int
     default_completion: int
     min_completion: int
+    tokens_per_s_max: int
     template_tokens: int
     endpoints: frozenset[str]
     """`chat`, `completions`, `embeddings`."""
@@ -118,6 +119,7 @@ def _model(model: sections.ModelSection) -> Model:
         context_tokens=model.context_tokens,
         default_completion=model.default_completion,
         min_completion=model.min_completion,
+        tokens_per_s_max=model.tokens_per_s_max,
         template_tokens=model.template_tokens,
         endpoints=frozenset(model.endpoints),
         cache_scope=model.cache_scope,

@@ -22,6 +22,8 @@ from proxy.identity.principal import Principal
 from proxy.ulids import new_ulid
 
 _NOTHING = Usage()
+_CUTS = (CLIENT_CLOSED, Code.UPSTREAM_TIMEOUT)
+"""Outcomes of an answer that was cut while its replica may have been at work."""
 
 
 @dataclass(slots=True)
@@ -39,8 +41,6 @@ class ExchangeState:
     call: Call | None = None
     admitted: Admitted | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    held_tokens: int = 0
-    """What the quota keeps because nobody knows how much of it was used."""
     outcome: str = OK
     final: ExchangeRecord | None = None
     """The FINAL record, once it is sent to the ledger; nothing that happens later changes it."""
@@ -64,9 +64,21 @@ class ExchangeState:
         return any(attempt.reached for attempt in self.attempts)
 
     @property
-    def unobserved(self) -> bool:
-        """Whether the client hung up on a replica before anything was proven to be used."""
-        return self.outcome == CLIENT_CLOSED and bool(self.attempts) and self.attempts[-1].unobserved
+    def held_tokens(self) -> int:
+        """
+        Return what may have been used of an answer that was cut before any usage of it was known.
+
+        An upper bound: the prompt's, and what the replica could have generated since. The quota keeps it, so that
+        nobody prefills for free by hanging up.
+        """
+        if self.outcome not in _CUTS or not self.attempts or not self.attempts[-1].unobserved:
+            return 0
+        return self.attempts[-1].tokens_max
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether the client got nothing of an answer and pays nothing."""
+        return self.usage == _NOTHING and not any(each.first_token or each.end for each in self.attempts)
 
     @property
     def queue_ms(self) -> int:
@@ -93,15 +105,11 @@ class ExchangeState:
         if self.final is None:
             self.outcome = _outcome(error)
 
-    def hold(self) -> None:
-        """Keep all that was reserved: nobody knows how much of it was used."""
-        if self.admitted is not None:
-            self.held_tokens = self.admitted.reserved_tokens
-
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""
         principal, call, attempt, usage = self.principal, self.call, self.attempt, self.usage
         first_token = attempt.first_token if attempt else 0.0
+        held_tokens = self.held_tokens
         charge = charge_for(call.price if call else None, usage)
         # In the order of the fields: by their names it costs twice as much.
         return ExchangeRecord(
@@ -109,7 +117,7 @@ class ExchangeState:
             usage.cached_tokens,
             usage.completion_tokens,
             charge.charge_micros,
-            self.held_tokens + sum([each.wasted_tokens for each in self.attempts]),
+            held_tokens + sum([each.wasted_tokens for each in self.attempts]),
             self.request_id,
             self.incarnation,
             principal.tenant if principal else "",
@@ -123,7 +131,7 @@ class ExchangeState:
             call.request.choices if call else 0,
             self.started_at_us,
             self.started_at_us + int(1_000_000 * (time.perf_counter() - self.started)),
-            Source.CUT if attempt is None or attempt.end is None else Source.ENGINE,
+            _source(attempt, held_tokens),
             self.outcome,
             call.request.stream if call else False,
             self.queue_ms,
@@ -132,6 +140,12 @@ class ExchangeState:
             charge.currency,
             len(self.attempts),
         )
+
+
+def _source(attempt: Attempt | None, held_tokens: int) -> Source:
+    if held_tokens:
+        return Source.UNOBSERVED
+    return Source.CUT if attempt is None or attempt.end is None else Source.ENGINE
 
 
 def _outcome(error: BaseException) -> str:

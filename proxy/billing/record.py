@@ -32,6 +32,8 @@ class Source(StrEnum):
     """The engine's own last usage of an exchange that ran to its end."""
     CUT = "cut"
     """The last usage received before the exchange was cut."""
+    UNOBSERVED = "unobserved"
+    """Nothing: it was cut before any usage was known, and the quota keeps what may have been used."""
     RECOVERED = "recovered"
     """The last progress of a gateway that died."""
 

@@ -131,8 +131,14 @@ UPSTREAM_FAILURES = Definition(
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     MetricKind.COUNTER,
-    "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as much as was reserved.",
+    "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as many as may have been.",
     ("model", "reason"),
+)
+HELD_TOKENS = Definition(
+    "tollway_held_tokens_total",
+    MetricKind.COUNTER,
+    "Tokens that quotas keep for answers cut before any usage was known: as many as may have been used; not billed.",
+    ("tenant", "model"),
 )
 CORRECTIONS = Definition(
     "tollway_corrections_total",
@@ -256,6 +262,7 @@ CATALOGUE = (
     ROUTES,
     UPSTREAM_FAILURES,
     WASTE_TOKENS,
+    HELD_TOKENS,
     CORRECTIONS,
     CREDITED_TOKENS,
     CREDITED_MICROS,

@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 
 from proxy import __version__
-from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord
+from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord, Source
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
 from proxy.observe.series import Children, CounterSeries, Distribution, HistogramSeries, Sum, Timings, TokenCounters
@@ -59,6 +59,7 @@ class Metrics:
         self._upstream_failures = self._counter(definitions.UPSTREAM_FAILURES)
         self._waste = self._counter(definitions.WASTE_TOKENS)
         self._corrections = self._counter(definitions.CORRECTIONS)
+        self._held = self._counter(definitions.HELD_TOKENS)
         self._credited = Children(partial(TokenCounters.of, self._counter(definitions.CREDITED_TOKENS)))
         self._credited_micros = self._counter(definitions.CREDITED_MICROS)
         self._stripped = self._counter(definitions.STRIPPED_FIELDS)
@@ -142,6 +143,10 @@ class Metrics:
         charge = self._charge if record.charge_micros > 0 else self._credited_micros
         if record.charge_micros:
             charge[record.tenant, record.model, record.currency].inc(abs(record.charge_micros))
+
+    def held(self, tenant: str, model: str, tokens: int) -> None:
+        """Count what a quota keeps of an answer that was cut before any usage was known."""
+        self._held[tenant, model].inc(tokens)
 
     def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
         """Count a request that was never admitted; a tenant, model or lane that is not known for sure is ""."""
@@ -229,6 +234,6 @@ def _waste_reason(record: ExchangeRecord) -> str:
     """Return the one reason for which an exchange's waste is counted, by how the exchange ended."""
     if record.outcome == OK:
         return RETRIED
-    if record.outcome == CLIENT_CLOSED and not record.prompt_tokens:
+    if record.source is Source.UNOBSERVED:
         return UNOBSERVED
     return ABORTED if record.outcome in (CLIENT_CLOSED, SHUTDOWN, GATEWAY_LOST) else FAILED

@@ -25,6 +25,8 @@ class Meter:
             self._metrics.served(record, request_s=state.request_s, overhead_s=state.overhead_s)
         elif state.final is None:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
+        if state.final and state.held_tokens:
+            self._metrics.held(record.tenant, record.model, state.held_tokens)
         for attempt in state.attempts:
             if isinstance(attempt.fault, UpstreamFault):
                 self._metrics.upstream_failed(record.model, attempt.replica.name, attempt.fault.reason)

@@ -71,8 +71,6 @@ class Reservation:
 
     async def _settle(self) -> None:
         state = self._state
-        unobserved = state.unobserved
-        if unobserved:
-            state.hold()
         state.final = state.record()
-        state.billed = await self._outbox.settle(Settle(state.final, self._limits, unobserved))
+        end = Settle(state.final, self._limits, state.held_tokens, frees=state.came_to_nothing)
+        state.billed = await self._outbox.settle(end)

@@ -77,18 +77,22 @@ class RedisReservations:
         touched = [keys.reservation(draft.tenant, draft.request_id), *_counters(draft, asked)]
         await self._connection.run(scripts.TRIM, touched, [spare, asked.packed])
 
-    def settle(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Awaitable[Settlement]:
+    def settle(
+        self, record: ExchangeRecord, limits: _Limits, *, held: int = 0, frees: bool = False
+    ) -> Awaitable[Settlement]:
         """Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step."""
-        return self._end("SETTLED", record, limits, unobserved=unobserved, unknown="charge")
+        return self._end("SETTLED", record, limits, held=held, frees=frees, unknown="charge")
 
-    async def append_late(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool = False) -> Settlement:
+    async def append_late(
+        self, record: ExchangeRecord, limits: _Limits, *, held: int = 0, frees: bool = False
+    ) -> Settlement:
         """Settle where the reservation is still known; else add to the ledger what it does not have."""
-        end = await self._end("SETTLED", record, limits, unobserved=unobserved)
+        end = await self._end("SETTLED", record, limits, held=held, frees=frees)
         return await late_records.append(self._connection, record, self._incarnation.id) if end is _LEFT else end
 
-    def expire(self, record: ExchangeRecord, limits: _Limits, *, unobserved: bool) -> Awaitable[Settlement]:
+    def expire(self, record: ExchangeRecord, limits: _Limits, *, held: int) -> Awaitable[Settlement]:
         """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
-        return self._end("EXPIRED", record, limits, unobserved=unobserved)
+        return self._end("EXPIRED", record, limits, held=held)
 
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
@@ -103,12 +107,18 @@ class RedisReservations:
         return await quotas.statuses(self._connection, subject, limits)
 
     async def _end(
-        self, end: str, record: ExchangeRecord, limits: _Limits, *, unobserved: bool, unknown: str = "leave"
+        self,
+        end: str,
+        record: ExchangeRecord,
+        limits: _Limits,
+        *,
+        held: int,
+        frees: bool = False,
+        unknown: str = "leave",
     ) -> Settlement:
         asked = compiled(limits)
         tokens = record.prompt_tokens + record.completion_tokens
-        policy = "keep" if unobserved else "post"
-        args = (end, self._incarnation.id, policy, unknown, asked.packed, tokens, written(record))
+        args = (end, self._incarnation.id, held, unknown, asked.packed, tokens, written(record), int(frees))
         tenant = record.tenant
         touched = (*_places(record), keys.generation(tenant), keys.ledger(tenant), *_counters(record, asked))
         _, entry_id, ours, corrected, *differences = await self._run(scripts.SETTLE, record, touched, args)

@@ -74,20 +74,20 @@ class Reservations(Protocol):
         ...
 
     def settle(
-        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, held: int = 0, frees: bool = False
     ) -> Awaitable[Settlement]:
         """
         Post the record's tokens, return the rest and append the FINAL record to the ledger, in one step.
 
-        `unobserved` says that no usage was ever received: the record bills what is proven, and the quota keeps the
-        whole reservation. After a sweep it appends a CORRECTION instead.
+        The quota keeps `held` tokens more, up to what was reserved: what may have been used, and nobody knows. Where it
+        `frees`, the client's own key for the request may be used again. After a sweep it appends a CORRECTION instead.
 
         Raises: LedgerUnavailable. It may have been taken, or may yet arrive: who sends it again learns.
         """
         ...
 
     def append_late(
-        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, held: int = 0, frees: bool = False
     ) -> Awaitable[Settlement]:
         """
         Settle a record so old that its reservation may be forgotten: then only the ledger learns of it.

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from engine.runtime.background import Background
+from policies.quota import WHOLE
 from proxy.billing.charging import charged
 from proxy.billing.record import GATEWAY_LOST, ExchangeRecord, Source
 from proxy.errors import LedgerUnavailable
@@ -105,11 +106,11 @@ class Sweeper(Background):
             _log.exception("draft_unreadable", extra={"request_id": request_id})
             return False
         lost = known.record._replace(source=Source.RECOVERED, outcome=GATEWAY_LOST, finished_at=now_us)
-        return await self._end(Settle(charged(lost, known.price), known.limits, unobserved=not known.observed))
+        return await self._end(Settle(charged(lost, known.price), known.limits, held=0 if known.observed else WHOLE))
 
     async def _end(self, end: Settle) -> bool:
         self._unanswered = end
-        settlement = await self._reservations.expire(end.record, end.limits, unobserved=end.unobserved)
+        settlement = await self._reservations.expire(end.record, end.limits, held=end.held)
         self._unanswered = None
         if settlement.ours:
             self._ended(end.record)

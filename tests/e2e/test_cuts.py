@@ -116,7 +116,7 @@ async def test_before_the_first_frame_nothing_is_proven_and_the_quota_is_kept(cu
     await cuts.sim.until(running=1)
     client.leave()
     record = await cuts.ended(user)
-    assert (end(record), tokens(record), record["charge_micros"]) == (("client_closed", "cut"), (0, 0), 0)
+    assert (end(record), tokens(record), record["charge_micros"]) == (("client_closed", "unobserved"), (0, 0), 0)
     assert 40 < record["wasted_tokens"] < 400
     assert cuts.running.metrics("tollway_waste_tokens_total", reason="unobserved") >= record["wasted_tokens"]
 
@@ -130,7 +130,7 @@ async def test_a_replica_that_is_aborted_before_its_first_token_proves_nothing(
     await cuts.sim.until(running=1)
     client.leave()
     record = await cuts.ended(user)
-    assert (end(record), tokens(record)) == (("client_closed", "cut"), (0, 0))
+    assert (end(record), tokens(record)) == (("client_closed", "unobserved"), (0, 0))
     assert record["wasted_tokens"] > 1_000, "no prefill is free: the quota keeps what was reserved"
 
 
@@ -140,7 +140,7 @@ async def test_in_a_request_without_stream_nothing_is_proven(cuts: Cuts, user: s
     await generated(cuts.sim, before + 10)
     client.leave()
     record = await cuts.ended(user)
-    assert (end(record), tokens(record)) == (("client_closed", "cut"), (0, 0))
+    assert (end(record), tokens(record)) == (("client_closed", "unobserved"), (0, 0))
     assert record["wasted_tokens"] > 5_000
 
 

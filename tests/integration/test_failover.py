@@ -80,7 +80,7 @@ class Gateway:
             await self.outbox.release(Release(record, LIMITS))
             await asyncio.sleep(0.02)
             return False
-        if await self.outbox.settle(Settle(record, LIMITS, unobserved=False)):
+        if await self.outbox.settle(Settle(record, LIMITS, held=0)):
             self.told.append(record.request_id)
         self.settled.append(record)
         return True

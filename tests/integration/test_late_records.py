@@ -61,7 +61,7 @@ async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit
 async def test_a_sweepers_row_is_corrected_once(connection: RedisClient, reservations: RedisReservations) -> None:
     swept = RECORD._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
     await reservations.reserve(RECORD, LIMITS, ASK)
-    await reservations.expire(swept, LIMITS, unobserved=False)
+    await reservations.expire(swept, LIMITS, held=0)
     difference = correction(RECORD, swept)
     for told in (difference, None):
         await forget(connection)
@@ -76,7 +76,7 @@ async def test_a_reservation_that_is_still_known_is_settled(
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK)
     if swept:
-        await reservations.expire(RECORD._replace(completion_tokens=4), LIMITS, unobserved=False)
+        await reservations.expire(RECORD._replace(completion_tokens=4), LIMITS, held=0)
     settlement = await reservations.append_late(RECORD, LIMITS)
     assert settlement.ours is not swept
     assert await used(reservations) == 131
@@ -90,12 +90,12 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
     record = RECORD._replace(started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
     swept = record._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
     await reservations.reserve(record, LIMITS, ASK)
-    await reservations.expire(swept, LIMITS, unobserved=False)
+    await reservations.expire(swept, LIMITS, held=0)
     await forget(connection)
     told: list[ExchangeRecord] = []
     async with Journal(tmp_path / "journal", "one") as journal:
         outbox = Outbox(reservations, journal, billed=told.append, corrected=told.append, failed=lambda: None)
-        assert not await outbox.settle(Settle(record, LIMITS, unobserved=False))
+        assert not await outbox.settle(Settle(record, LIMITS, held=0))
         assert journal.unsettled == 0
     difference = correction(record, swept)
     assert (await rows(connection))[1:] == [("CORRECTION", difference)]

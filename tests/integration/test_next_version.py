@@ -90,7 +90,7 @@ async def test_a_newer_gateway_sweeps_an_older_ones_and_what_that_knows_better_w
             outbox = Outbox(
                 older.store, older.journal, billed=lambda _: None, corrected=lambda _: None, failed=lambda: None
             )
-            assert not await outbox.settle(Settle(record, FEW, unobserved=False))
+            assert not await outbox.settle(Settle(record, FEW, held=0))
             assert older.journal.owed == 1
             assert await older.used(subject, FEW) == [130, 1, 0]
         with newer():
@@ -106,7 +106,7 @@ async def test_an_older_gateway_leaves_a_newer_ones_log_as_it_is(
 ) -> None:
     with newer():
         async with bare_gateway(connection, tmp_path) as next_one:
-            end = Settle(exchange(next_one, "of-the-next"), FEW, unobserved=False)
+            end = Settle(exchange(next_one, "of-the-next"), FEW, held=0)
             next_one.journal.owe(await next_one.journal.append(written(end)))
     (log,) = (tmp_path / "journal").glob("*/*.wal")
     was = log.read_bytes()

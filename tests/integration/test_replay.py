@@ -63,7 +63,7 @@ async def test_what_redis_lost_with_its_last_second_is_charged_and_billed_again_
             for each in (replay, outbox):
                 incarnation.when_restarted(each.restarted)
             for record in records:
-                assert await outbox.settle(Settle(record, LIMITS, unobserved=False))
+                assert await outbox.settle(Settle(record, LIMITS, held=0))
         os.truncate(log_of(folder), synced)
         with killed_redis(folder):
             assert [entry async for entry in read(connection, [RECORD.tenant], 0, 2**52)] == []

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from policies.quota import Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
+from policies.quota import WHOLE, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit
 from proxy.billing.record import ExchangeRecord
 from proxy.redis.client import RedisClient
 from proxy.store import keys
@@ -85,7 +85,7 @@ async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
 ) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     cut = RECORD._replace(prompt_tokens=0, completion_tokens=0)
-    await reservations.settle(cut, ALL, unobserved=True)
+    await reservations.settle(cut, ALL, held=WHOLE)
     assert (await used(reservations))[1:] == [1, 0, 1000]
     assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [cut]
 

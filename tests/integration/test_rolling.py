@@ -209,6 +209,6 @@ async def test_each_takes_over_the_others_log(
         async with upgraded.replaying():
             assert upgraded.billed == ["of-the-older"]
         record = exchange(upgraded, "of-the-newer")
-        upgraded.journal.owe(await upgraded.journal.append(written(Settle(record, limits(FEW), unobserved=False))))
+        upgraded.journal.owe(await upgraded.journal.append(written(Settle(record, limits(FEW), held=0))))
     async with another(tmp_path / "shared"):
         assert {request for _, request, _, _ in await rows(older, newer)} == {"of-the-older", "of-the-newer"}

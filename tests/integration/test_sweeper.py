@@ -140,7 +140,7 @@ async def test_what_a_paused_gateway_releases_is_given_back_after_all(
 
 async def test_a_correction_is_told_to_who_wrote_it(connection: RedisClient, reservations: RedisReservations) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
+    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, held=0)
     correction = (await reservations.settle(RECORD, LIMITS)).correction
     assert correction is not None
     assert correction.completion_tokens == 10
@@ -153,7 +153,7 @@ async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
     connection: RedisClient, reservations: RedisReservations
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, unobserved=False)
+    await reservations.expire(RECORD._replace(completion_tokens=1), LIMITS, held=0)
     day = code_of(LIMITS[0])
     (counter,) = CompiledLimits(LIMITS[:1]).keys("acme", "ada", "demo")
     await connection.call("EVAL", MOVED, 1, counter, day, END_DAY, 1)
@@ -163,7 +163,7 @@ async def test_a_correction_of_a_window_that_closed_moves_only_the_bill(
 
 async def test_a_marker_outlives_the_replay_horizon(connection: RedisClient, reservations: RedisReservations) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    for end in (reservations.expire(RECORD, LIMITS, unobserved=False), reservations.settle(RECORD, LIMITS)):
+    for end in (reservations.expire(RECORD, LIMITS, held=0), reservations.settle(RECORD, LIMITS)):
         await end
         assert await connection.call("PTTL", keys.reservation(RECORD.tenant, RECORD.request_id)) > 7_190_000
 
@@ -279,11 +279,11 @@ async def test_an_end_of_another_sweeper_is_not_told_again(
     connection: RedisClient, reservations: RedisReservations
 ) -> None:
     await reservations.reserve(RECORD, LIMITS, ASK, price=PRICE)
-    assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours
-    assert (await reservations.expire(RECORD, LIMITS, unobserved=False)).ours, "its own, repeated"
+    assert (await reservations.expire(RECORD, LIMITS, held=0)).ours
+    assert (await reservations.expire(RECORD, LIMITS, held=0)).ours, "its own, repeated"
     async with Incarnation(connection) as other:
         elsewhere = RedisReservations(connection, other)
-        assert not (await elsewhere.expire(RECORD, LIMITS, unobserved=False)).ours
+        assert not (await elsewhere.expire(RECORD, LIMITS, held=0)).ours
         assert not (await elsewhere.settle(RECORD, LIMITS)).ours
     assert [entry.kind for entry in await ledger(connection)] == ["FINAL", "CORRECTION"]
 

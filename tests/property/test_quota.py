@@ -18,7 +18,21 @@ from redis import Redis
 from policies.book import Book, CounterId, EntryKind, Request, ReservationState, place
 from policies.holds import Hold
 from policies.in_flight import InFlight
-from policies.quota import MAX_AMOUNT, Ask, Granted, Limit, Per, Refused, Repeated, Scope, Subject, Unit, in_order
+from policies.quota import (
+    MAX_AMOUNT,
+    WHOLE,
+    Ask,
+    Granted,
+    Limit,
+    Per,
+    Refused,
+    Repeated,
+    Scope,
+    Subject,
+    Unit,
+    Used,
+    in_order,
+)
 from policies.rate import Rate
 from policies.window import Window
 from proxy.billing.record import COUNTED, ExchangeRecord, read
@@ -55,6 +69,7 @@ LARGE = (
     Limit(Scope.USER, Unit.TOKENS, 2**49 + 1, Per.DAY),
 )
 PLANS = st.sampled_from([SMALL, LARGE, SMALL[:2], ()])
+HELD = st.sampled_from([0, 1, 700, WHOLE])
 TENANTS = ["acme", "globex"]
 SUBJECTS = st.builds(
     Subject, tenant=st.sampled_from(TENANTS), user=st.sampled_from(["ada", "bob"]), model=st.just("demo")
@@ -166,16 +181,15 @@ class QuotaMachine(RuleBasedStateMachine):
         self._do(self.store.trim(known.record, known.request.limits, spare))
         self.book.trim(known.request, spare, self.connection.now_us)
 
-    @rule(known=requests, tokens=TOKENS, unobserved=st.booleans(), late=st.booleans())
-    def settle(self, known: Known, tokens: int, *, unobserved: bool, late: bool) -> None:
+    @rule(known=requests, tokens=TOKENS, held=HELD, frees=st.booleans(), late=st.booleans())
+    def settle(self, known: Known, tokens: int, *, held: int, frees: bool, late: bool) -> None:
         request = known.request
-        billed = 0 if unobserved else tokens
         record = known.record._replace(
-            prompt_tokens=billed, completion_tokens=0, cached_tokens=billed // 3, wasted_tokens=billed % 7
+            prompt_tokens=tokens, completion_tokens=0, cached_tokens=tokens // 3, wasted_tokens=tokens % 7
         )
         settle = self.store.append_late if late and known.request.id in self.book.reservations else self.store.settle
-        settlement = self._do(settle(record, request.limits, unobserved=unobserved))
-        written = self.book.settle(request, None if unobserved else tokens, self.connection.now_us)
+        settlement = self._do(settle(record, request.limits, held=held, frees=frees))
+        written = self.book.settle(request, Used(tokens, held, frees), self.connection.now_us)
         self._note(record, written)
         assert settlement.ours == (self._state(known) is ReservationState.SETTLED)
         assert (settlement.correction is not None) == (known.request.id in self.corrected)
@@ -188,9 +202,9 @@ class QuotaMachine(RuleBasedStateMachine):
         record = known.record._replace(
             prompt_tokens=prompt, completion_tokens=completion, charge_micros=prompt + completion
         )
-        settlement = self._do(self.store.expire(record, known.request.limits, unobserved=usage is None))
-        tokens = None if usage is None else sum(usage)
-        self._note(record, self.book.settle(known.request, tokens, self.connection.now_us, ReservationState.EXPIRED))
+        settlement = self._do(self.store.expire(record, known.request.limits, held=WHOLE if usage is None else 0))
+        used = Used(0, WHOLE) if usage is None else Used(sum(usage))
+        self._note(record, self.book.settle(known.request, used, self.connection.now_us, ReservationState.EXPIRED))
         assert settlement.ours == (self._state(known) is ReservationState.EXPIRED)
 
     @rule(known=requests)
@@ -302,7 +316,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
             if self._state(known) is ReservationState.PENDING:
-                self.settle(known, 10, unobserved=False, late=False)
+                self.settle(known, 10, held=0, frees=False, late=False)
         seen = self._look()
         self.both_remember_the_same(seen)
         self.what_is_open_is_in_the_index(seen)

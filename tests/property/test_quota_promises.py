@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.book import Book, Request
-from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit
+from policies.quota import Ask, Granted, Limit, Per, Scope, Subject, Unit, Used
 
 PACE = Limit(Scope.USER, Unit.TOKENS, 100, Per.SECOND)
 DAY = Limit(Scope.TENANT, Unit.TOKENS, 700, Per.DAY)
@@ -46,7 +46,7 @@ def test_a_window_is_never_exceeded(history: list[Step]) -> None:
             waiting.append((request, step.prompt + decision.max_completion))
         for _ in range(min(step.settles, len(waiting))):
             request, reserved = waiting.pop(0)
-            book.settle(request, reserved * step.part // 100, now_us)
+            book.settle(request, Used(reserved * step.part // 100), now_us)
         (status,) = book.statuses(ADA, (DAY,), now_us)
         assert status.used + status.remaining == DAY.amount
 
@@ -65,7 +65,7 @@ def test_since_any_idle_moment_a_pace_settles_at_most_burst_refill_and_debt(hist
         for _ in range(min(step.settles, len(waiting))):
             request, reserved = waiting.pop(0)
             tokens = reserved * step.part // 100
-            book.settle(request, tokens, now_us)
+            book.settle(request, Used(tokens), now_us)
             settled, debt = settled + tokens, debt + max(0, tokens - reserved)
         for since_us, before, owed in idle:
             refill = (now_us - since_us) * PACE.amount // 1_000_000 + 1

@@ -146,8 +146,11 @@ def _spent(world: World, bills: dict[str, Bill]) -> tuple[dict[tuple[str, str], 
     for bill in bills.values():
         final = bill.finals[0]
         last = [final, *bill.corrections][-1]
-        unobserved = last.outcome == CLIENT_CLOSED or last.source is Source.RECOVERED
-        kept = world.held(final.request_id) if unobserved and bill.usage == (0, 0) else sum(bill.usage)
+        kept = sum(bill.usage)
+        if last.source is Source.UNOBSERVED:
+            kept += final.wasted_tokens + sum(row.wasted_tokens for row in bill.corrections)
+        elif last.source is Source.RECOVERED and bill.usage == (0, 0):
+            kept = world.held(final.request_id)
         for user in (final.user, ""):
             spent[final.tenant, user] += kept
             if last.source is Source.RECOVERED and not world.attempts.get(final.request_id):

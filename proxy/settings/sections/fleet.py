@@ -75,6 +75,9 @@ class ModelSection(Section):
     """Tokens reserved and asked for a choice when the request names no maximum."""
     min_completion: Annotated[int, Field(ge=1, lt=2**31)] = 256
     """A request is never clamped below this (or below what it asked, if less): it is refused instead."""
+    tokens_per_s_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Tokens a second that it generates at most for one choice: what the quota keeps when a client hangs up before
+    anything was counted."""
     template_tokens: Tokens = 64
     """Tokens that the chat template adds at most, beyond the bytes of the messages as JSON; 0 for none."""
     endpoints: Annotated[tuple[EndpointName, ...], Field(min_length=1)] = ("chat", "completions")

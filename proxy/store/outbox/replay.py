@@ -238,8 +238,8 @@ def send(store: Reservations, end: Settle) -> Awaitable[Settlement]:
     Raises: LedgerUnavailable.
     """
     if time.time_ns() // 1_000 - end.record.started_at > LATE_US:
-        return store.append_late(end.record, end.limits, unobserved=end.unobserved)
-    return store.settle(end.record, end.limits, unobserved=end.unobserved)
+        return store.append_late(end.record, end.limits, held=end.held, frees=end.frees)
+    return store.settle(end.record, end.limits, held=end.held, frees=end.frees)
 
 
 def _to_the_back(starts: "array[int]", start: int) -> None:

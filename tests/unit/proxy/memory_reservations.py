@@ -8,7 +8,7 @@ import asyncio
 
 from policies.book import Book, EntryKind, Request, ReservationState
 from policies.pricing import Price
-from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject
+from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject, Used
 from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
 from proxy.store.reservations import AlreadyEnded, Settlement
@@ -25,7 +25,7 @@ class MemoryReservations:
         """The FINAL rows."""
         self.corrections: dict[str, ExchangeRecord] = {}
         """The CORRECTION rows, by request id."""
-        self.unobserved: list[bool] = []
+        self.kept: list[int] = []
         """For each row of the ledger, whether the quota kept the whole reservation."""
         self.notes: list[tuple[str, tuple[int, int]]] = []
         self.away: set[str] = set()
@@ -68,26 +68,26 @@ class MemoryReservations:
         self.book.trim(_request(draft, limits), spare, NOW_US)
 
     async def settle(
-        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, held: int = 0, frees: bool = False
     ) -> Settlement:
         """Post the record's tokens, return the rest and append the FINAL record."""
         await self._reach("settle")
-        settlement = self._end(record, limits, ReservationState.SETTLED, unobserved=unobserved)
+        settlement = self._end(record, limits, ReservationState.SETTLED, held=held, frees=frees)
         await self._answer("settle")
         return settlement
 
     async def append_late(
-        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool = False
+        self, record: ExchangeRecord, limits: tuple[Limit, ...], *, held: int = 0, frees: bool = False
     ) -> Settlement:
         """Settle a record whose reservation may be forgotten."""
         await self._reach("append_late")
         limits = limits if record.request_id in self.book.reservations else ()
-        return self._end(record, limits, ReservationState.SETTLED, unobserved=unobserved)
+        return self._end(record, limits, ReservationState.SETTLED, held=held, frees=frees)
 
-    async def expire(self, record: ExchangeRecord, limits: tuple[Limit, ...], *, unobserved: bool) -> Settlement:
+    async def expire(self, record: ExchangeRecord, limits: tuple[Limit, ...], *, held: int) -> Settlement:
         """Settle for a gateway that died."""
         await self._reach("expire")
-        settlement = self._end(record, limits, ReservationState.EXPIRED, unobserved=unobserved)
+        settlement = self._end(record, limits, ReservationState.EXPIRED, held=held)
         await self._answer("expire")
         return settlement
 
@@ -108,15 +108,21 @@ class MemoryReservations:
         return [name for name, known in self.book.reservations.items() if known.state is ReservationState.PENDING]
 
     def _end(
-        self, record: ExchangeRecord, limits: tuple[Limit, ...], state: ReservationState, *, unobserved: bool
+        self,
+        record: ExchangeRecord,
+        limits: tuple[Limit, ...],
+        state: ReservationState,
+        *,
+        held: int,
+        frees: bool = False,
     ) -> Settlement:
-        tokens = None if unobserved else record.prompt_tokens + record.completion_tokens
-        written = self.book.settle(_request(record, limits), tokens, NOW_US, state)
+        used = Used(record.prompt_tokens + record.completion_tokens, held, frees)
+        written = self.book.settle(_request(record, limits), used, NOW_US, state)
         place = next((at for at, row in enumerate(self.ledger) if row.request_id == record.request_id), None)
         if written is EntryKind.FINAL:
             place = len(self.ledger)
             self.ledger.append(record)
-            self.unobserved.append(unobserved)
+            self.kept.append(held)
         elif written is EntryKind.CORRECTION and place is not None:
             self.corrections[record.request_id] = correction(record, self.ledger[place])
         known = self.book.reservations.get(record.request_id)

@@ -21,7 +21,6 @@ def test_what_is_reserved_covers_all_choices(tmp_path: Path) -> None:
     granted = admitted(tmp_path, n=2)
     assert granted.completion_tokens_max == 2 * 64
     assert granted.prompt_tokens_max == 4096
-    assert granted.reserved_tokens == granted.asked.prompt_tokens + 2 * 64
     assert granted.job() == Job("demo", 2, granted.call.request.prompt.text_bytes + 2 * 64)
 
 

@@ -498,7 +498,7 @@ async def test_a_client_that_leaves_mid_stream_pays_for_what_was_received(folder
     assert not client.complete
     record = bill(gw)
     assert (tokens(record), record.outcome, record.source) == (CUT_USAGE, "client_closed", Source.CUT)
-    assert gw.store.unobserved == [False]
+    assert gw.store.kept == [0]
     assert gw.used() == {"tokens": sum(CUT_USAGE), "requests": 1, "concurrent": 0}
     gw.assert_nothing_is_held()
 
@@ -514,10 +514,14 @@ async def test_a_client_that_leaves_before_any_usage_gets_no_free_prefill(
     reserved = gw.used()["tokens"]
     client.left.set()
     await serving
-    assert (tokens(bill(gw)), bill(gw).outcome) == ((0, 0), "client_closed")
-    assert gw.store.unobserved == [True]
-    assert gw.used() == {"tokens": reserved, "requests": 1, "concurrent": 0}
-    assert gw.metric("tollway_waste_tokens_total", reason="unobserved") == bill(gw).wasted_tokens == reserved
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.source) == ((0, 0), "client_closed", Source.UNOBSERVED)
+    # All of the prompt, and of the 100 tokens asked for no more than a replica could have made by then.
+    assert reserved - 100 < record.wasted_tokens < reserved
+    assert gw.store.kept == [record.wasted_tokens]
+    assert gw.used() == {"tokens": record.wasted_tokens, "requests": 1, "concurrent": 0}
+    assert gw.metric("tollway_waste_tokens_total", reason="unobserved") == record.wasted_tokens
+    assert gw.metric("tollway_held_tokens_total", tenant="acme") == record.wasted_tokens
     assert client.messages == []
     assert gw.upstream.aborted == []
     gw.assert_nothing_is_held()
@@ -563,7 +567,32 @@ async def test_a_silent_replica_is_given_up_and_nobody_else_is_asked(folder: Pat
     client = await gw.ask(STREAM_BODY)
     assert (client.status, code(client)) == (504, "upstream_timeout")
     assert [asked.replica for asked in gw.upstream.asked] == ["a"]
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.source) == ((0, 0), "upstream_timeout", Source.UNOBSERVED)
+    assert gw.used() == {"tokens": record.wasted_tokens, "requests": 1, "concurrent": 0}
+    # The prompt's bound, and at least 50 ms at a thousand tokens a second.
+    assert record.wasted_tokens >= 51 + 50
     gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("answer", "free"),
+    [
+        (lambda: replays("316-bad-temperature"), True),
+        (lambda: replays("400-overload"), True),
+        (lambda: replays(STREAM, until=CUT, then=[UpstreamBroken()]), False),
+        (lambda: replays(STREAM), False),
+    ],
+    ids=["refused", "overload", "cut", "whole"],
+)
+async def test_a_key_of_the_clients_own_is_free_again_if_it_got_and_paid_nothing(
+    folder: Path, answer: Callable[[], Answer], *, free: bool
+) -> None:
+    gw = gateway(folder, a=[answer(), replays(STREAM)], b=[answer(), replays(STREAM)])
+    own = {"idempotency-key": "order 7"}
+    await gw.ask(STREAM_BODY, headers=own)
+    again = await gw.ask(STREAM_BODY, headers=own)
+    assert again.status == (200 if free else 409)
 
 
 async def test_a_stream_that_stalls_is_cut_and_billed(folder: Path) -> None:

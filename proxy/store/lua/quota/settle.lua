@@ -3,15 +3,17 @@
 -- to where they were had it come first.
 -- KEYS  1 reservation, 2 open index, 3 the tenant's data generation, 4 ledger stream, 5.. those of the compiled limits
 -- ARGV  1 request id, 2 member of the open index, 3 data generation, 4 the end (SETTLED or EXPIRED), 5 the incarnation
---       that ends it, 6 "keep" lets the quota keep the whole reservation, 7 "charge" or "leave" a request without a
---       reservation, 8 compiled limits, those that it was reserved with, 9 tokens used, 10 record (JSON: its version,
---       what is COUNTED, the rest)
+--       that ends it, 6 tokens that the quota keeps beyond those used, up to what was reserved (ALL is all of it),
+--       7 "charge" or "leave" a request without a reservation, 8 compiled limits, those that it was reserved with,
+--       9 tokens used, 10 record (JSON: its version, what is COUNTED, the rest), 11 "1" where the client's own key for
+--       the request may be used again
 -- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-"
 --       where it was released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same
 --       incarnation sent it before; corrected likewise of the CORRECTION, with its five differences in the order of
 --       COUNTED.
 
 local FIRST = 4
+local ALL = 2 ^ 53 - 1
 local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
 
 local now = clock()
@@ -23,7 +25,12 @@ end
 
 local head = head_of(found[1])
 local state = head[1]
-local tokens = tonumber(ARGV[9])
+local tokens, beyond = tonumber(ARGV[9]), tonumber(ARGV[6])
+
+-- What the limits on tokens keep of a reservation.
+local function kept(reserved)
+  return math.max(tokens, math.min(tokens + beyond, reserved))
+end
 
 if not state and ARGV[7] == 'leave' then
   redis.call('ZREM', KEYS[2], ARGV[2])
@@ -39,8 +46,7 @@ if state and state ~= 'PENDING' then
     -- Move every limit from what the sweep posted to what this end posts, and the bill likewise.
     local lines = split(found[1], '\n')
     local held = split(lines[2], ' ')
-    local used = ARGV[6] == 'keep' and tonumber(held[1]) or tokens
-    move(limits, FIRST, found, numbers(held, 3), now, used - tonumber(held[2]), 0)
+    move(limits, FIRST, found, numbers(held, 3), now, kept(tonumber(held[1])) - tonumber(held[2]), 0)
     local record, differences = {string.match(ARGV[10], COUNTED)}, {}
     for i, billed in ipairs(split(lines[3], ' ')) do
       differences[i] = text(tonumber(record[i + 1]) - tonumber(billed))
@@ -55,9 +61,15 @@ if state and state ~= 'PENDING' then
 end
 
 local held = state and tonumber(head[2]) or 0
-local posted = state and ARGV[6] == 'keep' and held or tokens
+local posted = state and kept(held) or beyond < ALL and tokens + beyond or tokens
+-- Looked at before anything is written: this key is not among KEYS, and where a cluster has moved it already, it fails.
+local once = ARGV[11] == '1' and ARGV[4] == 'SETTLED' and state and split(found[1], '\n')[2] or '-'
+local frees = once ~= '-' and redis.call('GET', once) == ARGV[1]
 move(limits, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
 leave(limits, FIRST, ARGV[1])
+if frees then
+  redis.call('DEL', once)
+end
 local entry = redis.call('XADD', KEYS[4], '*', 'kind', 'FINAL', 'record', ARGV[10])
 local marker = ARGV[4] .. ' ' .. entry .. ' ' .. ARGV[5]
 if ARGV[4] == 'EXPIRED' then

@@ -77,21 +77,26 @@ def test_a_stream_of_one_token_has_no_time_per_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "prompt_tokens", "reason"),
+    ("outcome", "source", "prompt_tokens", "reason"),
     [
-        ("ok", 120, "retried"),
-        ("client_closed", 0, "unobserved"),
-        ("client_closed", 120, "aborted"),
-        ("shutdown", 0, "aborted"),
-        ("gateway_lost", 120, "aborted"),
-        ("upstream_error", 0, "failed"),
-        ("upstream_timeout", 0, "failed"),
-        ("stream_truncated", 120, "failed"),
+        ("ok", Source.ENGINE, 120, "retried"),
+        ("client_closed", Source.UNOBSERVED, 0, "unobserved"),
+        ("client_closed", Source.CUT, 120, "aborted"),
+        ("shutdown", Source.CUT, 0, "aborted"),
+        ("gateway_lost", Source.RECOVERED, 120, "aborted"),
+        ("upstream_error", Source.CUT, 0, "failed"),
+        ("upstream_timeout", Source.CUT, 0, "failed"),
+        ("upstream_timeout", Source.UNOBSERVED, 0, "unobserved"),
+        ("stream_truncated", Source.CUT, 120, "failed"),
     ],
 )
-def test_waste_has_one_reason_and_is_never_among_billed_tokens(outcome: str, prompt_tokens: int, reason: str) -> None:
+def test_waste_has_one_reason_and_is_never_among_billed_tokens(
+    outcome: str, source: Source, prompt_tokens: int, reason: str
+) -> None:
     metrics = Metrics()
-    record = RECORD._replace(outcome=outcome, prompt_tokens=prompt_tokens, cached_tokens=0, wasted_tokens=9)
+    record = RECORD._replace(
+        outcome=outcome, source=source, prompt_tokens=prompt_tokens, cached_tokens=0, wasted_tokens=9
+    )
     metrics.served(record, request_s=1.0, overhead_s=0)
     assert read(metrics, "tollway_waste_tokens_total", model="demo", reason=reason) == 9
     assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind="completion") == 11

@@ -2,12 +2,13 @@
 
 import pytest
 
+from engine.protocols.usage import Usage
 from proxy.call import Call
 from proxy.errors import Code, IdempotencyKeyReused, InvalidRequest, LimitRefused
 from proxy.exchange_state import ExchangeState
 from proxy.stages.admit import idempotency_key
 from tests.unit.proxy.gateway import Gateway
-from tests.unit.proxy.stages.conftest import admitting, begun
+from tests.unit.proxy.stages.conftest import admitting, begun, tries
 
 
 async def test_everything_that_could_be_used_is_held_for_the_block(
@@ -49,6 +50,7 @@ async def test_a_key_of_the_clients_own_admits_one_request(gw: Gateway, asked: C
                 pytest.fail("the key belongs to another")
         assert (caught.value.first, state.request_id in caught.value.message) == (state.request_id, True)
         assert gw.used()["requests"] == 1
+        tries(state, gw, reached=True, usage=Usage(17, 0, 3))
         await reservation.settle()
     with pytest.raises(IdempotencyKeyReused):
         async with admitting(gw, again, "order 7"):

@@ -119,7 +119,6 @@ async def hung_up_on(gw: Gateway, body: dict[str, object], protocol: ApiProtocol
     gw.assert_nothing_is_held()
     (record,) = gw.store.ledger
     assert record.outcome == "client_closed"
-    assert record.source is Source.CUT
     return record
 
 
@@ -130,7 +129,8 @@ async def test_a_stream_is_aborted_by_its_id_and_billed_as_the_replica_then_says
     told = json.loads(transcript("420-by-id-stream").chunks[-2][6:])["usage"]
     assert (record.prompt_tokens, record.completion_tokens) == (told["prompt_tokens"], told["completion_tokens"])
     assert gw.upstream.aborted[0] == [f"chatcmpl-{record.request_id}"]
-    assert gw.store.unobserved == [False]
+    assert record.source is Source.CUT
+    assert gw.store.kept == [0]
     assert gw.used()["tokens"] == told["total_tokens"]
     assert gw.metric("tollway_waste_tokens_total") == 0
 
@@ -155,7 +155,8 @@ async def test_what_is_aborted_before_its_first_token_is_billed_nothing_and_keep
     gw.upstream.answers["a"] = [told_on_abort(gw, *transcript(recorded).chunks)]
     record = await hung_up_on(gw, body)
     assert (record.prompt_tokens, record.completion_tokens, record.charge_micros) == (0, 0, 0)
-    assert gw.store.unobserved == [True]
+    assert record.source is Source.UNOBSERVED
+    assert gw.store.kept == [record.wasted_tokens]
     assert gw.used()["tokens"] == record.wasted_tokens > 0
 
 
@@ -165,7 +166,8 @@ async def test_an_abort_has_a_quarter_of_a_second_and_is_sent_twice(tmp_path: Pa
     record = await hung_up_on(gw, {"model": "demo", "prompt": ["a", "b"], "stream": True, "max_tokens": 9}, COMPLETIONS)
     assert time.monotonic() - began >= relay.READ_ON_S_MAX
     assert gw.upstream.aborted == [[f"cmpl-{record.request_id}-0", f"cmpl-{record.request_id}-1"]] * 2
-    assert gw.store.unobserved == [True]
+    assert record.source is Source.UNOBSERVED
+    assert gw.store.kept == [record.wasted_tokens]
     assert gw.used()["tokens"] == record.wasted_tokens > 0
 
 

@@ -52,7 +52,7 @@ def outbox(
 
 
 def settle(name: str) -> Settle:
-    return Settle(RECORD._replace(request_id=name, started_at=time.time_ns() // 1_000), (), unobserved=False)
+    return Settle(RECORD._replace(request_id=name, started_at=time.time_ns() // 1_000), (), held=0)
 
 
 def release(name: str) -> Release:
@@ -89,7 +89,7 @@ async def test_a_correction_is_told_once_it_is_known(
 ) -> None:
     for name in ("a", "b"):
         await store.reserve(settle(name).record, (), ASK)
-        await store.expire(settle(name).record._replace(completion_tokens=1), (), unobserved=False)
+        await store.expire(settle(name).record._replace(completion_tokens=1), (), held=0)
     assert not await outbox.settle(settle("a"))
     assert names(corrected) == ["a"]
     journal.full, store.away = True, {"settle"}

@@ -53,7 +53,7 @@ class Played:
 def end(name: str, *, age_us: int = 0) -> Settle:
     started_at = time.time_ns() // 1_000 - age_us
     record = RECORD._replace(request_id=name, started_at=started_at, finished_at=started_at + 2_000_000)
-    return Settle(record, (), unobserved=False)
+    return Settle(record, (), held=0)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ async def test_a_restarted_redis_is_sent_everything_again_and_nobody_is_billed_t
 async def test_a_correction_is_told_once_however_often_redis_is_restarted(played: Played) -> None:
     record = end("a").record
     await played.store.reserve(record, (), ASK)
-    await played.store.expire(record._replace(completion_tokens=1), (), unobserved=False)
+    await played.store.expire(record._replace(completion_tokens=1), (), held=0)
     await played.owe("a")
     await played.replay.send_owed()
     for _ in range(2):
