@@ -44,7 +44,7 @@ class Cuts:
         assert (row["prompt_tokens"], row["completion_tokens"]) == tokens(record)
         async with self.running.client(self.running.bearer("acme", user)) as client:
             [limit] = (await client.get("/v1/quota")).json()["limits"]
-        unobserved = record["outcome"] == "client_closed" and not record["prompt_tokens"]
+        unobserved = record["source"] == "unobserved"
         assert limit["used"] == sum(tokens(record)) + (record["wasted_tokens"] if unobserved else 0)
         return record
 
@@ -131,7 +131,7 @@ async def test_a_replica_that_is_aborted_before_its_first_token_proves_nothing(
     client.leave()
     record = await cuts.ended(user)
     assert (end(record), tokens(record)) == (("client_closed", "unobserved"), (0, 0))
-    assert record["wasted_tokens"] > 1_000, "no prefill is free: the quota keeps what was reserved"
+    assert record["wasted_tokens"] > 100, "no prefill is free: the quota keeps what may have been used"
 
 
 async def test_in_a_request_without_stream_nothing_is_proven(cuts: Cuts, user: str) -> None:
@@ -140,8 +140,9 @@ async def test_in_a_request_without_stream_nothing_is_proven(cuts: Cuts, user: s
     await generated(cuts.sim, before + 10)
     client.leave()
     record = await cuts.ended(user)
+    spent = (await cuts.sim.stats())["generated_tokens"] - before
     assert (end(record), tokens(record)) == (("client_closed", "unobserved"), (0, 0))
-    assert record["wasted_tokens"] > 5_000
+    assert record["wasted_tokens"] >= spent >= 10
 
 
 async def test_in_a_request_without_stream_the_replica_tells_to_the_token(cuts: Cuts, user: str) -> None:
@@ -220,7 +221,7 @@ async def test_a_replica_without_a_first_token_is_given_up(cuts: Cuts, user: str
     client = await ask(cuts.running, user, model=model)
     assert b" 504 " in (await client.rest()).split(b"\r\n")[0]
     record = await cuts.ended(user)
-    assert (end(record), tokens(record)) == (("upstream_timeout", "cut"), (0, 0))
+    assert (end(record), tokens(record)) == (("upstream_timeout", "unobserved"), (0, 0))
 
 
 async def test_a_stream_that_falls_silent_is_billed_as_received(cuts: Cuts, user: str) -> None:

@@ -119,13 +119,13 @@ def _billed_as_received(world: World, bill: Bill, attempts: list[Attempt]) -> No
 
 
 def _billed_for_a_reason(world: World, final: ExchangeRecord, attempts: list[Attempt]) -> None:
-    """Nobody is swept who lives and beats; nobody is billed whom every replica declined."""
+    """Nobody is swept who lives and beats; nobody is billed whom every replica declined for reasons of its own."""
     story = f"{final.request_id} ({final.source}, {final.outcome})"
     if final.source is Source.RECOVERED:
         silenced = final.incarnation in world.ended or bool(world.troubled_s)
         assert silenced, f"{story} was swept, and its gateway lived"
     elif final.outcome != CLIENT_CLOSED:
-        declined = attempts and all((each.status or 200) >= 500 for each in attempts)
+        declined = attempts and all((each.status or 200) > 500 for each in attempts)
         assert not declined, f"{story} was declined by every replica and has a bill"
 
 
@@ -141,7 +141,7 @@ def _received_by(attempts: list[Attempt], at_s: float) -> int:
 def _spent(world: World, bills: dict[str, Bill]) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], set[int]]]:
     """Return what the bills take of each tenant's and user's windows, and how much less it may be."""
     spent: dict[tuple[str, str], int] = defaultdict(int)
-    # What a sweep kept of a request that no replica saw is given back, if its gateway was only paused.
+    # What a sweep kept of a request that no replica worked on is given back, if its gateway was only paused.
     returned: dict[tuple[str, str], set[int]] = defaultdict(lambda: {0})
     for bill in bills.values():
         final = bill.finals[0]
@@ -153,7 +153,9 @@ def _spent(world: World, bills: dict[str, Bill]) -> tuple[dict[tuple[str, str], 
             kept = world.held(final.request_id)
         for user in (final.user, ""):
             spent[final.tenant, user] += kept
-            if last.source is Source.RECOVERED and not world.attempts.get(final.request_id):
+            if last.source is Source.RECOVERED and not any(
+                attempt.usage != Usage() for attempt in world.attempts.get(final.request_id, ())
+            ):
                 returned[final.tenant, user] |= {sum_ + kept for sum_ in returned[final.tenant, user]}
     return spent, returned
 
