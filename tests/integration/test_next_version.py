@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.quota import Ask, Limit, Per, Scope, Unit
+from policies.quota import WHOLE, Ask, Limit, Per, Scope, Unit
 from proxy.billing.query import Period, UsageQuery, answer
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
@@ -41,7 +41,7 @@ async def test_a_reservation_tells_its_version_from_its_beginning_to_each_of_its
             text = await connection.call("GET", keys.reservation("acme", name))
             assert text.partition("\n")[0].endswith(" v2")
         for name in ("expired", "corrected", "returned"):
-            await store.expire(records[name], FEW, unobserved=True)
+            await store.expire(records[name], FEW, held=WHOLE)
         for name in ("settled", "never-reserved", "corrected"):
             await store.settle(records[name], FEW)
         for name in ("released", "returned"):

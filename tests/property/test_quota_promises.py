@@ -92,7 +92,7 @@ def test_a_window_holds_its_amount_and_what_was_granted_in_it_and_no_more(
             waiting.append((request, step.prompt + decision.max_completion))
         for _ in range(min(step.settles, len(waiting))):
             request, reserved = waiting.pop(0)
-            book.settle(request, reserved * step.part // 100, now_us)
+            book.settle(request, Used(reserved * step.part // 100), now_us)
             settled += reserved * step.part // 100
         pending = sum(reserved for _, reserved in waiting)
         (status,) = book.statuses(ADA, (DAY,), now_us)
