@@ -31,6 +31,7 @@ class Maxima:
 
     json_depth_max: int
     prompts_max: int
+    inputs_max: int
     n_max: int
     logprobs_max: int
     stop_max: int

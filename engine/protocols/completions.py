@@ -6,7 +6,7 @@ Source: vllm entrypoints/openai/completion/protocol.py; the transcripts in tests
 
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima, check_fields
-from engine.protocols.fields import INTEGER_MAX, integer, read_fields
+from engine.protocols.fields import INTEGER_MAX, flag, integer, read_fields
 from engine.protocols.openai import SAMPLING_FIELDS, CompletionProtocol, streaming
 from engine.protocols.prompt import of_texts
 
@@ -29,7 +29,10 @@ class Completions(CompletionProtocol):
         stream, include_usage, continuous_usage = streaming(fields)
         integer(fields, "logprobs", 0, maxima.logprobs_max)
         n = integer(fields, "n", 1, maxima.n_max) or 1
-        max_completion = integer(fields, "max_tokens", 1, INTEGER_MAX)
+        max_completion = integer(fields, "max_tokens", 0 if flag(fields, "echo") else 1, INTEGER_MAX)
+        if max_completion == 0:
+            # The prompt is scored and shown; the one token that vLLM generates for it is counted and not shown.
+            max_completion = 1
         min_completion = integer(fields, "min_tokens", 0, INTEGER_MAX) or 0
         return ParsedRequest(
             protocol=self,

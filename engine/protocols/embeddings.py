@@ -29,7 +29,7 @@ class Embeddings(OpenAiProtocol):
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
         """Return what `body` asks for."""
         fields, model = read_fields(body, maxima)
-        prompt = of_texts("input", fields.get("input"), None, maxima.prompts_max)
+        prompt = of_texts("input", fields.get("input"), None, maxima.inputs_max)
         return ParsedRequest(protocol=self, model=model, prompt=prompt, fields=fields)
 
     def render(

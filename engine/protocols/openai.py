@@ -93,8 +93,9 @@ class CompletionProtocol(OpenAiProtocol):
         body, removed = passing(request.fields, self.fields, extra_fields)
         body["model"] = model
         body["cache_salt"] = cache_salt
-        body.pop("max_tokens", None)
-        body[self.engine_limit_field] = max_completion
+        asked = body.pop("max_tokens", None)
+        # Of a prompt that is only to be scored (`echo`) the engine must know that nothing else is to be shown.
+        body[self.engine_limit_field] = 0 if asked == 0 else max_completion
         if request.min_completion:
             body["min_tokens"] = min(request.min_completion, max_completion)
         if request.stream:
@@ -117,4 +118,4 @@ def streaming(fields: dict[str, Any]) -> tuple[bool, bool, bool]:
         raise MalformedRequest("`stream_options` may only be given with `stream: true`.", "stream_options")
     if not isinstance(options, dict):
         raise MalformedRequest("`stream_options` must be an object.", "stream_options")
-    return True, options.get("include_usage") is True, options.get("continuous_usage_stats") is True
+    return True, flag(options, "include_usage"), flag(options, "continuous_usage_stats")

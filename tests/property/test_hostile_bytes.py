@@ -40,6 +40,7 @@ fuzzed = settings(max_examples=400, derandomize=True, suppress_health_check=list
 MAXIMA = Maxima(
     json_depth_max=64,
     prompts_max=8,
+    inputs_max=8,
     n_max=8,
     logprobs_max=20,
     stop_max=4,

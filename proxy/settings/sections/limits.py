@@ -24,7 +24,9 @@ class Bounds(Section):
     json_depth_max: Annotated[int, Field(ge=4, le=200)] = 64
     """Nesting of a body's JSON, at most 200."""
     prompts_max: Annotated[int, Field(ge=1, le=65_536)] = 128
-    """Prompts (or inputs to embed) in one request."""
+    """Prompts in one request for completions."""
+    inputs_max: Annotated[int, Field(ge=1, le=65_536)] = 2_048
+    """Inputs in one request for embeddings."""
     n_max: Annotated[int, Field(ge=1, le=4096)] = 16
     """Choices a prompt (`n`)."""
     logprobs_max: Annotated[int, Field(ge=0, le=1_000)] = 20

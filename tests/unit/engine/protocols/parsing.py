@@ -9,6 +9,7 @@ from engine.protocols.bounds import Maxima
 MAXIMA = Maxima(
     json_depth_max=10,
     prompts_max=4,
+    inputs_max=6,
     n_max=8,
     logprobs_max=20,
     stop_max=4,

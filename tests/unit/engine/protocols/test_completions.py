@@ -7,7 +7,7 @@ import pytest
 from engine.faults import MalformedRequest
 from engine.protocols.completions import COMPLETIONS
 from tests.transcripts import transcript
-from tests.unit.engine.protocols.parsing import request
+from tests.unit.engine.protocols.parsing import rendered, request
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,14 @@ def test_a_prompt_is_counted_in_every_shape(prompt: Any, counted: tuple[int, int
     # (prompts, text_bytes, token_ids, longest_ids)
     asked = request(COMPLETIONS, prompt=prompt).prompt
     assert (asked.count, asked.text_bytes, asked.token_ids, asked.longest_ids) == counted
+
+
+@pytest.mark.parametrize("echo", [True, "true", 1])
+def test_a_prompt_that_is_only_scored_has_the_one_token_that_vllm_counts_for_it(echo: Any) -> None:
+    asked = request(COMPLETIONS, max_tokens=0, echo=echo, min_tokens=3)
+    assert asked.max_completion == 1
+    body = rendered(COMPLETIONS, max_completion=1, max_tokens="0", echo=echo)
+    assert (body["max_tokens"], body["echo"]) == (0, True)
 
 
 def test_choices_multiply_over_prompts() -> None:
@@ -65,7 +73,11 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["a"] * 5}, "prompt"),
     ({"suffix": 1}, "suffix"),
     ({"logprobs": 21}, "logprobs"),
-    ({"logprobs": True}, "logprobs"),
+    ({"logprobs": "yes"}, "logprobs"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 0, "echo": "no"}, "max_tokens"),
+    ({"max_tokens": -1, "echo": True}, "max_tokens"),
+    ({"echo": "maybe"}, "echo"),
     ({"structured_outputs": {"regex": "a" * 4096}}, "structured_outputs"),
 ]
 

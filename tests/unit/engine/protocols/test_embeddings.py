@@ -6,7 +6,7 @@ import pytest
 
 from engine.faults import MalformedRequest
 from engine.protocols.embeddings import EMBEDDINGS
-from tests.unit.engine.protocols.parsing import rendered, request
+from tests.unit.engine.protocols.parsing import MAXIMA, rendered, request
 
 
 def test_embeddings_have_no_limit_on_completion() -> None:
@@ -25,6 +25,12 @@ def test_a_prompt_is_counted_in_every_shape(prompt: Any, counted: tuple[int, int
     # (prompts, text_bytes, token_ids, longest_ids)
     asked = request(EMBEDDINGS, input=prompt).prompt
     assert (asked.count, asked.text_bytes, asked.token_ids, asked.longest_ids) == counted
+
+
+def test_more_inputs_are_taken_than_prompts_of_a_completion() -> None:
+    assert request(EMBEDDINGS, input=["a"] * MAXIMA.inputs_max).prompts > MAXIMA.prompts_max
+    with pytest.raises(MalformedRequest, match="at most 6"):
+        request(EMBEDDINGS, input=["a"] * (MAXIMA.inputs_max + 1))
 
 
 def test_there_is_nothing_to_abort() -> None:

@@ -38,7 +38,9 @@ def test_a_stream_always_asks_for_continuous_usage(protocol: ApiProtocol, option
         (None, False, False),
         ({"include_usage": True}, True, False),
         ({"include_usage": True, "continuous_usage_stats": True}, True, True),
-        ({"include_usage": "yes"}, False, False),
+        ({"include_usage": "yes"}, True, False),
+        ({"include_usage": "true", "continuous_usage_stats": 1}, True, True),
+        ({"include_usage": None, "continuous_usage_stats": "off"}, False, False),
     ],
 )
 def test_what_the_client_asked_to_see_is_known(options: Any, *, include: bool, continuous: bool) -> None:
