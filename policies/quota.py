@@ -188,7 +188,7 @@ class Repeated(NamedTuple):
     request_id: str
 
 
-WHOLE = 2**53 - 1
+WHOLE = MAX_AMOUNT
 """Of tokens held: all that was reserved, however much that is."""
 
 

@@ -21,9 +21,10 @@ class Admitted(NamedTuple):
     at: float
 
     @property
-    def clamped(self) -> bool:
-        """Whether less was granted than was asked."""
-        return self.max_completion < self.asked.max_completion
+    def ours(self) -> bool:
+        """Whether the limit on the completion is not the client's own number."""
+        request = self.call.request
+        return request.protocol.generates and self.max_completion != request.max_completion
 
     @property
     def completion_tokens_max(self) -> int:

@@ -44,7 +44,10 @@ class Call(NamedTuple):
         )
         if not request.protocol.generates:
             return Ask(prompt_tokens, request.choices, 0, 0, hold_us)
-        max_completion = request.max_completion or min(model.default_completion, model.context_tokens)
+        max_completion = request.max_completion
+        if max_completion is None:
+            default = request.protocol.default_completion or model.default_completion
+            max_completion = min(default, model.context_tokens)
         min_completion = min(max_completion, model.min_completion)
         return Ask(prompt_tokens, request.choices, max_completion, min_completion, hold_us)
 

@@ -166,6 +166,8 @@ class ApiProtocol(Protocol):
     """The field that holds the prompt."""
     generates: bool
     """Whether it generates tokens."""
+    default_completion: int | None
+    """Tokens that a choice gets where the client names no maximum; None leaves that to the model's config."""
     id_prefix: str
     """What an engine that takes a request's id from `x-request-id` puts before it in its answer's `id`."""
 

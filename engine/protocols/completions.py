@@ -20,6 +20,8 @@ class Completions(CompletionProtocol):
     prompt_field = "prompt"
     id_prefix = "cmpl-"
     engine_limit_field = "max_tokens"
+    default_completion: int | None = 16
+    """As of OpenAI and vLLM."""
     fields = SAMPLING_FIELDS | {"prompt", "suffix", "echo"}
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:

@@ -49,6 +49,7 @@ class OpenAiProtocol:
     """What is the same at each of the endpoints."""
 
     __slots__ = ()
+    default_completion: int | None = None
 
     def read_answer(self, request: ParsedRequest, body: bytes) -> Answer:
         """Return what an answer in one piece says."""

@@ -22,7 +22,8 @@ FIELDS_MAX = 100
 TARGET_BYTES_MAX = 8 * 1024
 
 SINGLE = frozenset(
-    b"host content-length transfer-encoding content-type content-encoding authorization expect upgrade".split()
+    b"host content-length transfer-encoding content-type content-encoding authorization expect upgrade "
+    b"idempotency-key x-tollway-head".split()
 )
 """Fields that may stand once: of two, one server believes the first and another the last."""
 

@@ -38,7 +38,7 @@ def exchange_headers(state: ExchangeState, refused: Sequence[LimitStatus] = (), 
     told = f"x-request-id: {state.request_id}\r\n{_limits(admitted.statuses if admitted else refused)}"
     if attempt:
         told += f"x-tollway-replica: {attempt.replica.name}\r\nx-tollway-queue-ms: {state.queue_ms}\r\n"
-    if admitted and admitted.clamped:
+    if admitted and admitted.ours:
         told += f"x-tollway-max-completion: {admitted.max_completion}\r\n"
     return told.encode("latin-1")
 

@@ -31,10 +31,13 @@ where it has one key and 12 where it has all eight. Of users nothing is remember
 PLAIN_BYTES_MAX = 160
 """A longer text is compressed: a third of it is left, and each request carries it three times, to disks too."""
 
+_PERIODS_IN_ORDER = (Per.MONTH, Per.DAY, Per.HOUR, Per.MINUTE, Per.SECOND)
 _UNIT_AND_PER: tuple[tuple[Unit, Per | None], ...] = (
     (Unit.CONCURRENT, None),
-    *((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in reversed(Per)),
+    *((unit, per) for unit in (Unit.TOKENS, Unit.REQUESTS) for per in _PERIODS_IN_ORDER),
 )
+"""A place here is a limit's code, which is kept with reservations and in the write-ahead log: only ever added to behind
+the last, with its line in lua/lib/counters.lua."""
 _PERIODS = {**PERIOD_US, Per.DAY: 0, Per.MONTH: 1}
 _CODES = {each: code for code, each in enumerate(_UNIT_AND_PER)}
 

@@ -71,8 +71,9 @@ class ModelSection(Section):
     """Other names that clients may use for it."""
     context_tokens: Annotated[int, Field(ge=1, lt=2**31)]
     """Prompt and completion together at most, vLLM's `--max-model-len`."""
-    default_completion: Annotated[int, Field(ge=1, lt=2**31)] = 1024
-    """Tokens reserved and asked for a choice when the request names no maximum."""
+    default_completion: Annotated[int, Field(ge=1, lt=2**31)] = 4096
+    """Tokens reserved and asked for a choice of a chat that names no maximum, or what the context holds; in completions
+    it is 16, as of vLLM."""
     min_completion: Annotated[int, Field(ge=1, lt=2**31)] = 256
     """A request is never clamped below this (or below what it asked, if less): it is refused instead."""
     tokens_per_s_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000

@@ -28,7 +28,7 @@ class PlanLimit(Section):
         unit = info.data.get("unit")
         if unit is Unit.CONCURRENT and per is not None:
             raise ValueError("must be left out for unit = 'concurrent'")
-        if unit in (Unit.TOKENS, Unit.REQUESTS) and per is None:
+        if unit not in (None, Unit.CONCURRENT) and per is None:
             raise ValueError(f"is missing: unit = '{unit}' counts per second, minute, hour, day or month")
         return per
 

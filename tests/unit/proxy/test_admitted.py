@@ -24,9 +24,11 @@ def test_what_is_reserved_covers_all_choices(tmp_path: Path) -> None:
     assert granted.job() == Job("demo", 2, granted.call.request.prompt.text_bytes + 2 * 64)
 
 
-@pytest.mark.parametrize(("granted", "clamped"), [(99, True), (100, False)])
-def test_less_than_was_asked_is_a_clamp(tmp_path: Path, granted: int, *, clamped: bool) -> None:
-    assert admitted(tmp_path, granted, max_tokens=100).clamped is clamped
+@pytest.mark.parametrize(("asked", "granted", "ours"), [(100, 99, True), (100, 100, False), (None, 100, True)])
+def test_a_limit_that_is_not_the_clients_number_is_ours(
+    tmp_path: Path, asked: int | None, granted: int, *, ours: bool
+) -> None:
+    assert admitted(tmp_path, granted, max_tokens=asked).ours is ours
 
 
 def test_what_the_prompt_does_not_need_is_spare_once_it_is_counted(tmp_path: Path) -> None:

@@ -86,14 +86,23 @@ def test_a_long_model_name_is_not_repeated_whole(catalog: Catalog) -> None:
     ("protocol", "body", "ask"),
     [
         # The model: a template of 10 tokens, 512 by default, at least 16.
-        (COMPLETIONS, {"prompt": "x" * 20}, Ask(30, 1, 512, 16, 9)),
+        (CHAT, {"messages": [{"role": "user", "content": ""}]}, Ask(40, 1, 512, 16, 9)),
+        (COMPLETIONS, {"prompt": "x" * 20}, Ask(30, 1, 16, 16, 9)),
         (COMPLETIONS, {"prompt": ["x" * 20, "y"], "n": 3, "max_tokens": 100}, Ask(41, 6, 100, 16, 9)),
         (COMPLETIONS, {"prompt": "x", "max_tokens": 5}, Ask(11, 1, 5, 5, 9)),
         (COMPLETIONS, {"prompt": [[1, 2, 3], [4]], "max_tokens": 5}, Ask(24, 2, 5, 5, 9)),
         (COMPLETIONS, {"prompt": "x" * 9_000, "max_tokens": 5}, Ask(4_096, 1, 5, 5, 9)),
         (EMBEDDINGS, {"input": ["x" * 20, "y"]}, Ask(41, 2, 0, 0, 9)),
     ],
-    ids=["default", "prompts times n", "less than the least", "ids", "the context bounds it", "embeddings"],
+    ids=[
+        "a chat's default",
+        "a completion's",
+        "prompts times n",
+        "less than the least",
+        "ids",
+        "the context bounds it",
+        "embeddings",
+    ],
 )
 def test_what_is_reserved(catalog: Catalog, protocol: ApiProtocol, body: dict[str, Any], ask: Ask) -> None:
     assert call(catalog, {"model": "demo"} | body, protocol).ask(hold_us=9) == ask

@@ -58,7 +58,7 @@ def test_a_model_answers_to_its_name_and_its_aliases(catalog: Catalog) -> None:
     big = catalog.model("big")
     assert big is not None
     assert big is catalog.model("gpt-4o") is catalog.model("large")
-    assert (big.context_tokens, big.default_completion, big.min_completion, big.template_tokens) == (1000, 1024, 10, 64)
+    assert (big.context_tokens, big.default_completion, big.min_completion, big.template_tokens) == (1000, 4096, 10, 64)
     assert (big.endpoints, big.extra_fields, big.cache_scope) == (
         frozenset({"chat"}),
         frozenset({"guided_json"}),

@@ -72,6 +72,7 @@ class Messages:
     path = "/v1/messages"
     prompt_field = "messages"
     generates = True
+    default_completion: int | None = None
     id_prefix = ""
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:

@@ -21,7 +21,7 @@ async def test_everything_that_could_be_used_is_held_for_the_block(
         assert gw.store.pending == [state.request_id]
         admitted = state.admitted
         assert admitted is not None
-        assert (admitted.max_completion, admitted.clamped) == (100, False)
+        assert (admitted.max_completion, admitted.ours) == (100, False)
         assert [status.used for status in admitted.statuses] == list(gw.used().values())
     assert gw.used() == {"tokens": 0, "requests": 0, "concurrent": 0}
     gw.assert_nothing_is_held()
