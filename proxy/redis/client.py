@@ -4,7 +4,7 @@ The connection to Redis: a deadline on every call, one fault, and no Redis that 
 Rules:
 - Scripts and commands go the same way (`pipeline.py`), so that what is read is read where it would be written.
 - Whatever goes wrong becomes `proxy.errors.LedgerUnavailable`, here and nowhere else; its cause stays chained.
-- A call may be sent again when its socket turns out to be dead, so every one sent through here changes nothing the
+- A call may be sent again when its connection turns out to be dead, so every one sent through here changes nothing the
   second time.
 
 Must not know what is stored.
@@ -45,17 +45,17 @@ class RedisClient:
         observe: Observe = lambda op, seconds: None,
     ) -> None:
         self._alone = Address.of(url).kind is Deployment.ALONE
-        self._wire = Pipeline(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
+        self._pipeline = Pipeline(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
 
     async def __aenter__(self) -> Self:
-        """Return itself; sockets open with the first call."""
+        """Return itself; connections open with the first call."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every socket."""
-        await self._wire.__aexit__(kind, error, trace)
+        await self._pipeline.__aexit__(kind, error, trace)
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Value]) -> Awaitable[str]:
         """
@@ -64,7 +64,7 @@ class RedisClient:
         Raises: LedgerUnavailable, when it is awaited.
         """
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        return self._wire.send(script.name, command, keys[0] if keys else None, script.text)
+        return self._pipeline.send(script.name, command, keys[0] if keys else None, script.text)
 
     async def call(self, command: str, *args: Value) -> Any:
         """
@@ -72,7 +72,7 @@ class RedisClient:
 
         Raises: LedgerUnavailable.
         """
-        answer = await self._wire.ask(command, *args)
+        answer = await self._pipeline.ask(command, *args)
         read = _READ.get(command)
         return read(answer) if read else answer
 
@@ -82,7 +82,7 @@ class RedisClient:
 
         Raises: LedgerUnavailable.
         """
-        answers = await self._wire.ask_each("INFO", "server")
+        answers = await self._pipeline.ask_each("INFO", "server")
         return frozenset(_fields(answer)["run_id"] for answer in answers.values())
 
     async def check(self, *, allow_unsafe: bool = False) -> None:
@@ -91,7 +91,7 @@ class RedisClient:
 
         Raises: UnsafeRedis, LedgerUnavailable.
         """
-        answers = await self._wire.ask_each("INFO")
+        answers = await self._pipeline.ask_each("INFO")
         faults = [
             f"{place}: {fault}" if len(answers) > 1 else fault
             for place, answer in answers.items()

@@ -1,21 +1,19 @@
 """
-The primaries of a cluster: a line for each, found by the slot of a key.
+The primaries of a cluster: a socket for each, found by the slot of a key.
 
 Rules:
-- A node is asked for the slots at the first call, when one says that a slot has moved (which is believed at once), when
-  a line ended, and in every survey. Some are asked at a time, and who is with the majority and has heard of the last
-  change is believed: a dead one costs nothing, and one that was cut off misleads nobody.
-- Calls for a slot of which nobody knows the primary wait in the lobby for the next answer, and no longer.
+- A node is asked for the slots at the first command, when one says that a slot has moved (which is believed at once),
+  when a connection ended, and in every survey. Some are asked at a time, and who is with the majority and has heard of
+  the last change is believed: a dead one costs nothing, and one that was cut off misleads nobody.
+- Commands for a slot of which nobody knows the primary are pending until the next answer, and no longer.
 
-Must not know what a call is about.
+Must not know what a command is about.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
-
-from redis.crc import key_slot
 
 from proxy.redis.address import Node
 from proxy.redis.socket import PAUSE_S, Command, ErrorReply, ServerSilent, Socket, SocketLost
@@ -28,43 +26,47 @@ _log = logging.getLogger(__name__)
 
 
 class Cluster:
-    """The `Primaries` of a cluster; `lead` makes a line, `nodes` are those that the operator named."""
+    """The topology of a cluster; `socket_to` makes a socket, `nodes` are those that the operator named."""
 
-    def __init__(self, nodes: Sequence[Node], lead: Callable[[Node], Socket]) -> None:
+    def __init__(self, nodes: Sequence[Node], socket_to: Callable[[Node], Socket]) -> None:
+        # Only a cluster asks for it, and the import takes a process 16 MB and 0.3 s of CPU.
+        from redis.crc import key_slot
+
+        self._slot_of = key_slot
         self._nodes = tuple(nodes)
-        self._lead = lead
-        self._lines: dict[Node, Socket] = {}
+        self._socket_to = socket_to
+        self._sockets: dict[Node, Socket] = {}
         self._serving: frozenset[Socket] = frozenset()
-        self._lobby = _Lobby(self)
-        self._slots: list[Target] = [self._lobby] * SLOTS
+        self._pending = _Pending(self)
+        self._slots: list[Target] = [self._pending] * SLOTS
         self._looking: asyncio.Task[frozenset[Socket]] | None = None
 
     def of(self, key: str | None) -> Target:
-        """Return the line to the primary of a key's slot, or what waits until that is known."""
-        return self._slots[key_slot(key.encode()) if key is not None else 0]
+        """Return the socket to the primary of a key's slot, or what waits until that is known."""
+        return self._slots[self._slot_of(key.encode()) if key is not None else 0]
 
     def knows(self, key: str | None) -> bool:
         """Tell whether a key has a primary."""
-        return self.of(key) is not self._lobby
+        return self.of(key) is not self._pending
 
     def elsewhere(self, place: Node, slot: int | None) -> Socket:
-        """Return the line to a node; where a slot has moved there, what else has moved is asked for."""
-        line = self._at(place)
+        """Return the socket to a node; where a slot has moved there, what else has moved is asked for."""
+        socket = self._at(place)
         if slot is not None:
-            self._slots[slot] = line
+            self._slots[slot] = socket
             self.look()
-        return line
+        return socket
 
     def doubt(self, key: str | None) -> None:
-        """Let calls that would go over a line that ended wait until the cluster has told who has its slots."""
-        line = self.of(key)
-        if line in self._serving:
-            self._serving -= {line}
-            self._slots = [self._lobby if each is line else each for each in self._slots]
+        """Let commands whose connection has ended wait until the cluster has told who has its slots."""
+        socket = self.of(key)
+        if socket in self._serving:
+            self._serving -= {socket}
+            self._slots = [self._pending if each is socket else each for each in self._slots]
 
     async def survey(self) -> Sequence[Socket]:
         """
-        Ask for the slots anew; return the lines to all who have any.
+        Ask for the slots anew; return the sockets to all who have any.
 
         Raises: SocketLost.
         """
@@ -72,13 +74,13 @@ class Cluster:
         return tuple(await asyncio.shield(self.look()))
 
     async def close(self) -> None:
-        """End every line."""
+        """End every socket."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
-        self._lobby.leave(SocketLost("nobody calls any more"))
-        for line in self._lines.values():
-            await line.close()
+        self._pending.leave(SocketLost("nobody asks any more"))
+        for socket in self._sockets.values():
+            await socket.close()
 
     def look(self) -> "asyncio.Task[frozenset[Socket]]":
         """Ask for the slots, once for all who want to know."""
@@ -90,15 +92,15 @@ class Cluster:
     def _looked(self, task: "asyncio.Task[frozenset[Socket]]") -> None:
         self._looking = None
         if not task.cancelled():
-            self._lobby.leave(task.exception())
+            self._pending.leave(task.exception())
 
     def _at(self, place: Node) -> Socket:
-        if place not in self._lines:
-            self._lines[place] = self._lead(place)
-        return self._lines[place]
+        if place not in self._sockets:
+            self._sockets[place] = self._socket_to(place)
+        return self._sockets[place]
 
     async def _look(self) -> frozenset[Socket]:
-        places = list(dict.fromkeys((*self._lines, *self._nodes)))
+        places = list(dict.fromkeys((*self._sockets, *self._nodes)))
         fault: BaseException | None = None
         for first in range(0, len(places), ASKED_AT_ONCE):
             views, fault = await _views([self._at(place) for place in places[first : first + ASKED_AT_ONCE]])
@@ -108,45 +110,45 @@ class Cluster:
         raise SocketLost(f"no node of the cluster answers: {fault}") from fault
 
     async def _adopt(self, told_by: Socket, rows: Iterable[Any]) -> frozenset[Socket]:
-        slots: list[Target] = [self._lobby] * SLOTS
+        slots: list[Target] = [self._pending] * SLOTS
         found = set()
         for first, last, (host, port, *_), *_ in rows:
-            line = self._at(place_of(host, port, told_by))
-            slots[first : last + 1] = [line] * (last + 1 - first)
-            found.add(line)
+            socket = self._at(place_of(host, port, told_by))
+            slots[first : last + 1] = [socket] * (last + 1 - first)
+            found.add(socket)
         serving = frozenset(found)
         if self._serving and serving != self._serving:
-            _log.warning("redis_cluster_changed", extra={"primaries": sorted(str(line.place) for line in serving)})
+            _log.warning("redis_cluster_changed", extra={"primaries": sorted(str(socket.place) for socket in serving)})
         self._slots, self._serving = slots, serving
-        for place, line in list(self._lines.items()):
-            if line not in serving and line.idle:
-                await self._lines.pop(place).close()
+        for place, socket in list(self._sockets.items()):
+            if socket not in serving and socket.idle:
+                await self._sockets.pop(place).close()
         return serving
 
 
-class _Lobby:
-    """Where calls wait for a line."""
+class _Pending:
+    """Where commands wait for a socket."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._calls: list[Command] = []
+        self._commands: list[Command] = []
 
-    def send(self, call: Command) -> None:
-        """Keep a call until the slots are known."""
-        call.held()
-        self._calls.append(call)
+    def send(self, command: Command) -> None:
+        """Keep a command until the slots are known."""
+        command.held()
+        self._commands.append(command)
         self._cluster.look()
 
     def leave(self, fault: BaseException | None) -> None:
         """Send what waits to where it belongs, if there is such a place."""
-        calls, self._calls = self._calls, []
-        for call in calls:
+        commands, self._commands = self._commands, []
+        for command in commands:
             if isinstance(fault, Exception):
-                call.lost(fault)
-            elif self._cluster.knows(call.key):
-                self._cluster.of(call.key).send(call)
+                command.lost(fault)
+            elif self._cluster.knows(command.key):
+                self._cluster.of(command.key).send(command)
             else:
-                call.lost(SocketLost("no node of the cluster has this slot"))
+                command.lost(SocketLost("no node of the cluster has this slot"))
 
 
 def place_of(host: str | None, port: int, told_by: Socket) -> Node:
@@ -165,9 +167,9 @@ class _View(NamedTuple):
     rows: list[Any]
 
 
-async def _views(lines: Sequence[Socket]) -> tuple[list[_View], BaseException | None]:
+async def _views(sockets: Sequence[Socket]) -> tuple[list[_View], BaseException | None]:
     """Ask several; return what they say who answer at about the time of the first, and what went wrong with another."""
-    asked = [asyncio.create_task(_view(line)) for line in lines]
+    asked = [asyncio.create_task(_view(socket)) for socket in sockets]
     fault: BaseException | None = None
     try:
         for first in asyncio.as_completed(asked):
@@ -184,7 +186,7 @@ async def _views(lines: Sequence[Socket]) -> tuple[list[_View], BaseException | 
             task.cancel()
 
 
-async def _view(line: Socket) -> _View:
-    rows, info = await asyncio.gather(line.ask("CLUSTER", "SLOTS"), line.ask("CLUSTER", "INFO"))
+async def _view(socket: Socket) -> _View:
+    rows, info = await asyncio.gather(socket.ask("CLUSTER", "SLOTS"), socket.ask("CLUSTER", "INFO"))
     told = dict(each.split(":", 1) for each in info.splitlines() if ":" in each)
-    return _View(line, (told["cluster_state"] == "ok", int(told["cluster_current_epoch"])), rows)
+    return _View(socket, (told["cluster_state"] == "ok", int(told["cluster_current_epoch"])), rows)

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from proxy.redis.address import Node
 from proxy.redis.client import RedisClient, UnsafeRedis
 from proxy.redis.cluster import ASKED_AT_ONCE, place_of
-from proxy.redis.cluster import Cluster as Primaries
+from proxy.redis.cluster import Cluster as Topology
 from proxy.redis.pipeline import Pipeline
 from proxy.redis.socket import ErrorReply, ServerSilent, Socket, SocketLost
 from proxy.store.keys import late
@@ -32,18 +32,18 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def wire(nodes: Cluster) -> AsyncIterator[Pipeline]:
+async def pipeline(nodes: Cluster) -> AsyncIterator[Pipeline]:
     async with Pipeline(nodes.url, deadline_s=DEADLINE_S) as opened:
         yield opened
 
 
-async def test_each_call_goes_where_its_key_is(nodes: Cluster, wire: Pipeline) -> None:
+async def test_each_call_goes_where_its_key_is(nodes: Cluster, pipeline: Pipeline) -> None:
     names = [f"name{number}" for number in range(300)]
-    assert await asyncio.gather(*(wire.ask("SET", name, name) for name in names)) == ["OK"] * 300
+    assert await asyncio.gather(*(pipeline.ask("SET", name, name) for name in names)) == ["OK"] * 300
     assert {nodes.owner(name) for name in names} == {0, 1, 2}
     for name in names:
         assert nodes.primaries[nodes.owner(name)].ask("GET", name) == name
-    assert await asyncio.gather(*(wire.ask("GET", name) for name in names)) == names
+    assert await asyncio.gather(*(pipeline.ask("GET", name) for name in names)) == names
 
 
 async def test_a_script_runs_on_each_node_though_none_knows_it(nodes: Cluster) -> None:
@@ -61,25 +61,25 @@ async def test_every_primary_is_asked(nodes: Cluster) -> None:
         assert await connection.servers() == {node.info("server")["run_id"] for node in nodes.primaries}
 
 
-async def test_a_primary_is_asked_though_its_line_is_doubted_meanwhile(nodes: Cluster, wire: Pipeline) -> None:
-    await wire.ask_each("PING")
+async def test_a_primary_is_asked_though_its_socket_is_doubted_meanwhile(nodes: Cluster, pipeline: Pipeline) -> None:
+    await pipeline.ask_each("PING")
     # In the very turn in which the slots are told, before anybody who waits for them goes on.
-    primaries = wire._primaries
-    assert isinstance(primaries, Primaries)
-    primaries.look().add_done_callback(lambda _: primaries.doubt(nodes.tenant_on(2)))
-    assert len(await wire.ask_each("PING")) == 3
+    topology = pipeline._topology
+    assert isinstance(topology, Topology)
+    topology.look().add_done_callback(lambda _: topology.doubt(nodes.tenant_on(2)))
+    assert len(await pipeline.ask_each("PING")) == 3
 
 
-async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, wire: Pipeline) -> None:
+async def test_a_key_in_two_slots_is_that_calls_fault(nodes: Cluster, pipeline: Pipeline) -> None:
     with pytest.raises(ErrorReply, match="CROSSSLOT"):
-        await wire.ask("DEL", *(nodes.tenant_on(index) for index in range(3)))
+        await pipeline.ask("DEL", *(nodes.tenant_on(index) for index in range(3)))
 
 
 async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> None:
     url = f"redis://127.0.0.1:{nodes.primaries[0].port}"
-    async with Pipeline(url, deadline_s=DEADLINE_S) as wire:
+    async with Pipeline(url, deadline_s=DEADLINE_S) as pipeline:
         with pytest.raises(ErrorReply, match="MOVED"):
-            await wire.ask("GET", nodes.tenant_on(1))
+            await pipeline.ask("GET", nodes.tenant_on(1))
     async with RedisClient(url, deadline_s=DEADLINE_S) as connection:
         with pytest.raises(UnsafeRedis, match="part of a cluster"):
             await connection.check(allow_unsafe=True)
@@ -87,13 +87,13 @@ async def test_a_cluster_that_is_taken_for_a_server_is_said(nodes: Cluster) -> N
 
 async def test_a_server_that_is_taken_for_a_cluster_is_said(tmp_path: Path) -> None:
     with serving(tmp_path / "alone", NEWEST, None) as node:
-        async with Pipeline(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as wire:
+        async with Pipeline(f"redis+cluster://127.0.0.1:{node.port}", deadline_s=DEADLINE_S) as pipeline:
             with pytest.raises(SocketLost, match="cluster support disabled"):
-                await wire.ask("PING")
+                await pipeline.ask("PING")
 
 
-async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Pipeline, tmp_path: Path) -> None:
-    before = set(await wire.ask_each("PING"))
+async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, pipeline: Pipeline, tmp_path: Path) -> None:
+    before = set(await pipeline.ask_each("PING"))
     with serving(tmp_path / "stale", NEWEST, None, "--cluster-enabled", "yes") as stale:
         stale.ask("CLUSTER", "ADDSLOTS", *range(5))
         url = f"redis+cluster://127.0.0.1:{stale.port},127.0.0.1:{nodes.primaries[2].port}"
@@ -102,8 +102,8 @@ async def test_a_node_that_was_cut_off_misleads_nobody(nodes: Cluster, wire: Pip
 
 
 async def test_nobody_there_is_said_at_once() -> None:
-    async with Pipeline("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as wire:
-        for fault in await asyncio.gather(*(wire.ask("PING") for _ in range(5)), return_exceptions=True):
+    async with Pipeline("redis+cluster://127.0.0.1:1", deadline_s=DEADLINE_S) as pipeline:
+        for fault in await asyncio.gather(*(pipeline.ask("PING") for _ in range(5)), return_exceptions=True):
             assert isinstance(fault, SocketLost)
 
 
@@ -118,20 +118,20 @@ async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline() -> None:
             server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
             ports.append((await stack.enter_async_context(server)).sockets[0].getsockname()[1])
         url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
-        wire = await stack.enter_async_context(Pipeline(url, deadline_s=2))
+        pipeline = await stack.enter_async_context(Pipeline(url, deadline_s=2))
         began = monotonic()
-        for fault in await asyncio.gather(*(wire.ask("GET", f"k{n}") for n in range(5)), return_exceptions=True):
+        for fault in await asyncio.gather(*(pipeline.ask("GET", f"k{n}") for n in range(5)), return_exceptions=True):
             assert isinstance(fault, ServerSilent)
         assert monotonic() - began < 3.6
 
 
 @pytest.mark.parametrize("host", ["", "?", None])
 async def test_a_node_that_does_not_know_its_name_is_where_it_was_asked(nodes: Cluster, host: str | None) -> None:
-    line = Socket(_locate(Node("127.0.0.1", nodes.primaries[0].port)), deadline_s=DEADLINE_S)
-    assert await line.ask("PING") == "PONG"
-    assert place_of(host, 7, line) == Node("127.0.0.1", 7)
-    assert place_of("other", 7, line) == Node("other", 7)
-    await line.close()
+    socket = Socket(_locate(Node("127.0.0.1", nodes.primaries[0].port)), deadline_s=DEADLINE_S)
+    assert await socket.ask("PING") == "PONG"
+    assert place_of(host, 7, socket) == Node("127.0.0.1", 7)
+    assert place_of("other", 7, socket) == Node("other", 7)
+    await socket.close()
 
 
 def _locate(place: Node) -> Callable[[], Awaitable[Node]]:
@@ -141,7 +141,7 @@ def _locate(place: Node) -> Callable[[], Awaitable[Node]]:
     return locate
 
 
-async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: Pipeline) -> None:
+async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, pipeline: Pipeline) -> None:
     tag = nodes.tenant_on(2)
     names = [f"{{{tag}}}:{number}" for number in range(40)]
     counted = dict.fromkeys(names, 0)
@@ -150,7 +150,7 @@ async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: 
     async def count(name: str) -> None:
         while not ended.is_set():
             counted[name] += 1
-            assert await wire.ask("INCR", name) == counted[name]
+            assert await pipeline.ask("INCR", name) == counted[name]
 
     tasks = [asyncio.create_task(count(name)) for name in names]
     await asyncio.to_thread(move_slot, nodes, nodes.primaries[2], nodes.primaries[1], key_slot(tag.encode()))
@@ -163,16 +163,16 @@ async def test_a_slot_that_moves_under_load_costs_no_call(nodes: Cluster, wire: 
         assert int(nodes.primaries[1].ask("GET", name)) == counted[name]
 
 
-async def test_keys_in_two_places_are_waited_for(nodes: Cluster, wire: Pipeline) -> None:
+async def test_keys_in_two_places_are_waited_for(nodes: Cluster, pipeline: Pipeline) -> None:
     tag = nodes.tenant_on(0)
     one, other, slot = f"{{{tag}}}:a", f"{{{tag}}}:b", key_slot(tag.encode())
-    await wire.ask("MSET", one, 1, other, 2)
+    await pipeline.ask("MSET", one, 1, other, 2)
     source, target = nodes.primaries[0], nodes.primaries[1]
     source_id, target_id = (node.ask("CLUSTER", "MYID") for node in (source, target))
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
     source.ask("MIGRATE", "127.0.0.1", target.port, one, 0, 5000)
-    asked = wire.ask("MGET", one, other)
+    asked = pipeline.ask("MGET", one, other)
     await asyncio.sleep(0.2)
     assert not asked.done()
     source.ask("MIGRATE", "127.0.0.1", target.port, other, 0, 5000)
@@ -190,16 +190,16 @@ async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(se
         # Else all nodes refuse everything while one is gone.
         for node in (*nodes.primaries, nodes.replica):
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        async with Pipeline(nodes.url, deadline_s=1.0) as wire:
+        async with Pipeline(nodes.url, deadline_s=1.0) as pipeline:
             lost, kept = nodes.tenant_on(2), nodes.tenant_on(0)
-            await wire.ask("SET", lost, "before")
+            await pipeline.ask("SET", lost, "before")
             nodes.primary.kill()
             failed = 0
             async with asyncio.timeout(30):
                 while True:
-                    assert await wire.ask("SET", kept, "value") == "OK"
+                    assert await pipeline.ask("SET", kept, "value") == "OK"
                     try:
-                        assert await wire.ask("SET", lost, "after") == "OK"
+                        assert await pipeline.ask("SET", lost, "after") == "OK"
                     except (SocketLost, ServerSilent, ErrorReply):
                         failed += 1
                         await asyncio.sleep(0.05)
@@ -208,13 +208,13 @@ async def test_a_node_that_dies_takes_its_own_keys_until_its_replica_has_them(se
             assert failed > 0
             assert nodes.replica.ask("GET", lost) == "after"
             async with asyncio.timeout(10):
-                while nodes.replica.port not in await _primaries(wire):  # noqa: ASYNC110
+                while nodes.replica.port not in await _primaries(pipeline):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
 
-async def _primaries(wire: Pipeline) -> set[int]:
+async def _primaries(pipeline: Pipeline) -> set[int]:
     """Return the ports of the primaries; none while a node still names the one that died."""
     try:
-        return {place.port for place in await wire.ask_each("PING")}
+        return {place.port for place in await pipeline.ask_each("PING")}
     except SocketLost:
         return set()

@@ -95,16 +95,16 @@ async def test_a_redis_that_loses_what_is_billed_is_refused(connection: RedisCli
 
 
 async def test_a_redis_of_32_bits_is_refused(tmp_path: Path) -> None:
-    info = b"role:master\r\narch_bits:32\r\n"
+    info, left = b"role:master\r\narch_bits:32\r\n", asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1_000):
             writer.write(b"$%d\r\n%b\r\n" % (len(info), info))
         writer.close()
+        left.set()
 
-    async with (
-        await asyncio.start_unix_server(answer, tmp_path / "redis.sock"),
-        RedisClient(f"unix://{tmp_path}/redis.sock", deadline_s=20) as connection,
-    ):
-        with pytest.raises(UnsafeRedis, match="32-bit"):
-            await connection.check(allow_unsafe=True)
+    async with await asyncio.start_unix_server(answer, tmp_path / "redis.sock"):
+        async with RedisClient(f"unix://{tmp_path}/redis.sock", deadline_s=20) as connection:
+            with pytest.raises(UnsafeRedis, match="32-bit"):
+                await connection.check(allow_unsafe=True)
+        await left.wait()

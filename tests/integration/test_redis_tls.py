@@ -54,15 +54,15 @@ def tls(authority: Authority) -> Tls:
 
 
 async def _fault(url: str, access: Access) -> Exception:
-    async with Pipeline(url, access=access, deadline_s=DEADLINE_S) as wire:
+    async with Pipeline(url, access=access, deadline_s=DEADLINE_S) as pipeline:
         with pytest.raises(SocketLost) as caught:
-            await wire.ask("PING")
+            await pipeline.ask("PING")
     return caught.value
 
 
 async def test_who_shows_a_certificate_to_the_right_server_is_answered(named: Node, access: Access) -> None:
-    async with Pipeline(f"rediss://localhost:{named.port}", access=access, deadline_s=DEADLINE_S) as wire:
-        assert await wire.ask("ECHO", "x" * 300_000) == "x" * 300_000
+    async with Pipeline(f"rediss://localhost:{named.port}", access=access, deadline_s=DEADLINE_S) as pipeline:
+        assert await pipeline.ask("ECHO", "x" * 300_000) == "x" * 300_000
 
 
 async def test_a_certificate_must_hold_for_the_name(named: Node, access: Access) -> None:
@@ -96,8 +96,8 @@ async def test_sentinels_and_a_failover_over_tls(folder: Path, tls: Tls, access:
 
 async def test_a_cluster_over_tls(folder: Path, tls: Tls, access: Access) -> None:
     with cluster(folder / "cluster", SERVER, tls) as nodes:
-        async with Pipeline(nodes.url, access=access, deadline_s=DEADLINE_S) as wire:
+        async with Pipeline(nodes.url, access=access, deadline_s=DEADLINE_S) as pipeline:
             names = [nodes.tenant_on(index) for index in range(3)]
-            assert await asyncio.gather(*(wire.ask("SET", name, name) for name in names)) == ["OK"] * 3
-            assert len(await wire.ask_each("PING")) == 3
+            assert await asyncio.gather(*(pipeline.ask("SET", name, name) for name in names)) == ["OK"] * 3
+            assert len(await pipeline.ask_each("PING")) == 3
             assert [node.ask("GET", name) for node, name in zip(nodes.primaries, names, strict=True)] == names

@@ -26,28 +26,28 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Watched]:
 
 
 @pytest.fixture
-async def wire(servers: Watched) -> AsyncIterator[Pipeline]:
+async def pipeline(servers: Watched) -> AsyncIterator[Pipeline]:
     async with Pipeline(servers.url, deadline_s=DEADLINE_S) as opened:
         yield opened
 
 
-async def _written(wire: Pipeline, value: str) -> None:
+async def _written(pipeline: Pipeline, value: str) -> None:
     """Write a value as soon as somebody takes it."""
     async with asyncio.timeout(30):
         while True:
             try:
-                assert await wire.ask("SET", "name", value) == "OK"
+                assert await pipeline.ask("SET", "name", value) == "OK"
             except (SocketLost, ServerSilent):
                 await asyncio.sleep(0.05)
             else:
                 return
 
 
-async def test_the_primary_is_found_and_followed(servers: Watched, wire: Pipeline) -> None:
-    await _written(wire, "before")
+async def test_the_primary_is_found_and_followed(servers: Watched, pipeline: Pipeline) -> None:
+    await _written(pipeline, "before")
     assert servers.primary.ask("GET", "name") == "before"
     servers.primary.kill()
-    await _written(wire, "after")
+    await _written(pipeline, "after")
     assert servers.replica.ask("GET", "name") == "after"
 
 
@@ -65,29 +65,31 @@ async def test_a_primary_that_became_a_replica_is_left_within_the_call(servers: 
     assert "after" in servers.replica.ask("ZRANGE", "lives", 0, -1)
 
 
-async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(servers: Watched, wire: Pipeline) -> None:
-    await _written(wire, "before")
-    (before,) = await wire.ask_each("INFO", "server")
+async def test_a_primary_that_is_replaced_unseen_is_left_by_the_next_survey(
+    servers: Watched, pipeline: Pipeline
+) -> None:
+    await _written(pipeline, "before")
+    (before,) = await pipeline.ask_each("INFO", "server")
     with servers.primary.frozen():
         await asyncio.to_thread(until, servers.failed_over)
-        (after,) = await wire.ask_each("INFO", "server")
+        (after,) = await pipeline.ask_each("INFO", "server")
     assert (before.port, after.port) == (servers.primary.port, servers.replica.port)
 
 
-async def test_sentinels_may_be_away(servers: Watched, wire: Pipeline) -> None:
+async def test_sentinels_may_be_away(servers: Watched, pipeline: Pipeline) -> None:
     servers.sentinels[0].kill()
     with servers.sentinels[1].frozen():
-        assert await wire.ask("PING") == "PONG"
+        assert await pipeline.ask("PING") == "PONG"
     for sentinel in servers.sentinels[1:]:
         sentinel.kill()
-    assert await wire.ask("PING") == "PONG"
-    assert len(await wire.ask_each("PING")) == 1
+    assert await pipeline.ask("PING") == "PONG"
+    assert len(await pipeline.ask_each("PING")) == 1
 
 
 async def test_a_service_that_nobody_watches_is_said(servers: Watched) -> None:
-    async with Pipeline(servers.url.replace(SERVICE, "other"), deadline_s=DEADLINE_S) as wire:
+    async with Pipeline(servers.url.replace(SERVICE, "other"), deadline_s=DEADLINE_S) as pipeline:
         with pytest.raises(SocketLost, match="no sentinel names the primary of other"):
-            await wire.ask("PING")
+            await pipeline.ask("PING")
 
 
 async def test_scripts_and_servers_follow(servers: Watched) -> None:
