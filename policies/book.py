@@ -292,10 +292,10 @@ def _wait_us(limit: Limit, counter: Counter, ask: Ask) -> int | None:
     """Return how long until the least that is asked fits; 0 where it fits now, None where it never does."""
     fixed, scale = ask.cost(limit.unit)
     least = fixed + scale * ask.min_completion
-    if least > limit.amount:
-        return None
     missing = least - (limit.amount - counter.used)
-    return counter.wait_us(limit, missing) if missing > 0 else 0
+    if missing <= 0:
+        return 0
+    return None if least > limit.amount else counter.wait_us(limit, missing)
 
 
 def _binding(statuses: Iterable[LimitStatus]) -> tuple[LimitStatus, ...]:

@@ -12,8 +12,8 @@ Rules:
 - Who meets a newer version leaves it where it is, says so, and does the rest of its work: `NewerVersion`. A newer
   gateway sweeps the reservation, reads the row, takes the folder of the log.
 - What all gateways move together has no number: counters, places in flight, the index of open reservations, who lives,
-  tenants, revocations, epochs. Old and new write the same key there, so its form only grows by what older ones pass
-  over; another form gets another key (`proxy.store.keys`).
+  tenants, revocations, generations. Old and new write the same key there, so its form only grows by what older ones
+  pass over; another form gets another key (`proxy.store.keys`).
 
 Decision: a number in each text. Because gateways of two versions share a Redis while they are replaced, and each must
 know of every text whether it can read it; instead of a number of the whole Redis that a start migrates, which stops

@@ -47,10 +47,10 @@ def accept_empty(*, yes: bool, config: Path | None) -> None:
         lambda connection: generation.accept(connection, generation.remembered(settings.redis.data_dir)),
         unanswered=", so nothing was decided; look at [redis] in the config",
     )
-    for what, names in (("epoch", lost.epochs), ("tenant", lost.tenants)):
+    for what, names in (("epoch", lost.generations), ("tenant", lost.tenants)):
         for name in names:
             click.echo(f"Accepted: the data of {what} {name!r} is lost.")
-    if lost.epochs or lost.tenants:
+    if lost.generations or lost.tenants:
         click.echo("Gateways go on within 2 seconds.")
     else:
         click.echo("No gateway misses any data; nothing was given up.")

@@ -25,10 +25,10 @@ REVOKED = "tollway:revoked"
 """Hash: subject -> since when and until when it is revoked; and `version`."""
 SWEEP = "tollway:sweep"
 """Set while somebody has this period's turn to sweep; expires with it."""
-EPOCH = "tollway:epoch"
-"""Which data this is: the present epoch, then those it replaces, between blanks. Never expires."""
-EPOCHS_MISSED = "tollway:epochs-missed"
-"""Set: epochs that gateways remember and do not find here; what an operator accepts to have lost."""
+GENERATION = "tollway:epoch"
+"""Which data this is: the present generation, then those it replaces, between blanks. Never expires."""
+GENERATIONS_MISSED = "tollway:epochs-missed"
+"""Set: generations that gateways remember and do not find here; what an operator accepts to have lost."""
 
 
 TENANTS_MAX = 8_192
@@ -51,7 +51,7 @@ def ledger(tenant: str) -> str:
 
 
 def generation(tenant: str) -> str:
-    """Return the key of the epoch that a tenant's counters and ledger are of; it is gone when they are."""
+    """Return the key of the data generation that a tenant's counters and ledger are of; it is gone when they are."""
     return f"{_of(tenant)}:epoch"
 
 

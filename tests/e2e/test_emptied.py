@@ -91,4 +91,4 @@ async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_p
                 await asyncio.sleep(0.2)
         assert await status(f"{again.url}/health/ready") == 200
         async with RedisClient(address(again.settings.redis.data_dir), deadline_s=20) as connection:
-            assert len((await connection.call("GET", keys.EPOCH)).split()) == 2
+            assert len((await connection.call("GET", keys.GENERATION)).split()) == 2

@@ -62,7 +62,7 @@ async def accept(gateway: Gateway) -> generation.Loss:
 
 async def test_an_empty_redis_that_nobody_remembers_is_a_first_start(gateway: Gateway) -> None:
     assert await gateway.admits()
-    assert await gateway.connection.call("GET", keys.EPOCH) == gateway.incarnation.generation.value
+    assert await gateway.connection.call("GET", keys.GENERATION) == gateway.incarnation.generation.value
 
 
 async def test_nothing_is_reserved_in_the_very_moment_after_the_loss(gateway: Gateway) -> None:
@@ -81,7 +81,7 @@ async def test_a_settle_into_an_emptied_redis_is_held_until_the_loss_is_accepted
             await settle(RECORD, LIMITS)
     with pytest.raises(LedgerEmptied):
         await gateway.store.statuses(SUBJECT, LIMITS)
-    assert (await accept(gateway)).epochs == (gateway.incarnation.generation.value,)
+    assert (await accept(gateway)).generations == (gateway.incarnation.generation.value,)
     await gateway.beat()
     assert (await gateway.store.settle(RECORD, LIMITS)).ours
     [status] = await gateway.store.statuses(SUBJECT, LIMITS)
@@ -115,7 +115,7 @@ async def test_a_gateway_that_slept_through_two_losses_goes_on(gateway: Gateway,
     await gateway.beat()
     await accept(gateway)
     await gateway.beat()
-    assert (await connection.call("GET", keys.EPOCH)).split()[1:] == [slept_from]
+    assert (await connection.call("GET", keys.GENERATION)).split()[1:] == [slept_from]
     await asleep.beat()
     assert not asleep.lost
     assert await asleep.admits()
@@ -166,7 +166,7 @@ async def test_what_redis_may_not_have_on_disk_yet_is_written_again(connection: 
     assert not memory.exists()
     await connection.call("FLUSHALL")
     assert await first.admits()
-    assert await connection.call("GET", keys.EPOCH) == value
+    assert await connection.call("GET", keys.GENERATION) == value
 
 
 async def test_a_folder_that_cannot_be_written_stops_no_beat(

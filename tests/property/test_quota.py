@@ -310,7 +310,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def everything_but_the_ledger_and_the_registry_ends(self, seen: Snapshot) -> None:
         for key, ends_ms in seen.ends_ms.items():
-            lasting = key in {keys.TENANTS, keys.EPOCH} or key.endswith((":ledger", ":epoch"))
+            lasting = key in {keys.TENANTS, keys.GENERATION} or key.endswith((":ledger", ":epoch"))
             assert lasting or ends_ms > 0
 
     def everything_settled_leaves_nothing_pending(self) -> None:

@@ -147,6 +147,16 @@ def test_the_limit_that_takes_longest_refuses(
     assert told == [refusing, -1 if wait_us is None else wait_us]
 
 
+def test_a_limit_that_holds_the_request_by_a_grant_does_not_refuse_it(lua: Lua) -> None:
+    days = Limit(Scope.USER, Unit.TOKENS, 5_000, Per.DAY)
+    # 3000 more than a day's 5000 were granted; in the minute 1000 of 6000 are missing, less half a one.
+    first = (
+        r"local counter = {'\2\4', 0, -3000, 20788, 0, 4000, 30000000, a2}"
+        "\nlocal index, waits = longest_wait(compiled_limits(a1), 1, {counter}, {}, 6000, a2)"
+    )
+    assert lua("index, waits", packed(days, TOKENS), NOW, keys=["user"], first=first) == [1, 6_663_334]
+
+
 @pytest.mark.parametrize(
     ("ends", "kept"),
     [

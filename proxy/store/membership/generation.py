@@ -1,12 +1,13 @@
 """
-Which data is in Redis: an epoch, written into an empty one once, and remembered by every gateway and its `data_dir`.
+Which data is in Redis: its generation, written into an empty one once, and remembered by every gateway and its
+`data_dir`. The keys, the file and the log call it epoch, as they always did.
 
 Rules:
-- A Redis without the epoch that a gateway remembers has lost its data, or is another one. Nothing is reserved on its
-  zeros and nothing is charged into it, until an operator accepts the loss (`tollway ledger accept-empty`).
+- A Redis without the generation that a gateway remembers has lost its data, or is another one. Nothing is reserved on
+  its zeros and nothing is charged into it, until an operator accepts the loss (`tollway ledger accept-empty`).
 - The tenant's own copy stands beside its counters and is read by the scripts that reserve and settle: a Redis that was
   emptied a moment ago does not count from 0 even once. A tenant in the registry without its copy has lost its data.
-- An accepted loss names the epochs it replaces, so one operator's command is enough for a fleet.
+- An accepted loss names the generations it replaces, so one operator's command is enough for a fleet.
 - What this start wrote itself, and Redis may not yet have on disk, is written again.
 
 Bounds: a tenant that a gateway serves for the first time is enrolled in four commands. A Redis emptied between the
@@ -52,7 +53,7 @@ class Generation:
 
     async def confirm(self) -> None:
         """
-        Look whether Redis still has this epoch; write one where there is neither data nor memory.
+        Look whether Redis still has this generation; write one where there is neither data nor memory.
 
         Raises: LedgerUnavailable.
         """
@@ -67,7 +68,7 @@ class Generation:
 
     async def enrol(self, tenant: str) -> None:
         """
-        Enter a tenant in the registry, its data of this epoch.
+        Enter a tenant in the registry, its data of this generation.
 
         Raises: LedgerEmptied, LedgerUnavailable.
         """
@@ -87,16 +88,16 @@ class Generation:
             raise LedgerEmptied
 
     async def _found(self) -> list[str]:
-        return (await self._connection.call("GET", keys.EPOCH) or "").split()
+        return (await self._connection.call("GET", keys.GENERATION) or "").split()
 
     async def _may_write(self) -> bool:
         if self.value:
             return self._written_at is not None and monotonic() - self._written_at < ON_DISK_AFTER_S
-        return not await self._connection.call("EXISTS", keys.EPOCHS_MISSED)
+        return not await self._connection.call("EXISTS", keys.GENERATIONS_MISSED)
 
     async def _write(self) -> None:
         value = self.value or new_ulid()
-        if await self._connection.call("SET", keys.EPOCH, value, "NX"):
+        if await self._connection.call("SET", keys.GENERATION, value, "NX"):
             self._written_at = monotonic()
             await enrol_all(self._connection, value)
 
@@ -123,15 +124,15 @@ class Generation:
             _log.error("epoch_lost", extra={"epoch": self.value})
         self.lost = True
         if self.value:
-            await self._connection.call("SADD", keys.EPOCHS_MISSED, self.value)
-            await self._connection.call("PEXPIRE", keys.EPOCHS_MISSED, MISSED_MS)
+            await self._connection.call("SADD", keys.GENERATIONS_MISSED, self.value)
+            await self._connection.call("PEXPIRE", keys.GENERATIONS_MISSED, MISSED_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
     """What an operator accepted to be lost."""
 
-    epochs: tuple[str, ...]
+    generations: tuple[str, ...]
     """All that was in Redis at these."""
     tenants: tuple[str, ...]
     """What was in Redis of these."""
@@ -153,24 +154,24 @@ async def accept(connection: RedisClient, remembered: str) -> Loss:
     `remembered` is what the caller's own `data_dir` remembers, or "".
     Raises: LedgerUnavailable.
     """
-    found = (await connection.call("GET", keys.EPOCH) or "").split()
-    missed = set(await connection.call("SMEMBERS", keys.EPOCHS_MISSED)) | {remembered} - {""}
+    found = (await connection.call("GET", keys.GENERATION) or "").split()
+    missed = set(await connection.call("SMEMBERS", keys.GENERATIONS_MISSED)) | {remembered} - {""}
     lost = sorted(missed - set(found))
     present = found[0] if found else new_ulid()
     if lost or not found:
-        await connection.call("SET", keys.EPOCH, " ".join([present, *lost, *found[1:]][:REPLACED_MAX]))
+        await connection.call("SET", keys.GENERATION, " ".join([present, *lost, *found[1:]][:REPLACED_MAX]))
     tenants = await enrol_all(connection, present)
-    await connection.call("DEL", keys.EPOCHS_MISSED)
+    await connection.call("DEL", keys.GENERATIONS_MISSED)
     return Loss(tuple(lost), tenants)
 
 
 def remembered(data_dir: Path) -> str:
-    """Return the epoch that gateways of this folder remember; empty where there is none yet."""
+    """Return the generation that gateways of this folder remember; empty where there is none yet."""
     return _read(file_of(data_dir))
 
 
 def file_of(data_dir: Path) -> Path:
-    """Return where a gateway remembers its epoch."""
+    """Return where a gateway remembers its generation."""
     return data_dir / "epoch"
 
 

@@ -34,7 +34,7 @@ class Incarnation(Background):
     """
     This process start: `async with Incarnation(connection) as incarnation` beats until it is left.
 
-    `memory` is the file in which its Redis' epoch is remembered beyond this start.
+    `memory` is the file in which its Redis' data generation is remembered beyond this start.
     Raises: LedgerUnavailable, on entry only; a beat that fails later is logged and tried again.
     """
 

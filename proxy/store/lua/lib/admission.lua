@@ -95,18 +95,22 @@ local function longest_wait(limits, last_counter, counters, taken, tokens, now)
       at = at + 3
       local amount, asked = limits[i + 1], at > last_on_tokens and 1 or tokens
       local missing = asked - (amount - counter[at])
-      local waits = asked > amount and math.huge or missing > 0 and wait(counter, at, limits[i], amount, missing, now)
-      if waits and waits > longest then
-        longest, refusing = waits, index
+      if missing > 0 then
+        local waits = asked > amount and math.huge or wait(counter, at, limits[i], amount, missing, now)
+        if waits > longest then
+          longest, refusing = waits, index
+        end
       end
       index = index + 1
     end
   end
   for n = 1, #taken do
     local missing = taken[n] + 1 - places_of(limits, n)
-    local waits = missing > 0 and place_wait(KEYS[last_counter + n], missing, now)
-    if waits and waits > longest then
-      longest, refusing = waits, index
+    if missing > 0 then
+      local waits = place_wait(KEYS[last_counter + n], missing, now)
+      if waits > longest then
+        longest, refusing = waits, index
+      end
     end
     index = index + 1
   end
