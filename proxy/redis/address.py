@@ -96,7 +96,7 @@ class Access:
     sentinel_username: str = ""
     sentinel_password: str = ""
     ca_file: Path | None = None
-    """Who may vouch for Redis; None for whom the system trusts."""
+    """The authorities that may vouch for Redis; None for those that the system trusts."""
     cert_file: Path | None = None
     key_file: Path | None = None
 

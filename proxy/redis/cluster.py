@@ -168,7 +168,7 @@ class _View(NamedTuple):
 
 
 async def _views(sockets: Sequence[Socket]) -> tuple[list[_View], BaseException | None]:
-    """Ask several; return what they say who answer at about the time of the first, and what went wrong with another."""
+    """Ask several. Return the views that come with the first one or just after it, and a fault of another."""
     asked = [asyncio.create_task(_view(socket)) for socket in sockets]
     fault: BaseException | None = None
     try:

@@ -171,7 +171,7 @@ class Socket:
         self._give_back(fault)
 
     async def _met(self) -> "_Connection":
-        """Return a connection to whoever is the right server by now."""
+        """Return a connection to the server that is the right one by now."""
         while True:
             self.place = await self._locate()
             connection = await self._dial(self.place)

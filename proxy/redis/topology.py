@@ -76,7 +76,7 @@ class Standalone:
 
 
 class Sentinels:
-    """Whom to ask where the primary of a service is."""
+    """The sentinels that know where the primary of a service is."""
 
     def __init__(self, sockets: Sequence[Socket], service: str) -> None:
         self._sockets = list(sockets)

@@ -76,6 +76,17 @@ async def test_a_server_that_nobody_vouches_for_is_left(named: Node, access: Acc
     assert isinstance(fault.__cause__, ssl.SSLCertVerificationError)
 
 
+async def test_where_a_file_names_who_may_vouch_nobody_else_may(
+    named: Node, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(access.ca_file))
+    url = f"rediss://localhost:{named.port}"
+    async with Pipeline(url, access=replace(access, ca_file=None), deadline_s=DEADLINE_S) as pipeline:
+        assert await pipeline.ask("PING") == "PONG"
+    fault = await _fault(url, replace(access, ca_file=Authority(tmp_path).ca_file))
+    assert isinstance(fault.__cause__, ssl.SSLCertVerificationError)
+
+
 async def test_without_a_certificate_of_its_own_a_gateway_is_not_let_in(named: Node, access: Access) -> None:
     await _fault(f"rediss://localhost:{named.port}", Access(ca_file=access.ca_file))
 

@@ -59,7 +59,7 @@ class Folder:
         return cls(path, fd)
 
     def release(self) -> None:
-        """Leave it to whoever comes next."""
+        """Unlock it, for the next one that comes."""
         os.close(self.lock_fd)
 
     def delete(self) -> None:
