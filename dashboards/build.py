@@ -216,7 +216,7 @@ GATEWAYS = Row(
         Panel("Running versions", "short", (level(metric.BUILD, "version", "python", over="count"),), kind="table"),
         Panel("Fetches of issuers' keys", "short", (increase(metric.KEY_FETCHES, "issuer", "result"),)),
         Panel("Refused at the edge a second", "short", (rate(metric.EDGE_REFUSALS, "reason"),)),
-        Panel("Request fields removed a second", "short", (rate(metric.STRIPPED_FIELDS, "endpoint"),)),
+        Panel("Request fields removed a second", "short", (rate(metric.STRIPPED_FIELDS, "endpoint", "field"),)),
     ),
 )
 

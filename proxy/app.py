@@ -123,7 +123,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
                 in_force=in_force,
                 admit=Admit(store, outbox, holds),
                 turns=turns,
-                relay=Relay(upstream, secret, metrics),
+                relay=Relay(upstream, secret),
                 outbox=outbox,
                 progress=progress,
                 meter=meter,

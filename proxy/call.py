@@ -2,12 +2,16 @@
 
 import hashlib
 import hmac
+import re
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from engine.faults import MalformedRequest
 from engine.protocols import media
 from engine.protocols.base import ApiProtocol, ParsedRequest
+from engine.protocols.fields import left_out
 from policies.estimate import prompt_bound
 from policies.pricing import Price
 from policies.quota import Ask
@@ -18,6 +22,10 @@ from proxy.settings.sections import Bounds
 
 SALTS_MAX = 16_384
 """Remembered, each of some 300 bytes: one takes longer to make than a request to parse."""
+_NAMED_MAX = 16
+"""Fields that one answer names."""
+_NAMED = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What of a client's own words a header repeats."""
 
 
 class Call(NamedTuple):
@@ -30,6 +38,8 @@ class Call(NamedTuple):
     request: ParsedRequest
     bounds: Bounds
     """How long anything may take, and how often it is tried."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the body that do not go on."""
 
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
@@ -91,9 +101,24 @@ def understand(protocol: ApiProtocol, body: bytes, principal: Principal, *, cata
     if protocol.name not in model.endpoints:
         message = f"The model `{model.name}` does not serve {protocol.path}."
         raise InvalidRequest(message, "model")
+    ignored = _ignored(request, model)
     _check_context(request, model)
     _check_media(request, model)
-    return Call(principal, plan, model, catalog.price(model), request, bounds)
+    return Call(principal, plan, model, catalog.price(model), request, bounds, ignored)
+
+
+def named(fields: Iterable[str]) -> str:
+    """Return the names of fields as an answer repeats them: the first few that are names."""
+    return ", ".join(islice(filter(_NAMED.fullmatch, fields), _NAMED_MAX))
+
+
+def _ignored(request: ParsedRequest, model: Model) -> tuple[str, ...]:
+    """Return which fields do not go on; raise `InvalidRequest` where the operator lets nothing be left out."""
+    ignored = left_out(request.fields, request.protocol.fields, model.extra_fields)
+    if ignored and model.unknown_fields == "refuse":
+        names = named(ignored)
+        raise InvalidRequest(f"The body holds fields that are not taken: {names or 'of odd names'}.", ignored[0][:64])
+    return ignored
 
 
 def _check_media(request: ParsedRequest, model: Model) -> None:

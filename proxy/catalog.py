@@ -30,6 +30,8 @@ class Model:
     cache_scope: str
     """`user`, `tenant` or the operator's group."""
     extra_fields: frozenset[str]
+    unknown_fields: str
+    """`ignore` or `refuse`."""
     media: sections.Media | None
 
 
@@ -124,6 +126,7 @@ def _model(model: sections.ModelSection) -> Model:
         endpoints=frozenset(model.endpoints),
         cache_scope=model.cache_scope,
         extra_fields=frozenset(model.extra_fields),
+        unknown_fields=model.unknown_fields,
         media=model.media,
     )
 

@@ -168,6 +168,10 @@ class ApiProtocol(Protocol):
     """Whether it generates tokens."""
     default_completion: int | None
     """Tokens that a choice gets where the client names no maximum; None leaves that to the model's config."""
+    fields: frozenset[str]
+    """What of a body may pass."""
+    withheld: frozenset[str]
+    """What vLLM would take besides, and is left out."""
     id_prefix: str
     """What an engine that takes a request's id from `x-request-id` puts before it in its answer's `id`."""
 
@@ -181,9 +185,9 @@ class ApiProtocol(Protocol):
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
-    ) -> tuple[bytes, int]:
+    ) -> bytes:
         """
-        Return the body for the engine, and how many fields of the client's were left out.
+        Return the body for the engine, written anew from the fields that may pass.
 
         Shapes: `model` is the engine's name; `extra_fields` are allowed beyond the protocol's own.
         """

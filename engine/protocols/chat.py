@@ -7,7 +7,7 @@ Source: vllm entrypoints/openai/chat_completion/protocol.py; the transcripts in 
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima, check_fields
 from engine.protocols.fields import INTEGER_MAX, flag, integer, read_fields
-from engine.protocols.openai import SAMPLING_FIELDS, CompletionProtocol, streaming
+from engine.protocols.openai import SAMPLING_FIELDS, WITHHELD_FIELDS, CompletionProtocol, streaming
 from engine.protocols.prompt import of_chat
 
 
@@ -24,6 +24,8 @@ class Chat(CompletionProtocol):
         "messages max_completion_tokens top_logprobs tools tool_choice parallel_tool_calls reasoning_effort "
         "include_reasoning echo add_generation_prompt continue_final_message documents chat_template_kwargs".split()
     )
+    # Programs that render prompts or media, and the operator's own template in an answer.
+    withheld = WITHHELD_FIELDS | {"chat_template", "media_io_kwargs", "mm_processor_kwargs", "return_prompt_text"}
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
         """Return what `body` asks for."""

@@ -7,7 +7,7 @@ Source: vllm entrypoints/openai/completion/protocol.py; the transcripts in tests
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima, check_fields
 from engine.protocols.fields import INTEGER_MAX, flag, integer, read_fields
-from engine.protocols.openai import SAMPLING_FIELDS, CompletionProtocol, streaming
+from engine.protocols.openai import SAMPLING_FIELDS, WITHHELD_FIELDS, CompletionProtocol, streaming
 from engine.protocols.prompt import of_texts
 
 
@@ -23,6 +23,8 @@ class Completions(CompletionProtocol):
     default_completion: int | None = 16
     """As of OpenAI and vLLM."""
     fields = SAMPLING_FIELDS | {"prompt", "suffix", "echo"}
+    # Tensors, which nobody here can count.
+    withheld = WITHHELD_FIELDS | {"prompt_embeds"}
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
         """Return what `body` asks for."""

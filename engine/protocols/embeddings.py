@@ -24,7 +24,13 @@ class Embeddings(OpenAiProtocol):
     prompt_field = "input"
     generates = False
     id_prefix = "embd-"
-    fields = frozenset({"model", "input", "encoding_format", "dimensions"})
+    fields = frozenset(
+        "model input encoding_format dimensions add_special_tokens embed_dtype endianness use_activation".split()
+    )
+    # As where tokens are generated; and padding makes of any prompt one that fills the context.
+    withheld = frozenset(
+        "priority cache_salt request_id truncate_prompt_tokens truncation_side user mm_processor_kwargs padding".split()
+    )
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
         """Return what `body` asks for."""
@@ -34,13 +40,13 @@ class Embeddings(OpenAiProtocol):
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
-    ) -> tuple[bytes, int]:
-        """Return the body for the engine, and how many fields of the client's were left out."""
-        body, removed = passing(request.fields, self.fields, extra_fields)
+    ) -> bytes:
+        """Return the body for the engine."""
+        body = passing(request.fields, self.fields, extra_fields)
         body["model"] = model
         body["cache_salt"] = cache_salt
         body.pop("stream_options", None)
-        return orjson.dumps(body), removed
+        return orjson.dumps(body)
 
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         """Return none: it is over before anybody could abort it."""

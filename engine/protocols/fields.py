@@ -43,12 +43,18 @@ def read_fields(body: bytes, maxima: Maxima) -> tuple[dict[str, Any], str]:
     return fields, model
 
 
-def passing(fields: dict[str, Any], allowed: frozenset[str], extra: Collection[str]) -> tuple[dict[str, Any], int]:
-    """Return a copy of the fields that may pass, and how many others there are."""
+def passing(fields: dict[str, Any], allowed: frozenset[str], extra: Collection[str]) -> dict[str, Any]:
+    """Return a copy of the fields that may pass."""
     if fields.keys() <= allowed:
-        return fields.copy(), 0
-    passed = {key: value for key, value in fields.items() if key in allowed or key in extra}
-    return passed, len(fields) - len(passed)
+        return fields.copy()
+    return {key: value for key, value in fields.items() if key in allowed or key in extra}
+
+
+def left_out(fields: dict[str, Any], allowed: frozenset[str], extra: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the fields that may not, in the order in which they were given."""
+    if fields.keys() <= allowed:
+        return ()
+    return tuple(key for key in fields if key not in allowed and key not in extra)
 
 
 def flag(fields: dict[str, Any], name: str) -> bool:

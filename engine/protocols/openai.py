@@ -2,8 +2,7 @@
 What OpenAI's endpoints have in common: how a failure reads, how an answer is asked for, streamed and counted.
 
 Rules:
-- What would let a tenant steer the engine past the gateway (`priority`, `cache_salt`, `request_id`,
-  `kv_transfer_params`, `truncate_prompt_tokens`, ...) is on no list of fields that pass.
+- Fields that vLLM takes pass, but for those in `WITHHELD_FIELDS` and their like, each for a reason.
 - What the engine checks better than we could (temperatures, tools, schemas) is left to its own 400.
 - The engine reads one limit on the completion, and it is ours; a stream always tells its usage in every frame.
 """
@@ -23,8 +22,21 @@ SAMPLING_FIELDS = frozenset(
     "model stream stream_options n max_tokens min_tokens temperature top_p top_k min_p frequency_penalty "
     "presence_penalty repetition_penalty length_penalty seed stop stop_token_ids include_stop_str_in_output bad_words "
     "ignore_eos logit_bias logprobs skip_special_tokens spaces_between_special_tokens allowed_token_ids "
-    "add_special_tokens response_format structured_outputs".split()
+    "add_special_tokens response_format structured_outputs thinking_token_budget return_tokens_as_token_ids".split()
 )
+WITHHELD_FIELDS = frozenset(
+    # The gateway's own: who comes first, whose cache it is, what a request is called, how often a stream speaks.
+    "priority cache_salt request_id session_id kv_transfer_params ec_transfer_params vllm_xargs stream_interval "
+    # Cuts a prompt after it was counted and reserved whole.
+    "truncate_prompt_tokens truncation_side "
+    # Work or answers that no bound here foresees.
+    "use_beam_search prompt_logprobs logprob_token_ids repetition_detection return_token_ids "
+    # The operator's to decide.
+    "watermarking "
+    # Without effect where it is asked.
+    "user return_token_offsets mm_payload return_mm_kwargs routed_experts_prompt_start".split()
+)
+"""What vLLM 0.32 would take where tokens are generated, and does not get."""
 
 
 def error_body(error: FailureRow) -> bytes:
@@ -89,9 +101,9 @@ class CompletionProtocol(OpenAiProtocol):
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
-    ) -> tuple[bytes, int]:
-        """Return the body for the engine, and how many fields of the client's were left out."""
-        body, removed = passing(request.fields, self.fields, extra_fields)
+    ) -> bytes:
+        """Return the body for the engine."""
+        body = passing(request.fields, self.fields, extra_fields)
         body["model"] = model
         body["cache_salt"] = cache_salt
         asked = body.pop("max_tokens", None)
@@ -103,7 +115,7 @@ class CompletionProtocol(OpenAiProtocol):
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         else:
             body.pop("stream_options", None)
-        return orjson.dumps(body), removed
+        return orjson.dumps(body)
 
 
 def streaming(fields: dict[str, Any]) -> tuple[bool, bool, bool]:

@@ -8,7 +8,7 @@ EXPOSED = (
     "ratelimit",
     "ratelimit-policy",
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
-    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion", "first-request-id")),
+    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion", "ignored", "first-request-id")),
 )
 """Headers of an answer that a page's own script may read."""
 

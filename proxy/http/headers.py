@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from policies.quota import Limit, LimitStatus, Per, Unit
+from proxy.call import named
 from proxy.exchange_state import ExchangeState
 
 JSON = b"content-type: application/json\r\n"
@@ -38,6 +39,8 @@ def exchange_headers(state: ExchangeState, refused: Sequence[LimitStatus] = (), 
     told = f"x-request-id: {state.request_id}\r\n{_limits(admitted.statuses if admitted else refused)}"
     if attempt:
         told += f"x-tollway-replica: {attempt.replica.name}\r\nx-tollway-queue-ms: {state.queue_ms}\r\n"
+    if (call := state.call) and call.ignored and (names := named(call.ignored)):
+        told += f"x-tollway-ignored: {names}\r\n"
     if admitted and admitted.ours:
         told += f"x-tollway-max-completion: {admitted.max_completion}\r\n"
     return told.encode("latin-1")

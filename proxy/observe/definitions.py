@@ -226,8 +226,8 @@ EDGE_REFUSALS = Definition(
 STRIPPED_FIELDS = Definition(
     "tollway_stripped_fields_total",
     MetricKind.COUNTER,
-    "Request fields removed because the endpoint's allow-list does not have them.",
-    ("endpoint",),
+    "Request fields left out because the endpoint's allow-list does not have them, by vLLM's names, or as other.",
+    ("endpoint", "field"),
 )
 WORKER_UP = Definition(
     "tollway_worker_up",

@@ -10,7 +10,8 @@ not count into each other's; instead of prometheus_client's global one.
 """
 
 import platform
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -205,9 +206,10 @@ class Metrics:
         self._ledger_lag.set_function(records)
         self._journal_bytes.set_function(size)
 
-    def fields_stripped(self, endpoint: str, count: int) -> None:
-        """Count request fields that the endpoint's allow-list does not have."""
-        self._stripped[(endpoint,)].inc(count)
+    def fields_stripped(self, endpoint: str, fields: Iterable[str]) -> None:
+        """Count request fields that were left out; the names must be the engine's own, or one for all others."""
+        for name, count in Counter(fields).items():
+            self._stripped[endpoint, name].inc(count)
 
     def reservations_open(self, count: Callable[[], int]) -> None:
         """Ask `count`, in any thread, how many of this gateway's exchanges hold a reservation, whenever it is shown."""

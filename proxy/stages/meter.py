@@ -7,6 +7,9 @@ from proxy.exchange_state import ExchangeState
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
 
+OTHER_FIELD = "other"
+"""Instead of the name of a field that the engine does not have."""
+
 
 class Meter:
     """The last stage: it has the last word, however the exchange ended."""
@@ -27,6 +30,10 @@ class Meter:
             self._metrics.turned_away(record.tenant, record.model, record.lane, record.outcome)
         if state.final and state.held_tokens:
             self._metrics.held(record.tenant, record.model, state.held_tokens)
+        if state.call and state.call.ignored:
+            withheld = state.protocol.withheld
+            names = (name if name in withheld else OTHER_FIELD for name in state.call.ignored)
+            self._metrics.fields_stripped(state.protocol.name, names)
         for attempt in state.attempts:
             if isinstance(attempt.fault, UpstreamFault):
                 self._metrics.upstream_failed(record.model, attempt.replica.name, attempt.fault.reason)

@@ -31,7 +31,6 @@ from proxy.attempt import Attempt
 from proxy.errors import ApiError, ClientGone, Code
 from proxy.http.downstream import Downstream
 from proxy.http.headers import EVENT_STREAM, JSON
-from proxy.observe.metrics import Metrics
 from proxy.stages.deadlines import Deadlines
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
@@ -48,10 +47,9 @@ _PASSED_THROUGH = frozenset({400, 413, 422})
 class Relay:
     """The stage that talks to a replica."""
 
-    def __init__(self, upstream: Upstream, cache_secret: bytes, metrics: Metrics) -> None:
+    def __init__(self, upstream: Upstream, cache_secret: bytes) -> None:
         self._upstream = upstream
         self._cache_secret = cache_secret
-        self._metrics = metrics
 
     async def __call__(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
         """
@@ -132,17 +130,13 @@ class Relay:
 
     def _body(self, admitted: Admitted) -> bytes:
         call = admitted.call
-        protocol = call.request.protocol
-        body, removed = protocol.render(
+        return call.request.protocol.render(
             call.request,
             model=call.model.name,
             max_completion=admitted.max_completion,
             cache_salt=call.cache_salt(self._cache_secret),
             extra_fields=call.model.extra_fields,
         )
-        if removed:
-            self._metrics.fields_stripped(protocol.name, removed)
-        return body
 
 
 class _Passing:

@@ -239,7 +239,7 @@ def retyped(draw: st.DrawFn) -> bytes:
 def test_a_body_is_understood_or_malformed(protocol: ApiProtocol, body: bytes) -> None:
     with suppress(MalformedRequest):
         asked = protocol.parse(body, MAXIMA)
-        rendered, _ = protocol.render(asked, model="m", max_completion=1, cache_salt="s", extra_fields=())
+        rendered = protocol.render(asked, model="m", max_completion=1, cache_salt="s", extra_fields=())
         assert json.loads(rendered)["cache_salt"] == "s"
         assert asked.prompt.text_bytes >= 0
 

@@ -161,7 +161,7 @@ class SimGateway:
                 in_force=InForce(Config.of(settings, catalog, Believing.of(settings, catalog))),
                 admit=Admit(store, outbox, holds),
                 turns=turns,
-                relay=Relay(self.upstream, b"secret" * 8, metrics),
+                relay=Relay(self.upstream, b"secret" * 8),
                 outbox=outbox,
                 progress=progress,
                 meter=meter,

@@ -88,6 +88,9 @@ class ModelSection(Section):
     the same group's name shares."""
     extra_fields: tuple[Name, ...] = ()
     """Request fields to forward beyond the endpoint's own list; none that the gateway must decide itself."""
+    unknown_fields: Literal["ignore", "refuse"] = "ignore"
+    """What becomes of request fields that are not forwarded: `ignore` leaves them out and names them in
+    `x-tollway-ignored`, `refuse` answers 400."""
     media: Media | None = None
     """Left out: text only."""
     launch: Launch | None = None

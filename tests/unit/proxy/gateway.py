@@ -206,7 +206,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
         in_force=InForce(Config.of(settings, catalog, Verifier.of(settings, catalog))),
         admit=Admit(store, outbox, holds),
         turns=turns,
-        relay=Relay(upstream, b"secret" * 8, metrics),
+        relay=Relay(upstream, b"secret" * 8),
         outbox=outbox,
         progress=progress,
         meter=meter,

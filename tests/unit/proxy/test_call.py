@@ -172,7 +172,7 @@ def test_a_url_goes_on_as_it_was_checked(tmp_path: Path) -> None:
     shows = Catalog.of(parse(MEDIA_CONFIG, {}, folder=tmp_path))
     understood = call(shows, shown("HTTPS://MEDIA.example.com.:443/a.png"))
     assert understood.request.prompt.media[0]["url"] == "https://media.example.com/a.png"
-    body, _ = understood.request.protocol.render(
+    body = understood.request.protocol.render(
         understood.request, model="m", max_completion=1, cache_salt="s", extra_fields=()
     )
     assert b'"https://media.example.com/a.png"' in body

@@ -135,6 +135,30 @@ async def test_what_the_engine_reads(folder: Path) -> None:
     assert set(asked.headers) == {"content-type", "accept-encoding", "x-request-id"}
     assert asked.headers["x-request-id"] == client.answer_headers["x-request-id"]
     assert gw.metric("tollway_stripped_fields_total", endpoint="chat") == 3
+    assert gw.metric("tollway_stripped_fields_total", endpoint="chat", field="priority") == 1
+    assert client.answer_headers["x-tollway-ignored"] == "priority, cache_salt, user"
+
+
+ODD_FIELDS = {"a b": 1, "x\r\ny: z": 1, "n" * 65: 1, "": 1, "\u00e9": 1}
+"""Of names that no header repeats."""
+
+
+async def test_what_is_left_out_is_named_as_far_as_it_can_be(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("100-chat"), replays("100-chat")])
+    client = await gw.ask(CHAT_BODY | ODD_FIELDS | {f"field_{number}": 1 for number in range(20)})
+    assert client.answer_headers["x-tollway-ignored"] == ", ".join(f"field_{number}" for number in range(16))
+    assert gw.metric("tollway_stripped_fields_total", endpoint="chat", field="other") == 25
+    assert "x-tollway-ignored" not in (await gw.ask(CHAT_BODY | ODD_FIELDS)).answer_headers
+
+
+async def test_an_operator_may_refuse_what_would_be_left_out(folder: Path) -> None:
+    config = CONFIG.replace("template_tokens = 10", 'template_tokens = 10\nunknown_fields = "refuse"', 1)
+    gw = gateway(folder, config=config, a=[replays("100-chat")])
+    client = await gw.ask(CHAT_BODY | {"priority": 1, "foo": 2})
+    assert (client.status, code(client), client.json["error"]["param"]) == (400, "invalid_request", "priority")
+    assert "priority, foo" in client.json["error"]["message"]
+    assert (await gw.ask(CHAT_BODY | ODD_FIELDS)).status == 400
+    assert (await gw.ask(CHAT_BODY)).status == 200
 
 
 async def test_a_clamp_is_told_and_forwarded(folder: Path) -> None:

@@ -73,6 +73,8 @@ class Messages:
     prompt_field = "messages"
     generates = True
     default_completion: int | None = None
+    fields = frozenset({"model", "messages", "stream"})
+    withheld: frozenset[str] = frozenset()
     id_prefix = ""
 
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
@@ -85,8 +87,8 @@ class Messages:
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
-    ) -> tuple[bytes, int]:
-        return orjson.dumps({"model": model, "max_tokens": max_completion, "cache_salt": cache_salt}), 0
+    ) -> bytes:
+        return orjson.dumps({"model": model, "max_tokens": max_completion, "cache_salt": cache_salt})
 
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         return [request_id]

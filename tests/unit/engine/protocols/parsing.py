@@ -35,7 +35,7 @@ def rendered(
     protocol: ApiProtocol, *, max_completion: int = 100, extra_fields: frozenset[str] = frozenset(), **fields: Any
 ) -> dict[str, Any]:
     """Return the engine's body for a minimal request with these fields."""
-    body, _ = protocol.render(
+    body = protocol.render(
         request(protocol, **fields),
         model="engine-name",
         max_completion=max_completion,

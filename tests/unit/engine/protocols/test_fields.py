@@ -7,7 +7,7 @@ import pytest
 
 from engine.faults import MalformedRequest
 from engine.protocols.chat import CHAT
-from engine.protocols.fields import read_fields
+from engine.protocols.fields import left_out, passing, read_fields
 from tests.unit.engine.protocols.parsing import MAXIMA, request
 
 
@@ -49,3 +49,18 @@ def test_nesting_is_bounded_everywhere(field: str) -> None:
 
 def test_many_brackets_side_by_side_are_no_nesting() -> None:
     assert request(CHAT, messages=[{"role": "user", "content": "[[[[{{{{"}] * 50).prompts == 1
+
+
+def test_fields_pass_by_a_list_and_the_others_are_known_in_their_order() -> None:
+    fields = {"z": 1, "model": "m", "a": 2, "b": 3}
+    allowed = frozenset({"model", "b", "c"})
+    assert passing(fields, allowed, {"z"}) == {"z": 1, "model": "m", "b": 3}
+    assert left_out(fields, allowed, {"z"}) == ("a",)
+    assert left_out(fields, allowed, ()) == ("z", "a")
+    assert left_out({"b": 1}, allowed, ()) == ()
+
+
+def test_what_passes_is_a_copy() -> None:
+    fields = {"model": "m"}
+    passing(fields, frozenset({"model"}), ())["more"] = 1
+    assert fields == {"model": "m"}

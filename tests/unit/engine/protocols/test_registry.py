@@ -5,6 +5,7 @@ import json
 import pytest
 
 from engine.protocols.base import ApiProtocol
+from engine.protocols.fields import left_out
 from engine.protocols.registry import PROTOCOLS
 from tests.unit.engine.protocols.parsing import MINIMAL, rendered, request
 
@@ -34,8 +35,8 @@ protocols = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOL
 @pytest.mark.parametrize("field", STEERING)
 def test_what_steers_the_engine_is_left_out_and_counted(protocol: ApiProtocol, field: str) -> None:
     asked = request(protocol, **{field: STEERING[field]})
-    body, removed = protocol.render(asked, model="m", max_completion=1, cache_salt="ours", extra_fields=())
-    assert removed == 1
+    body = protocol.render(asked, model="m", max_completion=1, cache_salt="ours", extra_fields=())
+    assert left_out(asked.fields, protocol.fields, ()) == (field,)
     assert json.loads(body).get(field) == ("ours" if field == "cache_salt" else None)
 
 

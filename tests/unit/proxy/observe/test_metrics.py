@@ -173,7 +173,7 @@ def test_gauges_and_plain_counters_tell_the_last_word() -> None:
     metrics.replica_up("demo", "demo-1", up=False)
     metrics.reservations_open(lambda: 3)
     metrics.settle_failed()
-    metrics.fields_stripped("chat", 2)
+    metrics.fields_stripped("chat", ["priority", "priority"])
     metrics.refused("silent")
     metrics.routed("demo", "demo-1", "least_load")
     metrics.redis("settle", 0.002)
@@ -181,7 +181,7 @@ def test_gauges_and_plain_counters_tell_the_last_word() -> None:
     assert read(metrics, "tollway_replica_up", model="demo", replica="demo-1") == 0
     assert read(metrics, "tollway_reservations_open") == 3
     assert read(metrics, "tollway_settle_failures_total") == 1
-    assert read(metrics, "tollway_stripped_fields_total", endpoint="chat") == 2
+    assert read(metrics, "tollway_stripped_fields_total", endpoint="chat", field="priority") == 2
     assert read(metrics, "tollway_edge_refusals_total", reason="silent") == 1
     assert read(metrics, "tollway_route_total", model="demo", replica="demo-1", reason="least_load") == 1
     assert read(metrics, "tollway_redis_seconds_sum", op="settle") == 0.002
