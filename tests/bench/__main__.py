@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ import click
 from proxy.fatal import Fatal
 from tests.bench import growth, profile, report
 from tests.bench.candidates import CANDIDATES, Candidate
+from tests.bench.candidates.tollway import Tollway, of_checkout
 from tests.bench.figures import Round
 from tests.bench.load import built
 from tests.bench.machine import Missing, described, suit
@@ -27,9 +29,14 @@ NAMES = [candidate.name for candidate in CANDIDATES]
     "--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="How long each workload lasts."
 )
 @click.option("--only", metavar="A,B", help=f"Measure only these of {', '.join(NAMES)}.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Measure only this checkout and another, in turn: its folder. Try --rounds 10.",
+)
 @click.option("--growth", "grown", is_flag=True, help="Say instead whether the cost grows with users, limits, streams.")
 @click.option("--profile", "profiled", is_flag=True, help="Say instead where Tollway's time goes under the JSON load.")
-def bench(*, rounds: int, seconds: float, only: str | None, grown: bool, profiled: bool) -> None:
+def bench(*, rounds: int, seconds: float, only: str | None, against: Path | None, grown: bool, profiled: bool) -> None:
     """
     Measure Tollway's whole job beside proxies that only route (method: tests/bench/README.md).
 
@@ -37,11 +44,14 @@ def bench(*, rounds: int, seconds: float, only: str | None, grown: bool, profile
     Examples:
       make bench
       make bench ARGS="--rounds 1 --seconds 2 --only tollway,direct"
+      make bench ARGS="--against ../before --rounds 10"
       make bench ARGS="--growth --rounds 3"
       make bench ARGS="--profile"
     """
     chosen = _chosen(only)
     try:
+        if against is not None:
+            chosen = [Tollway(), of_checkout(against)]
         suit()
         for tool in ("upstream", "loadgen"):
             built(tool)
@@ -52,7 +62,7 @@ def bench(*, rounds: int, seconds: float, only: str | None, grown: bool, profile
             click.echo(_until_done(growth.growth(rounds, seconds, _say)))
             return
         _bench(chosen, rounds, seconds)
-    except Fatal as fault:
+    except (Fatal, Missing) as fault:
         raise click.ClickException(str(fault)) from None
 
 
@@ -76,6 +86,8 @@ def _bench(chosen: list[Candidate], rounds: int, seconds: float) -> None:
     folder = RESULTS / f"{began:%Y%m%dT%H%M%S}"
     report.write(run, folder)
     click.echo(report.terminal(run))
+    if any(candidate.name == "before" for candidate in measured):
+        click.echo(report.pairs(run, "before"))
     click.echo(f"Kept in {folder.relative_to(ROOT)}/: results.json, table.md, chart.svg")
 
 

@@ -34,12 +34,18 @@ def total(rounds: Sequence[Round], candidate: str, figures: Collection[str]) -> 
 
 def ratio(rounds: Sequence[Round], figure: str, candidate: str, rival: str) -> float | None:
     """Return the median of what `candidate` has for each one that `rival` has in the same round."""
+    return _median(rounds, lambda played: _ratio(played, figure, candidate, rival))
 
-    def of(played: Round) -> float | None:
-        ours, theirs = (played.get(name, {}).get(figure) for name in (candidate, rival))
-        return ours / theirs if ours is not None and theirs else None
 
-    return _median(rounds, of)
+def ratios(rounds: Sequence[Round], figure: str, candidate: str, rival: str) -> list[float]:
+    """Return that of every round that has both, the least first."""
+    found = (_ratio(played, figure, candidate, rival) for played in rounds)
+    return sorted(each for each in found if each is not None)
+
+
+def _ratio(played: Round, figure: str, candidate: str, rival: str) -> float | None:
+    ours, theirs = (played.get(name, {}).get(figure) for name in (candidate, rival))
+    return ours / theirs if ours is not None and theirs else None
 
 
 def _median(rounds: Sequence[Round], of: Callable[[Round], float | None]) -> float | None:

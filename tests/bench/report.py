@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import orjson
 
 from tests.bench.chart import Panel, svg
-from tests.bench.figures import DIRECT, Round, ratio, total, typical
+from tests.bench.figures import DIRECT, Round, ratio, ratios, total, typical
 from tests.bench.workloads import PACED
 
 OURS = "tollway"
@@ -102,6 +103,16 @@ def tables(run: Run) -> list[Table]:
     known = [[name, run.versions[name], job] for name, job in run.jobs.items()]
     who = Table("Candidates", [["", "version", "what it does with a request"], *known], words=True)
     return [who, *(Table(title, _rows(run, shown)) for title, shown in TABLES.items()), *_ratios(run)]
+
+
+def pairs(run: Run, rival: str) -> str:
+    """Return how much of each figure ours has for one that the rival has, pair by pair: the median, least and most."""
+    lines = [f"{OURS} / {rival}, of {len(run.rounds)} pairs: median (least to most)"]
+    for title, figure in COMPARED.items():
+        found = ratios(run.rounds, figure, OURS, rival)
+        if found:
+            lines.append(f"  {title:<18}{median(found):>6.3f} ({found[0]:.3f} to {found[-1]:.3f})")
+    return "\n".join(lines)
 
 
 def terminal(run: Run) -> str:

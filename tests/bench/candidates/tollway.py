@@ -12,7 +12,7 @@ import proxy
 from proxy.identity.development import mint
 from proxy.settings import load
 from tests.bench.candidates.candidate import Place, Target, serving
-from tests.bench.machine import LOAD_CORE, family, is_redis, move, processes
+from tests.bench.machine import LOAD_CORE, Missing, family, is_redis, move, processes
 
 CONFIG = Path(__file__).parents[1] / "tollway.toml"
 COMMAND = (str(Path(sys.executable).with_name("tollway")),)
@@ -26,10 +26,12 @@ class Tollway:
     `command` puts something before that, such as a profiler.
     """
 
-    name = "tollway"
     job = "the whole job: JWT, reserve, route, settle, write-ahead log, ledger, metrics"
 
-    def __init__(self, command: Sequence[str] = COMMAND, *, config: Path = CONFIG, users: int = USERS) -> None:
+    def __init__(
+        self, command: Sequence[str] = COMMAND, *, name: str = "tollway", config: Path = CONFIG, users: int = USERS
+    ) -> None:
+        self.name = name
         self._command = tuple(command)
         self._config = config
         self._users = users
@@ -52,6 +54,18 @@ class Tollway:
             for process in filter(is_redis, family(processes(), child.pid)):
                 move(process.pid, LOAD_CORE)
             yield Target(place.port, child.pid, authorizations)
+
+
+def of_checkout(folder: Path) -> Tollway:
+    """
+    Return the gateway of another checkout, which `make` has set up there.
+
+    Raises: Missing.
+    """
+    command = folder / ".venv" / "bin" / "tollway"
+    if not command.is_file():
+        raise Missing(f"there is no {command}: run `make run` or `make lint` there once")
+    return Tollway((str(command),), name="before")
 
 
 def _commit() -> str:

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import orjson
 
-from tests.bench.report import Run, chart, markdown, terminal, write
+from tests.bench.report import Run, chart, markdown, pairs, terminal, write
 
 RUN = Run(
     when="2026-11-21 09:00 UTC",
@@ -37,6 +37,13 @@ def test_the_tables_show_what_was_measured_and_what_could_not_be() -> None:
 def test_ratios_are_ours_for_each_of_theirs() -> None:
     ratios = next(line for line in markdown(RUN).splitlines() if "Tollway / slow" in line)
     assert ratios.split(" | ")[1:3] == ["2.00", "0.50"]
+
+
+def test_pairs_are_told_with_their_spread() -> None:
+    told = pairs(RUN, "slow").splitlines()
+    assert told[0].startswith("tollway / slow, of 1 pairs")
+    assert "2.000 (2.000 to 2.000)" in told[1]
+    assert "0.500 (0.500 to 0.500)" in told[2]
 
 
 def test_the_readmes_tables_have_as_many_cells_in_every_row() -> None:
