@@ -59,12 +59,11 @@ async def ask(
     """Send a request."""
     body = chat(max_tokens, model=model, stream=stream, **fields)
     encoded = json.dumps(body).encode()
-    host, port = running.url.removeprefix("http://").split(":")
     sock = socket.socket()
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    await asyncio.get_running_loop().sock_connect(sock, running.address)
     # Without a small limit the client's own library would read what the client does not.
     reader, writer = await asyncio.open_connection(sock=sock, limit=1_024)
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(encoded)}\r\n"

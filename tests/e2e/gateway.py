@@ -56,6 +56,12 @@ class Running:
         return self._printed(r"base URL +(\S+)/v1")
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Return the host and port that clients connect to."""
+        host, _, port = urlsplit(self.url).netloc.rpartition(":")
+        return host, int(port)
+
+    @property
     def admin_url(self) -> str:
         """Return where the admin listener is."""
         return self._printed(r"admin +(\S+)/metrics")
@@ -112,11 +118,10 @@ class Running:
 
     async def until_refused(self) -> None:
         """Wait until the gateway takes no new connection."""
-        host, port = self.url.removeprefix("http://").split(":")
         async with asyncio.timeout(10):
             while True:
                 try:
-                    socket.create_connection((host, int(port))).close()
+                    socket.create_connection(self.address).close()
                 except ConnectionRefusedError:
                     return
                 await asyncio.sleep(0.02)

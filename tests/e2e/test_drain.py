@@ -35,8 +35,7 @@ def patient(sim: SimProcess, **limits: str) -> dict[str, str]:
 
 
 async def with_half_a_body(running: Running) -> Client:
-    host, port = running.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(*running.address)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: {running.bearer()['authorization']}\r\n"
     writer.write(f"{head}content-length: 10000\r\n\r\n".encode() + b"{" * 1_000)
     return Client(reader, writer)

@@ -118,9 +118,8 @@ async def test_a_client_that_leaves_while_it_is_admitted_costs_nothing(
     body = json.dumps(faulty(stream=True)).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
     token = client.headers["authorization"]
-    host, port = running.url.removeprefix("http://").split(":")
     for _ in range(50):
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.open_connection(*running.address)
         writer.write(f"{head}authorization: {token}\r\n\r\n".encode() + body)
         await writer.drain()
         writer.close()

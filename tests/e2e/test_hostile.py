@@ -8,7 +8,6 @@ here stand some of each kind, and what comes behind them: paths, tokens, bodies,
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -202,13 +201,12 @@ def test_the_table_is_long_enough() -> None:
 
 
 async def test_every_hostile_request_gets_its_error_and_the_next_one_works(running: Running) -> None:
-    address = urlsplit(running.url)
     token = running.token(user="mallory").encode()
     log = running.folder / "log"
     begun = log.stat().st_size
     found = {}
     for name, (request, _, _) in TABLE.items():
-        async with connected(str(address.hostname), address.port or 0) as client:
+        async with connected(*running.address) as client:
             await send(client, request.replace(TOKEN, token))
             answer = await client.answer()
             found[name] = (answer.status, answer.code)
@@ -217,7 +215,7 @@ async def test_every_hostile_request_gets_its_error_and_the_next_one_works(runni
                 assert await client.closed() == b"", name
             else:
                 assert (await client.ask(ORDINARY.replace(TOKEN, token))).status == 200, name
-    async with connected(str(address.hostname), address.port or 0) as client:
+    async with connected(*running.address) as client:
         assert (await client.ask(ORDINARY.replace(TOKEN, token))).status == 200
     assert found == {name: (status, code) for name, (_, status, code) in TABLE.items()}
     logged = logged_since(log, begun)
@@ -242,9 +240,8 @@ def logged_since(log: Path, start: int) -> str:
     ids=["marks", "notes", "words"],
 )
 async def test_a_text_that_is_costly_to_normalize_stops_nobody(running: Running, marks: str) -> None:
-    address = urlsplit(running.url)
     token = running.token(user="mallory").encode()
-    async with connected(str(address.hostname), address.port or 0) as client:
+    async with connected(*running.address) as client:
         answer = await client.ask(chat(messages=[SAID | {"content": marks}]).replace(TOKEN, token))
         assert answer.status in (200, 400)
         assert (await client.ask(ORDINARY.replace(TOKEN, token))).status == 200
@@ -276,10 +273,9 @@ TOLD_TO_STRANGERS: dict[str, bytes] = {
 async def test_what_a_tenant_sends_stands_in_no_log_and_no_metric_nor_in_an_error_of_ours(
     running: Running, name: str
 ) -> None:
-    address = urlsplit(running.url)
     log = running.folder / "log"
     begun = log.stat().st_size
-    async with connected(str(address.hostname), address.port or 0) as client:
+    async with connected(*running.address) as client:
         answer = await client.ask(TOLD_TO_STRANGERS[name].replace(TOKEN, running.token(user="canary").encode()))
         told = answer.body.decode() if answer.status in (401, 404) else ""  # a 400 may quote its own sender
         assert CANARY not in told + str(answer.headers)
@@ -291,6 +287,5 @@ async def test_what_a_tenant_sends_stands_in_no_log_and_no_metric_nor_in_an_erro
 
 async def ordinary_status(running: Running) -> int:
     """Make an ordinary request, so that whatever the one before left behind is written by now."""
-    address = urlsplit(running.url)
-    async with connected(str(address.hostname), address.port or 0) as client:
+    async with connected(*running.address) as client:
         return (await client.ask(ORDINARY.replace(TOKEN, running.token(user="canary").encode()))).status
