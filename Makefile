@@ -22,7 +22,7 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 
 # The suite is dealt out to so many processes; what is marked `wide` is for WIDE=1 alone (tests/README.md).
 JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(if $(WIDE),,-m "not wide")
+PYTEST = $(BIN)/python -m pytest -p tests.dealing -n $(JOBS) --dist loadscope $(if $(WIDE),,-m "not wide")
 
 .PHONY: help unsound run test test-quick test-all test-vllm test-wheel bench lint types imports check docs lock clean
 

@@ -28,8 +28,6 @@ STEPS_A_WORLD_MIN = 100_000 / len(SEEDS)
 STORY_LINES = 200
 
 one_redis = pytest.mark.parametrize("redis_server", [NEWEST], indirect=True, ids=["redis"])
-# The worlds stay with the tests that sum them up.
-pytestmark = pytest.mark.xdist_group("worlds")
 
 
 @dataclass(frozen=True)

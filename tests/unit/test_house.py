@@ -30,7 +30,6 @@ SERIES = {
     for metric in CATALOGUE
     for suffix in (("_bucket", "_sum", "_count") if metric.kind is MetricKind.HISTOGRAM else ("",))
 }
-pytestmark = pytest.mark.xdist_group("house")
 _NAME = re.compile(r"(?<![\w:])tollway_\w+(?![\w:])")
 
 
