@@ -109,8 +109,10 @@ async def test_nobody_there_is_said_at_once() -> None:
 
 async def test_nodes_that_say_nothing_cost_no_more_than_the_deadline() -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        try:
+            await reader.read()
+        finally:
+            writer.close()
 
     async with AsyncExitStack() as stack:
         ports = []

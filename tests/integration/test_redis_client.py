@@ -98,9 +98,11 @@ async def test_a_redis_of_32_bits_is_refused(tmp_path: Path) -> None:
     info, left = b"role:master\r\narch_bits:32\r\n", asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1_000):
-            writer.write(b"$%d\r\n%b\r\n" % (len(info), info))
-        writer.close()
+        try:
+            while await reader.read(1_000):
+                writer.write(b"$%d\r\n%b\r\n" % (len(info), info))
+        finally:
+            writer.close()
         left.set()
 
     async with await asyncio.start_unix_server(answer, tmp_path / "redis.sock"):
