@@ -234,6 +234,25 @@ WORKERS = Row(
     ),
 )
 
+CONFIG = Row(
+    "The config that holds",
+    (
+        Panel(
+            "Reloads that failed",
+            "short",
+            (increase(metric.CONFIG_RELOADS, result="failed"),),
+            kind="stat",
+            limits=((1, "orange"),),
+        ),
+        Panel(
+            "Oldest config that a gateway holds",
+            "dateTimeAsIso",
+            (level(metric.CONFIG_LOADED, over="min").scaled("* 1e3"),),
+            kind="stat",
+        ),
+    ),
+)
+
 ROWS = (
     TRAFFIC,
     FELT_LATENCY,
@@ -246,6 +265,7 @@ ROWS = (
     CORRECTIONS,
     GATEWAYS,
     WORKERS,
+    CONFIG,
 )
 """What pages somebody comes first, then who is turned away and what is billed, then what is looked up."""
 

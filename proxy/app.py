@@ -8,19 +8,23 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from litestar.types import ASGIApp
 
 from engine.fleet.pool import Pool
+from engine.runtime.background import Background
 from engine.wire.client import DirectUpstream
 from policies.estimate import HoldTimes
-from proxy.api.admin import GatewayState, OwnState
+from proxy.api.admin import GatewayState, Operations, OwnState
 from proxy.api.health import Vitals
 from proxy.api.reports import BATCH, Between, Reports
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
 from proxy.compose.descriptors import room_for_clients
 from proxy.compose.fleet import launched, pooled
+from proxy.compose.own_config import OwnConfig
+from proxy.compose.reload import ConfigSource, Reload
 from proxy.compose.storage import incarnated, journalled, redis, settling
 from proxy.edge.connections import Connections
 from proxy.edge.edge import Edge
@@ -63,33 +67,42 @@ class Gateway:
 
     site: ASGIApp
     edge: Edge
-    pools: Mapping[str, Pool]
+    config: OwnConfig
     replica_urls: Mapping[str, str]
+    """At the start."""
     incarnation: str
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """Return every model's replicas."""
+        return self.config.fleet.pools
 
     def served(
         self, listening: socket.socket, settings: Settings, hurried: asyncio.Event
     ) -> AbstractAsyncContextManager[None]:
         """Serve clients for the block; its drain waits no longer than until `hurried`."""
-        limits = settings.limits
-        drain = Drain(limits.drain_s_max, limits.drain_notice_s, hurried)
+        drain = Drain(0, hurried=hurried)
+        self.config.in_force.follow(partial(_drain_by, drain))
         return served(self.site, listening, self.edge, keep_alive_s=settings.listen.keep_alive_s, drain=drain)
 
 
 @asynccontextmanager
-async def running(settings: Settings, hurried: asyncio.Event) -> AsyncIterator[Addresses]:
+async def running(source: ConfigSource, hurried: asyncio.Event) -> AsyncIterator[Addresses]:
     """Run the whole gateway in this process for the block; its drain waits no longer than until `hurried`."""
+    settings = source.settings
     metrics = Metrics(user_series_max=settings.limits.user_series_max)
     with (
         bound(settings.listen.host, settings.listen.port) as public,
         bound(settings.admin.host, settings.admin.port) as private,
     ):
-        async with (
-            gateway(settings, metrics) as made,
-            operated(OwnState(made.pools, metrics), private, settings, metrics),
-            made.served(public, settings, hurried),
-        ):
-            yield Addresses(url_of(public), url_of(private), made.replica_urls)
+        async with gateway(settings, metrics) as made:
+            reload = Reload(source, made.config, metrics)
+            async with (
+                operated(OwnState(made.pools, metrics), reload, private, settings=settings, metrics=metrics),
+                made.served(public, settings, hurried),
+                Background(reload.whenever_asked, "tollway-reload"),
+            ):
+                yield Addresses(url_of(public), url_of(private), made.replica_urls)
 
 
 @asynccontextmanager
@@ -129,22 +142,53 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
                 meter=meter,
                 learns=(turns.learn,),
             )
-            connections_max = room_for_clients(listen.connections_max, _OPERATORS_MAX + _sequences(settings))
-            edge = _edge(settings, connections_max, listen.connections_per_address_max, metrics)
+            edge = _edge(settings, listen.connections_max, listen.connections_per_address_max, metrics)
+            in_force.follow(partial(_adjust, edge=edge, upstream=upstream, metrics=metrics))
+            in_force.follow(_Room(edge.connections).make)
             vitals = Vitals(connection, incarnation.generation)
             reports = _reports(connection, incarnation.generation)
             site = public_site(
                 exchange, fleet.pools, store, vitals, edge=edge, reports=reports, cors_origins=listen.cors_origins
             )
-            yield Gateway(site, edge, fleet.pools, urls, incarnation.id)
+            yield Gateway(site, edge, OwnConfig(in_force, fleet, ours, incarnation), urls, incarnation.id)
 
 
 def operated(
-    state: GatewayState, listening: socket.socket, settings: Settings, metrics: Metrics
+    state: GatewayState, reload: Reload, listening: socket.socket, *, settings: Settings, metrics: Metrics
 ) -> AbstractAsyncContextManager[None]:
     """Serve operators for the block."""
     edge = _edge(settings, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
-    return served(admin_site(state), listening, edge, drain=Drain(s_max=1))
+    site = admin_site(Operations(state, reload, settings.admin.names))
+    return served(site, listening, edge, drain=Drain(s_max=1))
+
+
+def _drain_by(drain: Drain, config: Config) -> None:
+    drain.s_max, drain.notice_s = config.bounds.drain_s_max, config.bounds.drain_notice_s
+
+
+def _adjust(config: Config, *, edge: Edge, upstream: DirectUpstream, metrics: Metrics) -> None:
+    """Tell those who serve no single request what holds now."""
+    bounds = config.bounds
+    edge.write_s_max = bounds.write_s_max
+    upstream.connect_s_max = bounds.connect_s_max
+    metrics.keep_users_apart(bounds.user_series_max)
+    metrics.config_loaded()
+
+
+@dataclass(slots=True)
+class _Room:
+    """The room for clients that the connections to replicas leave of the process's descriptors."""
+
+    connections: Connections
+    sequences: int = -1
+
+    def make(self, config: Config) -> None:
+        """Look at it again where there may be more connections to replicas, or fewer."""
+        sequences = sum(replica.sequences for model in config.settings.models for replica in model.replicas)
+        if sequences != self.sequences:
+            self.sequences = sequences
+            wanted = config.settings.listen.connections_max
+            self.connections.total_max = room_for_clients(wanted, _OPERATORS_MAX + sequences)
 
 
 def _reports(connection: RedisClient, generation: Generation) -> Reports:
@@ -164,7 +208,3 @@ def _edge(settings: Settings, connections_max: int, per_address_max: int, metric
         write_s_max=settings.limits.write_s_max,
         refused=metrics.refused,
     )
-
-
-def _sequences(settings: Settings) -> int:
-    return sum(replica.sequences for model in settings.models for replica in model.replicas)

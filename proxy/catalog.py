@@ -4,7 +4,7 @@ The config as a request asks it: names resolved, limits ready, one dictionary lo
 A catalog never changes. A reload builds another; a request goes by the one that held at its beginning (`in_force.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
@@ -89,6 +89,16 @@ class Catalog:
             for name, tenant in settings.tenants.items()
         }
         return cls(models, tenants, {price.model: _price(price) for price in settings.prices})
+
+    def only(self, tenants: Container[str]) -> Self:
+        """Return the same with some of the tenants."""
+        left = {name: tenant for name, tenant in self._tenants.items() if name in tenants}
+        return type(self)(self.models, left, self._prices)
+
+    @property
+    def tenants(self) -> Collection[str]:
+        """Return the names of all tenants."""
+        return self._tenants.keys()
 
     def model(self, name: str) -> Model | None:
         """Return the model with this name or alias."""

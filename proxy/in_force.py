@@ -3,9 +3,11 @@ The config that holds now, in its one place.
 
 Rules:
 - Whoever serves a request reads `InForce.now` once, at its beginning, and goes by that `Config` to its end.
-- A config never changes; another is put in its place, in one step of the event loop.
+- A config never changes; a reload puts another in its place, in one step of the event loop.
+- Who else needs to follow a reload, because it is no request's (the drain, what an edge waits), is told by `swap`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,8 +32,20 @@ class Config:
         return cls(settings, catalog, verifier, settings.limits)
 
 
-@dataclass(slots=True)
 class InForce:
     """Where the config stands that holds."""
 
-    now: Config
+    def __init__(self, config: Config) -> None:
+        self.now = config
+        self._followers: list[Callable[[Config], None]] = []
+
+    def follow(self, follower: Callable[[Config], None]) -> None:
+        """Have `follower` told of the config that holds, now and after each swap; it must not fail."""
+        follower(self.now)
+        self._followers.append(follower)
+
+    def swap(self, config: Config) -> None:
+        """Put another config in the place of this one."""
+        self.now = config
+        for follower in self._followers:
+            follower(config)

@@ -115,7 +115,7 @@ class Fleet:
             placement.apply_to(replica)
             wanted.setdefault(placement.model, []).append(replica)
         present = [replica for pool in self._pools.values() for replica in pool]
-        for model in [*self._pools, *(wanted.keys() - self._pools.keys())]:
+        for model in [*self._pools, *(model for model in wanted if model not in self._pools)]:
             self._pools.setdefault(model, Pool(model)).arrange(wanted.get(model, ()))
         for _, replica in arrangement:
             self._keep(replica)

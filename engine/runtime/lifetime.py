@@ -2,10 +2,13 @@
 How long a process of ours runs: from when everything answers until it is told to stop.
 
 The first SIGINT or SIGTERM stops it, a second one cuts its drain short, and one before it is ready gives up its start.
+SIGHUP is its owner's to hear, as daemons use it; but where it means what it says, that the terminal on which it was
+started is gone, it stops.
 """
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -20,15 +23,16 @@ _Started = TypeVar("_Started")
 async def until_stopped(
     running: Callable[[asyncio.Event], AbstractAsyncContextManager[_Started]],
     ready: Callable[[_Started], Awaitable[None]],
+    hung_up: Callable[[], None] = lambda: None,
 ) -> None:
     """
     Run the block that `running` returns until a signal; `ready` is called once with what it yields.
 
-    The event that it is given tells a drain to wait no longer.
+    The event that it is given tells a drain to wait no longer. `hung_up` is called for each SIGHUP.
 
     Raises: whatever the start does.
     """
-    with _stopping() as (stop, hurried):
+    with _stopping(hung_up) as (stop, hurried):
         async with _given_up(stop) as started, running(hurried) as everything:
             started()
             _spare_collector()
@@ -71,18 +75,34 @@ async def _given_up(stop: asyncio.Event) -> AsyncIterator[Callable[[], object]]:
 
 
 @contextmanager
-def _stopping() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+def _stopping(hung_up: Callable[[], None]) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Yield an event that the first SIGINT or SIGTERM sets, and one that the next sets."""
     stop, hurried, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    on_terminal = _has_terminal()
 
     def signalled() -> None:
         (hurried if stop.is_set() else stop).set()
 
-    for number in signals:
-        loop.add_signal_handler(number, signalled)
+    def hang_up() -> None:
+        if on_terminal and not _has_terminal():
+            signalled()
+        else:
+            hung_up()
+
+    handlers = {signal.SIGINT: signalled, signal.SIGTERM: signalled, signal.SIGHUP: hang_up}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield stop, hurried
     finally:
-        for number in signals:
+        for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process has a terminal, and somebody is at it."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

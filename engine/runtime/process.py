@@ -46,7 +46,7 @@ class Child:
 
     Without a `log` it says what it says where we do. `pass_fds` are the descriptors that it inherits.
 
-    Units: `stop_s_max` in seconds, from SIGTERM to SIGKILL.
+    Units: `stop_s_max` in seconds, from SIGTERM to SIGKILL; it may be changed while the child runs.
     Bounds: leaving takes at most about `stop_s_max` + 6 s.
     """
 
@@ -65,7 +65,7 @@ class Child:
         self._command = tuple(command)
         self._pass_fds = tuple(pass_fds)
         self._env = os.environ | dict(env or {})
-        self._stop_s_max = stop_s_max
+        self.stop_s_max = stop_s_max
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -140,7 +140,7 @@ class Child:
         process = self._started
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
-            await _waited(process, self._stop_s_max)
+            await _waited(process, self.stop_s_max)
         if process.returncode is not None:
             await _gone(process.pid, LEFT_BEHIND_S_MAX)
         _signal_group(process.pid, signal.SIGKILL)

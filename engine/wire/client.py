@@ -65,12 +65,13 @@ class DirectUpstream:
     """
     Replicas over our own transport.
 
-    Units: `connect_s_max` bounds the connect; every later wait is bounded by whoever reads (`asyncio.timeout`).
+    Units: `connect_s_max` bounds the connect, and may be changed for those to come; every later wait is bounded by
+    whoever reads (`asyncio.timeout`).
     """
 
     def __init__(self, connect_s_max: float, transport: Transport | None = None) -> None:
         self._transport = transport or Transport(keepalive_s=KEEPALIVE_S, connections_max=_CONNECTIONS_MAX)
-        self._connect_s_max = connect_s_max
+        self.connect_s_max = connect_s_max
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,7 +87,7 @@ class DirectUpstream:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
         target = _target(method, url)
         request = b"%b%bcontent-length: %d\r\n\r\n%b" % (target.head, fields, len(body), body)
-        return _Exchange(self._transport, target.origin, request, connect_s_max=self._connect_s_max, sent=sent)
+        return _Exchange(self._transport, target.origin, request, connect_s_max=self.connect_s_max, sent=sent)
 
 
 class _Exchange:

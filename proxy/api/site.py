@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ControllerRouterHandler, Message, Send
 
 from engine.fleet.pool import Pool
-from proxy.api.admin import GatewayState, admin
+from proxy.api.admin import Operations, admin
 from proxy.api.callers import Callers
 from proxy.api.cors import EXPOSED, Pages
 from proxy.api.health import Vitals, health
@@ -60,9 +60,9 @@ def public_site(
     )
 
 
-def admin_site(state: GatewayState) -> Litestar:
+def admin_site(operations: Operations) -> Litestar:
     """Return what operators reach."""
-    return _site(admin(state))
+    return _site(admin(operations))
 
 
 class _Site(Litestar):

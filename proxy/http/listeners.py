@@ -115,9 +115,9 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drain:
-    """How a listener stops. Units: seconds."""
+    """How a listener stops, as it is known when it does. Units: seconds."""
 
     s_max: float
     """For running answers to end."""
@@ -142,7 +142,6 @@ async def served(
         log_config=None,
         server_header=False,
         timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]
-        timeout_graceful_shutdown=max(1, round(drain.s_max)),
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -154,6 +153,7 @@ async def served(
         with suppress(TimeoutError):
             async with asyncio.timeout(drain.notice_s):
                 await drain.hurried.wait()
+        config.timeout_graceful_shutdown = max(1, round(drain.s_max))
         server.should_exit = True
         hurrying = asyncio.create_task(_hurried(server, drain.hurried))
         try:

@@ -78,6 +78,14 @@ class KeyRing:
             raise ConfigError(faults)
         return found
 
+    def rekeyed(self, sources: Mapping[str, Held]) -> list[str]:
+        """Return the issuers of which nothing else has changed than what stands in the file of their key."""
+        return [
+            name
+            for name, held in sources.items()
+            if name in self._held and held[:2] == self._held[name][:2] and held.source is not self._held[name].source
+        ]
+
     def hold(self, sources: Mapping[str, Held]) -> None:
         """Let these be the sources of the config that holds."""
         before, now = set(_published(self._held)), set(_published(sources))

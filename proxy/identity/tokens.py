@@ -102,6 +102,10 @@ class Verifier:
         """Let the issuers of this one, and no others, be those whose published keys are kept fresh."""
         self._memory.ring.hold(self._held)
 
+    def rekeyed(self) -> list[str]:
+        """Return the issuers that are as the config that holds has them, but for their keys."""
+        return self._memory.ring.rekeyed(self._held)
+
     @property
     def issuers(self) -> Collection[str]:
         """Return the names of those that it believes."""

@@ -240,6 +240,18 @@ WORKER_DEATHS = Definition(
     MetricKind.COUNTER,
     "Workers that ended though nobody stopped the gateway.",
 )
+CONFIG_RELOADS = Definition(
+    "tollway_config_reloads_total",
+    MetricKind.COUNTER,
+    "Times that the config was read again while the gateway ran: ok, or failed, and the one before holds on.",
+    ("result",),
+)
+CONFIG_LOADED = Definition(
+    "tollway_config_loaded_timestamp_seconds",
+    MetricKind.GAUGE,
+    "When the config that holds was put in force, in seconds since the epoch; of several workers, the earliest.",
+    joined=Joined.MIN,
+)
 BUILD = Definition(
     "tollway_build_info",
     MetricKind.GAUGE,
@@ -280,5 +292,7 @@ CATALOGUE = (
     STRIPPED_FIELDS,
     WORKER_UP,
     WORKER_DEATHS,
+    CONFIG_RELOADS,
+    CONFIG_LOADED,
     BUILD,
 )

@@ -16,8 +16,10 @@ from proxy.billing.record import ExchangeRecord
 
 FIELDS = {
     "amount": "how many tokens or requests",
+    "changed": "what of the config is different, each by its path",
     "entries": "how many entries of the write-ahead log",
     "epoch": "the data that this gateway remembers",
+    "faults": "what is wrong with a config, each with its path",
     "incarnation": "the start of a gateway (ULID)",
     "issuer": "an issuer of the config",
     "kept": "the file in which damaged lines are kept",
@@ -25,6 +27,7 @@ FIELDS = {
     "limit": "a limit of a plan, by its name",
     "model": "a model of the config",
     "operator": "the account of this machine that ran a command",
+    "needs_restart": "what of the config waits for the next start, each by its path",
     "path": "a file or a folder of the gateway's own",
     "pid": "a process",
     "place": "where an entry begins in its file, in bytes",
@@ -106,6 +109,8 @@ EVENTS = {
     ),
     # Processes
     "background_failed": _event("error", "work in the background failed, and begins again", "task"),
+    "config_not_reloaded": _event("error", "the config was read again, and the one before holds on", "faults"),
+    "config_reloaded": _event("info", "the config was read again, and holds", "changed", "needs_restart"),
     "descriptors_short": _event("warning", "fewer clients are let in than the config says", "reason"),
     "replica_down": _event("warning", "a replica is given no work", "replica"),
     "replica_left": _event("info", "nothing runs any more on a replica that the config has no longer", "replica"),

@@ -44,7 +44,7 @@ class JoinedExposition:
     """
 
     def __init__(self, user_series_max: int) -> None:
-        self._user_series_max = user_series_max
+        self.user_series_max = user_series_max
         self._users: set[str] = set()
         self._gone: _Families = {}
 
@@ -52,6 +52,13 @@ class JoinedExposition:
         """Keep what a worker had counted that is gone."""
         counted = {name: family for name, family in _read(text).items() if family.kind != MetricKind.GAUGE}
         self._gone = self._joined([self._gone, counted])
+
+    def forget(self, place: tuple[str, str]) -> None:
+        """Leave out what the gone had counted of a replica, by its model's name and its own."""
+        model, replica = (f'="{_escaped(name)}"' for name in place)
+        for family in self._gone.values():
+            for series in [each for each in family.series if f"model{model}" in each and f"replica{replica}" in each]:
+                del family.series[series]
 
     def over(self, texts: Iterable[str]) -> str:
         """Return the exposition of the living, and of what the gone had counted."""
@@ -78,7 +85,7 @@ class JoinedExposition:
             return series
         whose = series.partition(",tenant=")[2]
         if whose not in self._users:
-            if len(self._users) >= self._user_series_max:
+            if len(self._users) >= self.user_series_max:
                 return rest + _OTHER
             self._users.add(whose)
         return series
@@ -98,6 +105,10 @@ def _read(text: str) -> _Families:
             series, _, value = line.rpartition(" ")
             family.series[series] = float(value)
     return families
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"")
 
 
 def _written(families: _Families) -> str:

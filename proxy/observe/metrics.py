@@ -69,9 +69,12 @@ class Metrics:
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
         self._worker_deaths = self._counter(definitions.WORKER_DEATHS)
         self._journal_failures = self._counter(definitions.JOURNAL_FAILURES)
+        self._config_reloads = self._counter(definitions.CONFIG_RELOADS)
+        # There from the start, so that the first failure is seen as an increase.
         for kind in Failure:
-            # There from the start, so that the first failure is seen as an increase.
             self._journal_failures[kind,].inc(0)
+        for result in (OK, FAILED):
+            self._config_reloads[result,].inc(0)
 
     def _register_gauges(self) -> None:
         self._inflight = self._gauge(definitions.INFLIGHT)
@@ -81,6 +84,7 @@ class Metrics:
         self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
         self._ledger_emptied = self._gauge(definitions.LEDGER_EMPTIED)
         self._worker_up = self._gauge(definitions.WORKER_UP)
+        self._config_loaded = self._gauge(definitions.CONFIG_LOADED)
         self._gauge(definitions.BUILD).labels(__version__, platform.python_version()).set(1)
 
     def _register_histograms(self) -> None:
@@ -226,6 +230,18 @@ class Metrics:
     def worker_died(self) -> None:
         """Count a worker that ended though nobody stopped it."""
         self._worker_deaths[()].inc()
+
+    def config_loaded(self) -> None:
+        """Note that another config holds from now on."""
+        self._config_loaded.set_to_current_time()
+
+    def config_reloaded(self, *, ok: bool) -> None:
+        """Count a try to put another config in force."""
+        self._config_reloads[(OK if ok else FAILED,)].inc()
+
+    def keep_users_apart(self, series_max: int) -> None:
+        """Give at most so many users series of their own from now on; who has some keeps them."""
+        self._user_tokens.series_max = series_max
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition and its content type; safe in another thread, where a long one holds up no stream."""

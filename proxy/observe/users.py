@@ -31,7 +31,7 @@ class UserTokens(Collector):
     """
 
     def __init__(self, series_max: int) -> None:
-        self._series_max = series_max
+        self.series_max = series_max
         self._named = 0
         self._places: dict[str, dict[str, int]] = defaultdict(dict)
         """By tenant and user, where their three numbers begin."""
@@ -52,7 +52,7 @@ class UserTokens(Collector):
             numbers[at + 2] += record.completion_tokens
 
     def _place(self, places: dict[str, int], user: str) -> int:
-        if self._named < self._series_max:
+        if self._named < self.series_max:
             self._named += 1
         elif OTHER_USERS in places:
             return places[OTHER_USERS]

@@ -1,9 +1,14 @@
 """
 The line between the supervisor and one worker: a pair of connected sockets without a name, and messages of JSON on it.
 
-The supervisor sends the task first (`{"settings", "log_level"}`), then `{"ask": N}` and `{"hurry": true}`. The worker
-sends `{"ready": INCARNATION}` or `{"fatal": WHY}`, and a report for each ask: `{"answer": N, "exposition",
-"replicas", "cpu_s"}`. Whoever hears nothing more has lost the other.
+The supervisor sends the task first (`{"settings", "log_level"}`), then `{"hurry": true}` and questions. The worker
+sends `{"ready": INCARNATION}` or `{"fatal": WHY}`, and an answer to each question, in their order:
+
+- `{"ask": N}`: how it stands. `{"answer": N, "exposition", "replicas", "cpu_s"}`.
+- `{"ask": N, "take": STEP}`: a step of a reload; `check` has `settings`. `{"answer": N, "faults": [[PATH, WHY], ...],
+  "rekeyed": [ISSUER, ...]}`, and no faults where it is done.
+
+Whoever hears nothing more has lost the other.
 """
 
 import asyncio

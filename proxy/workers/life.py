@@ -26,8 +26,7 @@ class Life:
         """Set when nothing more will be heard."""
         self._line = line
         self._asked = 0
-        self._answered = 0
-        self._news = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[Message | None]] = {}
 
     @property
     def cpu_s(self) -> float:
@@ -43,18 +42,26 @@ class Life:
         while (message := await self._line.receive()) is not None:
             self._hear(message)
         self.over.set()
-        self._wake()
+        for answer in self._answers.values():
+            _answered(answer, None)
 
     async def refresh(self, within_s: float) -> bool:
         """Have it report as it stands from now on; return whether it did."""
+        return await self.ask({}, within_s) is not None
+
+    async def ask(self, question: Message, within_s: float) -> Message | None:
+        """Return what it answers; None from one that is gone, or silent for too long."""
         self._asked += 1
         number = self._asked
-        with suppress(TimeoutError):
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
             async with asyncio.timeout(within_s):
-                await self.tell({"ask": number})
-                while self._answered < number and not self.over.is_set():
-                    await self._news.wait()
-        return self._answered >= number
+                await self.tell({"ask": number, **question})
+                return None if self.over.is_set() else await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._answers[number]
 
     async def last_words(self) -> None:
         """Wait until everything is read that a process said which has ended."""
@@ -67,9 +74,11 @@ class Life:
         self.fatal = message.get("fatal", self.fatal)
         if "exposition" in message:
             self.report = message
-            self._answered = message.get("answer", self._answered)
-        self._wake()
+        answer = self._answers.get(message.get("answer", 0))
+        if answer is not None:
+            _answered(answer, message)
 
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+
+def _answered(question: asyncio.Future[Message | None], answer: Message | None) -> None:
+    if not question.done():
+        question.set_result(answer)

@@ -21,11 +21,12 @@ from engine.runtime.background import Background
 from engine.runtime.lifetime import until_stopped
 from proxy.api.admin import shown
 from proxy.app import gateway
+from proxy.compose.own_config import OwnConfig
 from proxy.fatal import Fatal
 from proxy.http.listeners import beside
 from proxy.observe import logs
 from proxy.observe.metrics import Metrics
-from proxy.settings import Settings
+from proxy.settings import ConfigError, Settings
 from proxy.workers.channel import Channel, Message
 
 
@@ -56,7 +57,7 @@ async def _running(settings: Settings, line: Channel, hurried: asyncio.Event) ->
         with beside(settings.listen.host, settings.listen.port) as listening:
             async with (
                 gateway(settings, metrics) as made,
-                Background(partial(_answer, line, metrics, made.pools, hurried), "tollway-line"),
+                Background(partial(_answer, line, metrics, made.config, hurried), "tollway-line"),
                 made.served(listening, settings, hurried),
             ):
                 yield made.incarnation
@@ -65,12 +66,32 @@ async def _running(settings: Settings, line: Channel, hurried: asyncio.Event) ->
         await line.send(await _report(metrics, {}))
 
 
-async def _answer(line: Channel, metrics: Metrics, pools: Mapping[str, Pool], hurried: asyncio.Event) -> None:
+async def _answer(line: Channel, metrics: Metrics, config: OwnConfig, hurried: asyncio.Event) -> None:
     while (message := await line.receive()) is not None:
         if "hurry" in message:
             hurried.set()
+        elif "take" in message:
+            await line.send({"answer": message["ask"], **await _take(config, message)})
         else:
-            await line.send({"answer": message["ask"], **await _report(metrics, pools)})
+            await line.send({"answer": message["ask"], **await _report(metrics, config.fleet.pools)})
+
+
+async def _take(config: OwnConfig, message: Message) -> Message:
+    """Do a step of a reload; return what is wrong."""
+    rekeyed: list[str] = []
+    try:
+        match message["take"]:
+            case "check":
+                rekeyed = await config.check(Settings.model_validate_json(message["settings"]))
+            case "bar":
+                await config.bar()
+            case "swap":
+                await config.swap()
+    except ConfigError as error:
+        return {"faults": [[*fault] for fault in error.faults]}
+    except Fatal as error:
+        return {"faults": [["", str(error)]]}
+    return {"faults": [], "rekeyed": rekeyed}
 
 
 async def _report(metrics: Metrics, pools: Mapping[str, Pool]) -> Message:

@@ -8,12 +8,14 @@ ours end. Killed, it takes everything with it: workers are told to stop as if by
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from engine.runtime.background import Background
 from engine.runtime.keeper import kept
 from engine.runtime.process import ChildFailed
 from proxy.app import Addresses, operated
-from proxy.compose.fleet import launched, placed
+from proxy.compose.fleet import Urls, launched, placed
+from proxy.compose.reload import ConfigSource, Reload
 from proxy.compose.storage import embedded
 from proxy.fatal import Fatal
 from proxy.http.listeners import bound, reserved, url_of
@@ -22,38 +24,46 @@ from proxy.observe.metrics import Metrics
 from proxy.settings import Settings
 from proxy.workers.share import shared_out
 from proxy.workers.state import JoinedState
-from proxy.workers.worker import Worker
-
-_STOP_S_MAX = 20.0
-"""Beyond notice and drain: what was cut is told and settled."""
+from proxy.workers.team_config import TeamConfig
+from proxy.workers.worker import Task, Worker
 
 
 @asynccontextmanager
-async def running(settings: Settings, workers: int, log_level: str, hurried: asyncio.Event) -> AsyncIterator[Addresses]:
+async def running(
+    source: ConfigSource, workers: int, log_level: str, hurried: asyncio.Event
+) -> AsyncIterator[Addresses]:
     """
     Run the whole gateway as several workers for the block; their drain waits no longer than until `hurried`.
 
     Raises: Fatal, also what a worker found.
     """
+    settings = source.settings
     shared_out(settings, workers)
     listen, admin = settings.listen, settings.admin
     with reserved(listen.host, listen.port) as public, bound(admin.host, admin.port) as private:
         async with embedded(settings) as stored, launched(stored) as ours:
+
+            def tasks(wanted: Settings, urls: Urls) -> list[Task]:
+                """Return each worker's share of a config, whose Redis and replicas run here or elsewhere."""
+                here = wanted.model_copy(update={"redis": stored.redis})
+                whole = _listening(placed(here, urls), public.getsockname()[1])
+                return [Task(share, log_level) for share in shared_out(whole, workers)]
+
             urls = ours.places(stored).urls
-            whole = _listening(placed(stored, urls), public.getsockname()[1])
             metrics, counted = Metrics(user_series_max=0), JoinedExposition(settings.limits.user_series_max)
             team = [
-                Worker(
-                    place,
-                    {"settings": share.model_dump_json(), "log_level": log_level},
-                    stop_s_max=settings.limits.drain_notice_s + settings.limits.drain_s_max + _STOP_S_MAX,
-                    metrics=metrics,
-                    counted=counted,
-                )
-                for place, share in enumerate(shared_out(whole, workers))
+                Worker(place, task, metrics=metrics, counted=counted)
+                for place, task in enumerate(tasks(settings, urls))
             ]
             state = JoinedState(team, metrics, counted)
-            async with operated(state, private, settings, metrics), _serving(team, hurried):
+            config = TeamConfig(team, settings, ours, tasks, counted=counted)
+            reload = Reload(source, config, metrics)
+            async with (
+                operated(state, reload, private, settings=settings, metrics=metrics),
+                _serving(team, hurried),
+                Background(reload.whenever_asked, "tollway-reload"),
+                Background(partial(config.see_off, state.replicas), "tollway-see-off"),
+            ):
                 yield Addresses(url_of(public), url_of(private), urls)
 
 

@@ -1,10 +1,15 @@
-"""A process that is told to stop by real signals: before it is ready, once, and twice."""
+"""A process that is told by real signals: to stop, before it is ready, once, and twice; and that somebody hung up."""
 
 import asyncio
 import gc
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +85,74 @@ async def test_a_fault_of_the_start_is_its_callers() -> None:
 
     with pytest.raises(OSError, match="no"):
         await until_stopped(broken, Block().ready)
+
+
+async def test_sighup_is_its_owners_to_hear() -> None:
+    heard: list[str] = []
+    block = Block()
+
+    async def ready(yielded: str) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.sleep(0.01)
+        heard.append("still here")
+        await block.ready(yielded)
+
+    await until_stopped(block, ready, lambda: heard.append("hung up"))
+    assert heard == ["hung up", "hung up", "still here"]
+    assert block.seen == ["began", "ready with everything", "ended"]
+
+
+async def test_sighup_is_nothing_to_a_process_whose_owner_does_not_care() -> None:
+    block = Block(starts_s=0.1)
+    asyncio.get_running_loop().call_later(0.02, signal.raise_signal, signal.SIGHUP)
+    await until_stopped(block, block.ready)
+    assert block.seen == ["began", "ready with everything", "ended"]
+
+
+ON_A_TERMINAL = """
+import asyncio, fcntl, sys, termios
+from contextlib import asynccontextmanager
+from engine.runtime.lifetime import until_stopped
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+def tell(what):
+    with open(sys.argv[1], "a") as file:
+        file.write(what + " ")
+
+@asynccontextmanager
+async def running(hurried):
+    yield "all"
+    tell("ended")
+
+async def ready(everything):
+    tell("ready")
+
+asyncio.run(until_stopped(running, ready, lambda: tell("heard")))
+"""
+
+
+def test_a_process_whose_terminal_is_gone_stops(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    told = tmp_path / "told"
+    told.touch()
+    command = [sys.executable, "-c", ON_A_TERMINAL, str(told)]
+    process = subprocess.Popen(command, stdin=theirs, start_new_session=True)
+    try:
+        os.close(theirs)
+        wait_for(told, "ready ")
+        process.send_signal(signal.SIGHUP)
+        wait_for(told, "ready heard ")
+        os.close(ours)
+        assert process.wait(20) == 0
+        assert told.read_text() == "ready heard ended "
+    finally:
+        process.kill()
+
+
+def wait_for(file: Path, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while file.read_text() != text:
+        assert time.monotonic() < deadline, file.read_text()
+        time.sleep(0.01)

@@ -11,7 +11,10 @@ import httpx
 import pytest
 
 from engine.runtime import keeper
+from proxy.app import Addresses
+from proxy.compose.reload import ConfigSource
 from proxy.fatal import Fatal
+from proxy.identity.development import mint
 from proxy.settings import Settings, load
 from proxy.store.journal.folder import Folder
 from proxy.workers import supervisor, worker
@@ -42,12 +45,23 @@ def settings(folder: Path, sim: SimProcess, **more: str) -> Settings:
     return load(CONFIG, {"TOLLWAY__REDIS__DATA_DIR": str(folder / "data"), **replica, **more})
 
 
+def source(read: Settings) -> ConfigSource:
+    return ConfigSource(read, lambda: read, asyncio.Event())
+
+
+@asynccontextmanager
+async def served(config: ConfigSource) -> AsyncIterator[Addresses]:
+    """Run the workers, which are cut at the end."""
+    hurried = asyncio.Event()
+    hurried.set()
+    async with supervisor.running(config, WORKERS, "warning", hurried) as addresses:
+        yield addresses
+
+
 @asynccontextmanager
 async def team(folder: Path, sim: SimProcess) -> AsyncIterator[str]:
     """Run the workers; yield where their metrics are."""
-    hurried = asyncio.Event()
-    hurried.set()
-    async with supervisor.running(settings(folder, sim), WORKERS, "warning", hurried) as addresses:
+    async with served(source(settings(folder, sim))) as addresses:
         yield f"{addresses.admin_url}/metrics"
 
 
@@ -133,7 +147,7 @@ async def test_one_that_is_told_to_stop_alone_hands_over_all_it_counted(tmp_path
 async def test_more_workers_than_room_are_refused_before_anything_starts(tmp_path: Path, sim: SimProcess) -> None:
     narrow = settings(tmp_path, sim, TOLLWAY__MODELS__0__REPLICAS__0__SEQUENCES="1")
     with pytest.raises(TooFewSequences, match="demo-0 of demo has 1"):
-        async with supervisor.running(narrow, WORKERS, "warning", asyncio.Event()):
+        async with supervisor.running(source(narrow), WORKERS, "warning", asyncio.Event()):
             raise AssertionError("it started")
     assert not (tmp_path / "data").exists()
 
@@ -142,6 +156,85 @@ async def test_a_worker_that_cannot_start_is_one_clear_line(tmp_path: Path, sim:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "journal").write_text("in the way")
     with pytest.raises(Fatal, match="the write-ahead log cannot be kept in"):
-        async with supervisor.running(settings(tmp_path, sim), WORKERS, "warning", asyncio.Event()):
+        async with supervisor.running(source(settings(tmp_path, sim)), WORKERS, "warning", asyncio.Event()):
             raise AssertionError("it started")
     assert workers() == set()
+
+
+ASKED = 12
+"""Connections, each of which the kernel gives to a worker of its choice."""
+
+
+class Edited:
+    """A config that a test changes: how many requests the plan allows."""
+
+    def __init__(self, folder: Path, sim: SimProcess) -> None:
+        self._folder = folder
+        self._sim = sim
+        self.requests = 1_000
+
+    def read(self) -> Settings:
+        return settings(self._folder, self._sim, TOLLWAY__PLANS__OPEN__LIMITS__1__AMOUNT=str(self.requests))
+
+    @property
+    def source(self) -> ConfigSource:
+        return ConfigSource(self.read(), self.read, asyncio.Event())
+
+
+async def reload(addresses: Addresses) -> httpx.Response:
+    async with httpx.AsyncClient(verify=False, timeout=30) as client:
+        headers = {"content-type": "application/json"}
+        return await client.post(f"{addresses.admin_url}/admin/reload", headers=headers)
+
+
+async def allowed(addresses: Addresses, edited: Edited) -> set[int]:
+    """Return how many requests the workers say that the plan allows."""
+    token = mint(edited.read(), tenant="acme", user="ada")
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(verify=False, timeout=30, limits=limits) as client:
+        headers = {"authorization": f"Bearer {token}"}
+        asked = (client.get(f"{addresses.public_url}/v1/quota", headers=headers) for _ in range(ASKED))
+        return {answer.json()["limits"][1]["limit"] for answer in await asyncio.gather(*asked)}
+
+
+async def test_a_worker_that_is_born_during_reloads_has_the_last_config_when_it_serves(
+    tmp_path: Path, sim: SimProcess
+) -> None:
+    edited = Edited(tmp_path, sim)
+    async with served(edited.source) as addresses:
+        url = f"{addresses.admin_url}/metrics"
+        await until(url, up=WORKERS, deaths=0)
+        assert await allowed(addresses, edited) == {1_000}
+        for killed in range(1, 4):
+            os.kill(min(workers()), signal.SIGKILL)
+            for _ in range(3):
+                edited.requests += 1
+                answer = await reload(addresses)
+                if answer.status_code == 422:
+                    assert "does not answer" in answer.text, "it died while it was asked"
+                    assert (await reload(addresses)).status_code == 200
+                await asyncio.sleep(0.2)
+            await until(url, up=WORKERS, deaths=killed)
+            assert await allowed(addresses, edited) == {edited.requests}
+
+
+async def test_a_worker_that_does_not_answer_and_all_keep_the_config_that_they_have(
+    tmp_path: Path, sim: SimProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "STEP_S_MAX", 1.0)
+    edited = Edited(tmp_path, sim)
+    async with served(edited.source) as addresses:
+        url = f"{addresses.admin_url}/metrics"
+        await until(url, up=WORKERS, deaths=0)
+        hung = min(workers())
+        os.kill(hung, signal.SIGSTOP)
+        edited.requests = 2_000
+        answer = await reload(addresses)
+        os.kill(hung, signal.SIGCONT)
+        assert answer.status_code == 422
+        [fault] = answer.json()["faults"]
+        assert fault["message"].endswith(" does not answer")
+        assert await allowed(addresses, edited) == {1_000}
+        assert (await reload(addresses)).status_code == 200
+        assert await allowed(addresses, edited) == {2_000}
+        await until(url, up=WORKERS, deaths=0)

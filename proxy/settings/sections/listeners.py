@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from proxy.settings.sections.base import Section
-from proxy.settings.values import Port, Seconds
+from proxy.settings.values import Domain, Port, Seconds
 
 
 def _origin(value: str) -> str:
@@ -47,3 +47,6 @@ class Admin(Section):
     """Address to listen on."""
     port: Port = 9090
     """TCP port; 0 takes a free one."""
+    names: tuple[Domain, ...] = ()
+    """Host names by which `POST /admin/reload` may be called, beside addresses and `localhost`: no page reaches it that
+    has a name of its own lead here."""

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from proxy.api.admin import OwnState
+from proxy.api.admin import Operations, OwnState
 from proxy.api.health import Vitals
 from proxy.api.reports import Reports
 from proxy.api.site import admin_site, public_site
+from proxy.compose.reload import NotReloaded, Reloaded
 from proxy.edge.connections import Connections
 from proxy.edge.edge import Edge
 from proxy.errors import LedgerUnavailable
@@ -82,9 +83,26 @@ def public(gw: Gateway, redis: Ping, rows: MemoryRows, edge: Edge) -> httpx.Asyn
     return httpx.AsyncClient(transport=httpx.ASGITransport(BothWays(site, edge)), base_url="http://gateway")
 
 
+class Reloads:
+    """A reload that comes to what a test says."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.outcome: Reloaded | NotReloaded = Reloaded((), ())
+
+    async def __call__(self) -> Reloaded | NotReloaded:
+        self.asked += 1
+        return self.outcome
+
+
 @pytest.fixture
-def admin(gw: Gateway) -> httpx.AsyncClient:
-    site = admin_site(OwnState(gw.pools, gw.metrics))
+def reload() -> Reloads:
+    return Reloads()
+
+
+@pytest.fixture
+def admin(gw: Gateway, reload: Reloads) -> httpx.AsyncClient:
+    site = admin_site(Operations(OwnState(gw.pools, gw.metrics), reload, ["tollway.internal"]))
     return httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://admin")  # type: ignore[arg-type]
 
 

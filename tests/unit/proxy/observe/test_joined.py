@@ -113,3 +113,19 @@ def test_the_sum_over_users_is_exact_and_nothing_falls_whatever_the_cap(
 
 def _values(exposition: str, of: str = "") -> list[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
     return [((name, frozenset(labels.items())), value) for name, labels, value in samples(exposition, of)]
+
+
+def test_a_replica_that_has_left_is_forgotten_with_what_the_gone_had_counted() -> None:
+    joined, gone, living = JoinedExposition(100), Metrics(), Metrics()
+    for metrics in (gone, living):
+        for model, replica in (("demo", "goes"), ("demo", "stays"), ('o"dd\\', "goes")):
+            metrics.routed(model, replica, "retry")
+    joined.ended(text(gone))
+    for metrics in (gone, living):
+        metrics.replica_left("demo", "goes")
+        metrics.replica_left('o"dd\\', "goes")
+    assert total(joined.over([text(living)]), "tollway_route_total") == 3 + 1
+    joined.forget(("demo", "goes"))
+    joined.forget(('o"dd\\', "goes"))
+    told = joined.over([text(living)])
+    assert (total(told, "tollway_route_total"), total(told, "tollway_route_total", replica="stays")) == (2, 2)

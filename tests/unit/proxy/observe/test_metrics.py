@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 
 import pytest
 from hypothesis import given
@@ -251,3 +252,30 @@ def test_a_replica_that_has_left_leaves_no_series_and_may_come_back() -> None:
     }
     metrics.routed("demo", "goes", "least_tokens")
     assert total(metrics, "tollway_route_total", replica="goes") == 1
+
+
+def test_reloads_are_counted_from_the_start_and_the_config_that_holds_has_its_time() -> None:
+    metrics = Metrics()
+    assert [read(metrics, "tollway_config_reloads_total", result=result) for result in ("ok", "failed")] == [0, 0]
+    metrics.config_reloaded(ok=True)
+    metrics.config_reloaded(ok=False)
+    metrics.config_reloaded(ok=False)
+    assert [read(metrics, "tollway_config_reloads_total", result=result) for result in ("ok", "failed")] == [1, 2]
+    metrics.config_loaded()
+    assert total(metrics, "tollway_config_loaded_timestamp_seconds") == pytest.approx(time.time(), abs=60)
+
+
+def test_fewer_users_or_more_may_have_series_of_their_own_from_now_on() -> None:
+    metrics = Metrics(user_series_max=1)
+
+    def serve(*users: str) -> set[str]:
+        for user in users:
+            metrics.billed(RECORD._replace(user=user))
+        return {labels["user"] for _, labels, _ in samples(metrics.render()[0].decode()) if "user" in labels}
+
+    assert serve("ada", "bob") == {"ada", "other"}
+    metrics.keep_users_apart(2)
+    assert serve("ada", "bob", "eve") == {"ada", "bob", "other"}
+    metrics.keep_users_apart(0)
+    assert serve("ada", "bob", "eve", "zoe") == {"ada", "bob", "other"}
+    assert total(metrics, "tollway_user_tokens_total", kind="completion") == 9 * RECORD.completion_tokens

@@ -85,3 +85,24 @@ async def test_who_is_gone_is_not_waited_for(line: PlayedLine, life: Life) -> No
     line.says(None)
     assert not await asked
     assert not await life.refresh(20)
+
+
+async def test_a_question_has_its_own_answer(line: PlayedLine, life: Life) -> None:
+    asked = asyncio.create_task(life.ask({"take": "check"}, 20))
+    refreshed = asyncio.create_task(life.refresh(20))
+    await asyncio.sleep(0)
+    assert line.told == [{"ask": 1, "take": "check"}, {"ask": 2}]
+    line.says({"answer": 1, "faults": []})
+    assert await asked == {"answer": 1, "faults": []}
+    assert (life.report, refreshed.done()) == (None, False)
+    line.says(report(2))
+    assert await refreshed
+
+
+async def test_an_answer_that_comes_too_late_is_no_answer_to_another_question(line: PlayedLine, life: Life) -> None:
+    assert await life.ask({"take": "bar"}, 0.01) is None
+    again = asyncio.create_task(life.ask({"take": "bar"}, 20))
+    await asyncio.sleep(0)
+    line.says({"answer": 1, "faults": [["", "late"]]})
+    line.says({"answer": 2, "faults": []})
+    assert await again == {"answer": 2, "faults": []}
