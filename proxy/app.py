@@ -21,7 +21,7 @@ from proxy.api.health import Vitals
 from proxy.api.reports import BATCH, Between, Reports
 from proxy.api.site import admin_site, public_site
 from proxy.catalog import Catalog
-from proxy.compose.descriptors import room_for_clients
+from proxy.compose import followers
 from proxy.compose.fleet import launched, pooled
 from proxy.compose.own_config import OwnConfig
 from proxy.compose.reload import ConfigSource, Reload
@@ -82,7 +82,7 @@ class Gateway:
     ) -> AbstractAsyncContextManager[None]:
         """Serve clients for the block; its drain waits no longer than until `hurried`."""
         drain = Drain(0, hurried=hurried)
-        self.config.in_force.follow(partial(_drain_by, drain))
+        self.config.in_force.follow(partial(followers.drain, drain))
         return served(self.site, listening, self.edge, keep_alive_s=settings.listen.keep_alive_s, drain=drain)
 
 
@@ -143,8 +143,8 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
                 learns=(turns.learn,),
             )
             edge = _edge(settings, listen.connections_max, listen.connections_per_address_max, metrics)
-            in_force.follow(partial(_adjust, edge=edge, upstream=upstream, metrics=metrics))
-            in_force.follow(_Room(edge.connections).make)
+            in_force.follow(partial(followers.bounds, edge=edge, upstream=upstream, metrics=metrics))
+            in_force.follow(followers.Room(edge.connections, _OPERATORS_MAX).make)
             vitals = Vitals(connection, incarnation.generation)
             reports = _reports(connection, incarnation.generation)
             site = public_site(
@@ -160,35 +160,6 @@ def operated(
     edge = _edge(settings, _OPERATORS_MAX, _OPERATORS_MAX, metrics)
     site = admin_site(Operations(state, reload, settings.admin.names))
     return served(site, listening, edge, drain=Drain(s_max=1))
-
-
-def _drain_by(drain: Drain, config: Config) -> None:
-    drain.s_max, drain.notice_s = config.bounds.drain_s_max, config.bounds.drain_notice_s
-
-
-def _adjust(config: Config, *, edge: Edge, upstream: DirectUpstream, metrics: Metrics) -> None:
-    """Tell those who serve no single request what holds now."""
-    bounds = config.bounds
-    edge.write_s_max = bounds.write_s_max
-    upstream.connect_s_max = bounds.connect_s_max
-    metrics.keep_users_apart(bounds.user_series_max)
-    metrics.config_loaded()
-
-
-@dataclass(slots=True)
-class _Room:
-    """The room for clients that the connections to replicas leave of the process's descriptors."""
-
-    connections: Connections
-    sequences: int = -1
-
-    def make(self, config: Config) -> None:
-        """Look at it again where there may be more connections to replicas, or fewer."""
-        sequences = sum(replica.sequences for model in config.settings.models for replica in model.replicas)
-        if sequences != self.sequences:
-            self.sequences = sequences
-            wanted = config.settings.listen.connections_max
-            self.connections.total_max = room_for_clients(wanted, _OPERATORS_MAX + sequences)
 
 
 def _reports(connection: RedisClient, generation: Generation) -> Reports:

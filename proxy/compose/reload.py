@@ -3,14 +3,17 @@ A reload: the config read again and put in force, whole or not at all.
 
 Rules:
 - One at a time; who asks meanwhile has the next, which reads again.
-- A fault changes nothing, and all faults are told. What needs a restart is told too, and left as it is.
+- A fault changes nothing, and all faults are told. What needs a restart is told too, and left as it is: sections that a
+  start is made of, and another secret in a file that only a start reads.
 - Once nothing is found the reload is carried out to its end, whoever is cancelled.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from engine.runtime.shielding import shielded
@@ -19,7 +22,7 @@ from proxy.observe.metrics import Metrics
 from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.difference import Change, ChangeKind
 from proxy.settings.faults import dotted
-from proxy.settings.reloading import reloadable
+from proxy.settings.reloading import RELOADED, Reloadable, reloadable
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Reload:
         self._source = source
         self._settings = source.settings
         """What holds, as a file says it."""
+        self._secrets = _secrets(source.settings)
         self._taker = taker
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
@@ -95,8 +99,7 @@ class Reload:
             await self()
 
     async def _reload(self) -> Reloaded | NotReloaded:
-        wanted = await asyncio.to_thread(self._source.read)
-        plan = reloadable(self._settings, wanted)
+        plan = await asyncio.to_thread(self._planned)
         rekeyed = await self._taker.check(plan.settings)
         await shielded(self._carry_out(plan.settings))
         keys = [Change(ChangeKind.CHANGED, dotted(["auth", "issuers", name, "key_file"])) for name in rekeyed]
@@ -108,6 +111,13 @@ class Reload:
         self._metrics.config_reloaded(ok=True)
         return outcome
 
+    def _planned(self) -> Reloadable:
+        """Read the config and its secrets; a large one takes a while."""
+        plan = reloadable(self._settings, self._source.read())
+        now = _secrets(plan.settings)
+        others = [Change(ChangeKind.CHANGED, path) for path in now if now[path] != self._secrets.get(path)]
+        return plan._replace(needs_restart=(*plan.needs_restart, *others))
+
     async def _carry_out(self, settings: Settings) -> None:
         await self._taker.bar()
         await self._taker.swap()
@@ -118,3 +128,14 @@ class Reload:
         _log.error("config_not_reloaded", extra={"faults": [*map(str, faults)]})
         self._metrics.config_reloaded(ok=False)
         return NotReloaded(tuple(faults))
+
+
+def _secrets(settings: Settings) -> dict[str, bytes]:
+    """Return what the files that only a start reads hold, as digests, by the fields that name them."""
+    found: dict[str, bytes] = {}
+    for name in Settings.model_fields.keys() - RELOADED:
+        for field, value in getattr(settings, name):
+            if field.endswith("_file") and value is not None:
+                with suppress(OSError):
+                    found[dotted([name, field])] = sha256(value.read_bytes()).digest()
+    return found

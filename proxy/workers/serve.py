@@ -82,7 +82,8 @@ async def _take(config: OwnConfig, message: Message) -> Message:
     try:
         match message["take"]:
             case "check":
-                rekeyed = await config.check(Settings.model_validate_json(message["settings"]))
+                settings = await asyncio.to_thread(Settings.model_validate_json, message["settings"])
+                rekeyed = await config.check(settings)
             case "bar":
                 await config.bar()
             case "swap":

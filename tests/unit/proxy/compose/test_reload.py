@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,22 @@ async def test_what_needs_a_restart_is_left_and_told_each_time(reload: Reload, f
         assert (told(outcome), [change.path for change in outcome.needs_restart]) == (changed, ["listen.port"])
     assert taker.settings is not None
     assert taker.settings.listen.port == 8080
+
+
+async def test_another_secret_in_a_file_that_only_a_start_reads_needs_a_restart(
+    tmp_path: Path, file: File, taker: Taker, metrics: Metrics
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("one")
+    file.text = f'{DEMO}\n[redis]\nurl = "redis://elsewhere"\npassword_file = "{secret}"'
+    reload = Reload(ConfigSource(file.read(), file.read, asyncio.Event()), taker, metrics)
+    for content, waiting in (("one", []), ("other", ["redis.password_file"]), ("one", [])):
+        secret.write_text(content)
+        outcome = await reload()
+        assert isinstance(outcome, Reloaded)
+        assert [change.path for change in outcome.needs_restart] == waiting
+    secret.unlink()
+    assert isinstance(await reload(), Reloaded), "it is for the next start to miss it"
 
 
 @pytest.mark.parametrize(
