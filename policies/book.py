@@ -74,7 +74,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Reservation:
+class BookedReservation:
     """What the book remembers of one request."""
 
     state: ReservationState
@@ -99,7 +99,7 @@ class Book:
     """Every counter and every reservation. Raises nothing: a step that does not apply changes nothing."""
 
     counters: dict[CounterId, Counter] = field(default_factory=dict)
-    reservations: dict[str, Reservation] = field(default_factory=dict)
+    reservations: dict[str, BookedReservation] = field(default_factory=dict)
     once: dict[tuple[str, str, str], str] = field(default_factory=dict)
     """Which request a client's own key belongs to, by tenant, user and key."""
 
@@ -146,7 +146,7 @@ class Book:
             self.counters[place(limit, request.subject)] = counter.take(hold)
             holds.append((limit, hold))
         granted = Granted(completion, _binding(self.statuses(request.subject, request.limits, now_us)))
-        self.reservations[request.id] = Reservation(ReservationState.PENDING, granted, tuple(holds))
+        self.reservations[request.id] = BookedReservation(ReservationState.PENDING, granted, tuple(holds))
         return granted
 
     def _refuse(self, request: Request, ask: Ask, counters: Iterable[Counter]) -> Refused:
@@ -211,14 +211,14 @@ class Book:
             self.reservations[request.id].posted = tuple(postings)
         return EntryKind.FINAL
 
-    def _correct(self, request: Request, known: Reservation, used: Used, now_us: int) -> EntryKind | None:
+    def _correct(self, request: Request, known: BookedReservation, used: Used, now_us: int) -> EntryKind | None:
         if known.corrected:
             return None
         differences = [_cost(limit, hold, used) - posted for limit, hold, posted in known.posted]
         self._move(request, known, differences, now_us)
         return EntryKind.CORRECTION
 
-    def _move(self, request: Request, known: Reservation, differences: list[int], now_us: int) -> None:
+    def _move(self, request: Request, known: BookedReservation, differences: list[int], now_us: int) -> None:
         """Move every limit that an expiry charged; once."""
         for (limit, hold, _), difference in zip(known.posted, differences, strict=True):
             if not difference:
@@ -268,7 +268,7 @@ class Book:
         self.once = {own: first for own, first in self.once.items() if first != request_id}
 
     def _end(self, request_id: str, state: ReservationState) -> None:
-        reservation = self.reservations.setdefault(request_id, Reservation(state))
+        reservation = self.reservations.setdefault(request_id, BookedReservation(state))
         reservation.state, reservation.holds, reservation.decision = state, (), None
 
 

@@ -44,7 +44,7 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class LaunchCommand:
     """What to run, and what to set in its environment beside our own."""
 
     argv: tuple[str, ...]
@@ -55,13 +55,13 @@ class EngineMissing(Exception):
     """There is no vLLM to start; the message says how to get it."""
 
 
-def sim(spec: LaunchSpec, port: int) -> Command:
+def sim(spec: LaunchSpec, port: int) -> LaunchCommand:
     """Return what starts a simulated replica: the command `tollway sim` of this installation."""
     tollway = str(Path(sys.executable).with_name("tollway"))
-    return Command((tollway, "sim", *_common(spec, port), *spec.args))
+    return LaunchCommand((tollway, "sim", *_common(spec, port), *spec.args))
 
 
-def vllm(spec: LaunchSpec, port: int, *, beside: int = 1) -> Command:
+def vllm(spec: LaunchSpec, port: int, *, beside: int = 1) -> LaunchCommand:
     """
     Return what starts a vLLM replica that shares this machine with `beside` replicas, itself among them.
 
@@ -78,7 +78,7 @@ def vllm(spec: LaunchSpec, port: int, *, beside: int = 1) -> Command:
     else:
         argv += ("--enforce-eager", "--block-size", "32")
         env |= _cpu(beside)
-    return Command((*argv, *spec.args), env)
+    return LaunchCommand((*argv, *spec.args), env)
 
 
 _CACHES = {

@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
-from engine.fleet.health import Watch, check
+from engine.fleet.health import HealthWatch, check
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Replica
 from engine.wire.client import Upstream
@@ -74,7 +74,7 @@ class Fleet:
         self._upstream = upstream
         self._witness = witness
         self._pools: dict[str, Pool] = {}
-        self._watches: dict[Replica, Watch] = {}
+        self._watches: dict[Replica, HealthWatch] = {}
         self._leaving: dict[Replica, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,7 +147,7 @@ class Fleet:
 
     def _keep(self, replica: Replica) -> None:
         if replica not in self._watches:
-            self._watches[replica] = watch = Watch(replica, self._upstream, self.changed)
+            self._watches[replica] = watch = HealthWatch(replica, self._upstream, self.changed)
             watch.begin()
             self._witness.joined(replica, partial(self._inflight, replica.model, replica.name))
         elif replica in self._leaving:

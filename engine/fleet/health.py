@@ -50,11 +50,11 @@ async def _answers(request: AbstractAsyncContextManager[UpstreamResponse], s_max
         return False
 
 
-class Watch(Background):
+class HealthWatch(Background):
     """
     Looks at one replica, once a second after the first look, and calls `changed` when its health has changed.
 
-    `async with Watch(replica, upstream, changed)`, or `begin` and `end` where replicas come and go.
+    `async with HealthWatch(replica, upstream, changed)`, or `begin` and `end` where replicas come and go.
     """
 
     def __init__(self, replica: Replica, upstream: Upstream, changed: Changed) -> None:

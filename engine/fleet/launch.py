@@ -17,7 +17,7 @@ from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 from engine.fleet import command
-from engine.fleet.command import Command, LaunchSpec
+from engine.fleet.command import LaunchCommand, LaunchSpec
 from engine.runtime.keeper import Keeper, Kept
 from engine.runtime.process import Child, told
 
@@ -108,7 +108,7 @@ async def launch(specs: Sequence[LaunchSpec], *, logs: Path, report: Report) -> 
 class _Replica:
     """One replica, as it is run again and again."""
 
-    def __init__(self, spec: LaunchSpec, port: int, *, command: Command, log: Path, report: Report) -> None:
+    def __init__(self, spec: LaunchSpec, port: int, *, command: LaunchCommand, log: Path, report: Report) -> None:
         self.spec = spec
         self.launched = Launched(spec.name, f"http://{HOST}:{port}")
         self.keeper = Keeper(self._live, self._report)
@@ -152,7 +152,7 @@ async def healthy(port: int) -> bool:
         return (await reader.readline()).split(b" ")[1:2] == [b"200"]
 
 
-def _command(spec: LaunchSpec, port: int, specs: Sequence[LaunchSpec]) -> Command:
+def _command(spec: LaunchSpec, port: int, specs: Sequence[LaunchSpec]) -> LaunchCommand:
     if spec.engine == "sim":
         return command.sim(spec, port)
     return command.vllm(spec, port, beside=sum(other.engine == "vllm" for other in specs))

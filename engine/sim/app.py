@@ -19,7 +19,7 @@ from engine.sim.embedding import embed
 from engine.sim.engine import Engine
 from engine.sim.exchange import HungUp, SimExchange
 from engine.sim.faults import FaultKind, FaultTable
-from engine.sim.job import Job, chat_job, completion_job
+from engine.sim.job import SimJob, chat_job, completion_job
 from engine.sim.rejection import EngineDead, Overloaded, Rejection, Unprocessable
 from engine.sim.relay import SimRelay
 from engine.sim.sequence import Limits, Sequence, Trap
@@ -85,7 +85,7 @@ class Simulator:
             self.traffic.active -= 1
 
     async def _generate(
-        self, exchange: SimExchange, make_job: Callable[..., Job], make_wire: Callable[[AnswerHeader], AnswerFormat]
+        self, exchange: SimExchange, make_job: Callable[..., SimJob], make_wire: Callable[[AnswerHeader], AnswerFormat]
     ) -> None:
         try:
             job = make_job(parse_body(exchange.body, exchange.content_type), self.config)
@@ -133,7 +133,7 @@ class Simulator:
             raise Rejection(500, "InternalServerError", "Internal server error")
         return Trap(fault.kind.value), fault.after_tokens
 
-    def _sequences(self, job: Job, trap: tuple[Trap | None, int], wire: AnswerFormat) -> list[Sequence]:
+    def _sequences(self, job: SimJob, trap: tuple[Trap | None, int], wire: AnswerFormat) -> list[Sequence]:
         sequences: list[Sequence] = []
         for number, (prompt, max_tokens) in enumerate(zip(job.prompts, job.max_tokens, strict=True)):
             limits = Limits(max_tokens, job.min_tokens, job.stop, job.ignore_eos, *trap)

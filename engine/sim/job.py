@@ -20,7 +20,7 @@ MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SimJob:
     """What one generation request asks for."""
 
     prompts: tuple[tuple[int, ...], ...]
@@ -44,7 +44,7 @@ class Job:
     """A usage in every frame; only together with `include_usage`."""
 
 
-def chat_job(body: Body, config: SimConfig) -> Job:
+def chat_job(body: Body, config: SimConfig) -> SimJob:
     """Check and tokenize a body of /v1/chat/completions."""
     if "messages" not in body:
         raise missing("messages", body)
@@ -61,7 +61,7 @@ def chat_job(body: Body, config: SimConfig) -> Job:
     return _job(body, config, [prompt], (config.max_model_len if limit is None else int(limit), logprobs))
 
 
-def completion_job(body: Body, config: SimConfig) -> Job:
+def completion_job(body: Body, config: SimConfig) -> SimJob:
     """Check and tokenize a body of /v1/completions."""
     check(body, config)
     prompt = body.get("prompt")
@@ -83,7 +83,7 @@ def prompts_of(prompt: Any) -> list[list[int]]:
     return [tokens.encode(one) if isinstance(one, str) else list(one) for one in prompt]
 
 
-def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple[int, int | None]) -> Job:
+def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple[int, int | None]) -> SimJob:
     limit, logprobs = ask
     for prompt in prompts:
         check_length(len(prompt), config)
@@ -99,7 +99,7 @@ def _job(body: Body, config: SimConfig, prompts: Sequence[list[int]], ask: tuple
     stop, salt = body.get("stop") or (), body.get("cache_salt")
     if not all(isinstance(one, str) for one in stop) or not isinstance(salt, str | None):
         raise TypeError("stop and cache_salt are texts")
-    return Job(
+    return SimJob(
         prompts=tuple(map(tuple, prompts)),
         n=int(body.get("n") or 1),
         max_tokens=allowed,

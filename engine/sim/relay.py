@@ -9,7 +9,7 @@ from collections.abc import Sequence as Ordered
 
 from engine.sim.engine import Engine
 from engine.sim.exchange import SimExchange
-from engine.sim.job import Job
+from engine.sim.job import SimJob
 from engine.sim.rejection import EngineDead
 from engine.sim.sequence import Finish, Sequence, Step, Trap
 from engine.sim.wire import AnswerFormat
@@ -24,7 +24,7 @@ class SimRelay:
         self._wire = wire
         self._opened = False
 
-    async def run(self, job: Job, sequences: Ordered[Sequence]) -> None:
+    async def run(self, job: SimJob, sequences: Ordered[Sequence]) -> None:
         """Generate and answer."""
         if job.stream:
             await self._exchange.start_stream()
@@ -47,7 +47,7 @@ class SimRelay:
         if step.finish is not Finish.ABORT or step.completion_tokens:
             await self._exchange.chunk(self._wire.frame(step))
 
-    async def _finish(self, job: Job, sequences: Ordered[Sequence]) -> None:
+    async def _finish(self, job: SimJob, sequences: Ordered[Sequence]) -> None:
         if not job.stream:
             await self._exchange.json(200, self._wire.body(sequences))
             return

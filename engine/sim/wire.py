@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from engine.sim.job import Job
+from engine.sim.job import SimJob
 from engine.sim.sequence import Sequence, Step
 from engine.sim.tokens import Token
 
@@ -33,7 +33,7 @@ class AnswerHeader:
     """Seconds since the epoch."""
 
     model: str
-    job: Job
+    job: SimJob
     block_size: int
 
 

@@ -34,7 +34,7 @@ class Places(NamedTuple):
     new: Prepared
 
 
-class Launched:
+class LaunchedFleet:
     """The replicas that this process launches, as its config says it: those of the next one come, others go."""
 
     def __init__(self, launches: Launches) -> None:
@@ -72,7 +72,7 @@ class Launched:
 
 
 @asynccontextmanager
-async def launched(settings: Settings) -> AsyncIterator[Launched]:
+async def launched(settings: Settings) -> AsyncIterator[LaunchedFleet]:
     """
     Run the replicas that the config says to launch for the block.
 
@@ -80,7 +80,7 @@ async def launched(settings: Settings) -> AsyncIterator[Launched]:
     """
     try:
         async with launch(_specs(settings), logs=settings.redis.data_dir / "logs", report=_report) as launches:
-            here = Launched(launches)
+            here = LaunchedFleet(launches)
             try:
                 yield here
             finally:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from engine.fleet.fleet import Arrangement, Fleet
 from proxy.catalog import Catalog
-from proxy.compose.fleet import Launched, Places, placements
+from proxy.compose.fleet import LaunchedFleet, Places, placements
 from proxy.errors import LedgerUnavailable
 from proxy.in_force import Config, InForce
 from proxy.settings import Settings
@@ -43,7 +43,7 @@ class OwnConfig:
 
     in_force: InForce
     fleet: Fleet
-    launched: Launched
+    launched: LaunchedFleet
     incarnation: Incarnation
     _checked: _Checked | None = None
 

@@ -145,14 +145,14 @@ class Downstream:
         self._share.take(len(part))
         return part
 
-    def watched(self, part: Callable[[], Awaitable[None]]) -> "Watch":
+    def watched(self, part: Callable[[], Awaitable[None]]) -> "HangUpWatch":
         """
         Return a block that is cut short with `ClientGone` when the client hangs up; the body must have been read.
 
         `part()` is run in between, while the block goes on; a block that ends meanwhile ends it. Whoever drives it
         sees by `left` that its end is of no use to anybody. Bounds: `part` must have a deadline, and raise nothing.
         """
-        return Watch(self, self._client, part)
+        return HangUpWatch(self, self._client, part)
 
     def head(self, status: int, fields: bytes) -> None:
         """
@@ -224,7 +224,7 @@ class Downstream:
             raise ClientGone from None
 
 
-class Watch:
+class HangUpWatch:
     """The block of `Downstream.watched`."""
 
     def __init__(self, downstream: Downstream, client: Client, part: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from engine.fleet.launch import Place
 from proxy.api.admin import Shown
-from proxy.compose.fleet import Launched, Places, Urls
+from proxy.compose.fleet import LaunchedFleet, Places, Urls
 from proxy.observe.joined import JoinedExposition
 from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.faults import in_order
@@ -48,7 +48,7 @@ class TeamConfig:
         self,
         team: Sequence[Worker],
         settings: Settings,
-        launched: Launched,
+        launched: LaunchedFleet,
         tasks: Callable[[Settings, Urls], Sequence[Task]],
         *,
         counted: JoinedExposition,

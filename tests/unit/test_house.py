@@ -59,6 +59,15 @@ def imported() -> set[str]:
     return {name for text in TESTS.values() for name in named_by(text)}
 
 
+def test_a_public_class_name_stands_for_one_class() -> None:
+    where: dict[str, list[str]] = {}
+    for source in SOURCES:
+        for node in ast.parse(source.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(relative(source))
+    assert {name: places for name, places in where.items() if len(places) > 1} == {}
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=relative)
 def test_every_source_file_has_its_test(source: Path) -> None:
     mirror = ROOT / "tests" / "unit" / source.relative_to(ROOT).with_name(f"test_{source.name}")

@@ -6,17 +6,17 @@ import pytest
 
 from engine.sim.body import parse_body
 from engine.sim.config import SimConfig
-from engine.sim.job import Job, chat_job, completion_job, prompts_of
+from engine.sim.job import SimJob, chat_job, completion_job, prompts_of
 from engine.sim.rejection import Rejection
 
 CONFIG = SimConfig(max_model_len=100)
 
 
-def chat(**extra: Any) -> Job:
+def chat(**extra: Any) -> SimJob:
     return chat_job({"model": "demo", "messages": [{"role": "user", "content": "hello"}]} | extra, CONFIG)
 
 
-def completion(**extra: Any) -> Job:
+def completion(**extra: Any) -> SimJob:
     return completion_job({"model": "demo", "prompt": "hello"} | extra, CONFIG)
 
 

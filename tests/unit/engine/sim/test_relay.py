@@ -6,7 +6,7 @@ from engine.sim.chat_wire import ChatWire
 from engine.sim.config import SimConfig
 from engine.sim.engine import Engine
 from engine.sim.exchange import SimExchange
-from engine.sim.job import Job, chat_job
+from engine.sim.job import SimJob, chat_job
 from engine.sim.relay import SimRelay
 from engine.sim.sequence import Limits, Sequence, Trap
 from engine.sim.tokens import Text
@@ -15,7 +15,7 @@ from engine.sim.wire import AnswerHeader
 CONFIG = SimConfig(prefill_us_per_token=0, decode_us_per_token=0)
 
 
-async def relayed(job: Job, *limits: Limits) -> list[dict[str, Any]]:
+async def relayed(job: SimJob, *limits: Limits) -> list[dict[str, Any]]:
     """Return what one answer sent."""
     sent: list[dict[str, Any]] = []
 
@@ -33,7 +33,7 @@ async def relayed(job: Job, *limits: Limits) -> list[dict[str, Any]]:
     return sent
 
 
-def job(**extra: Any) -> Job:
+def job(**extra: Any) -> SimJob:
     return chat_job({"messages": [{"role": "user", "content": "x"}], **extra}, CONFIG)
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from engine.fleet.launch import Place
-from proxy.compose.fleet import Launched, Places, Urls
+from proxy.compose.fleet import LaunchedFleet, Places, Urls
 from proxy.fatal import Fatal
 from proxy.observe.joined import JoinedExposition
 from proxy.settings import ConfigError, Settings
@@ -79,7 +79,7 @@ class Team:
         self.config = TeamConfig(
             cast("Sequence[Worker]", self.workers),
             BEFORE,
-            cast("Launched", self.launched),
+            cast("LaunchedFleet", self.launched),
             self._tasks,
             counted=self.counted,
         )
