@@ -236,7 +236,6 @@ async def test_what_failed_is_not_found_by_the_next_start(
 async def test_a_disk_that_hangs_fails_in_time_and_what_it_wrote_late_is_taken_back(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WRITE_S_MAX", 0.02)
     monkeypatch.setattr(module, "HEAL_S", 0.01)
     await append(journal, b"before")
     go, really = threading.Event(), Segment.append
@@ -247,6 +246,8 @@ async def test_a_disk_that_hangs_fails_in_time_and_what_it_wrote_late_is_taken_b
 
     with monkeypatch.context() as patch:
         patch.setattr(Segment, "append", hangs)
+        # Only for what hangs: on a busy machine a write that works may take as long.
+        patch.setattr(module, "WRITE_S_MAX", 0.02)
         writing = asyncio.create_task(one(journal, b"late"))
         await asyncio.sleep(0.005)
         waiting = asyncio.create_task(one(journal, b"behind it"))
