@@ -32,8 +32,6 @@ _USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
 _NO_CHOICES = b'"choices":[]'
 _CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)[,}]')
 _ABORT = b'"finish_reason":"abort"'
-_FINISH = b'"finish_reason":"'
-_FINGERPRINT = re.compile(rb',"system_fingerprint":"(?:[^"\\]|\\.)*"')
 
 
 class Chunk(NamedTuple):
@@ -62,7 +60,7 @@ def read_run(data: bytes, opening: bytes) -> tuple[bytes, list[tuple[int, Usage]
     Return what `data` is without usages, and each usage with its choice, if it is frames that open so and end with one.
 
     Of a choice that speaks alone there is one: the last, with the most completion tokens of all. None where there is
-    anything else in `data`, or a choice ends.
+    anything else in `data`.
     """
     told = _COUNTS_LAST.split(data)
     texts = told[::3]
@@ -76,7 +74,7 @@ def read_run(data: bytes, opening: bytes) -> tuple[bytes, list[tuple[int, Usage]
         or stripped.count(b"\n") != 2 * count
         or b"\r" in stripped
         or _USAGE_KEY in stripped
-        or stripped.rfind(_FINISH) >= 0
+        or _ABORT in stripped
     ):
         return None
     choice = _choice_of(stripped, opening)
@@ -95,17 +93,6 @@ def read_run(data: bytes, opening: bytes) -> tuple[bytes, list[tuple[int, Usage]
 
 def _choice_of(frame: bytes, opening: bytes) -> bytes:
     return frame[len(opening) : frame.find(b",", len(opening))]
-
-
-def ends_choice(frame: bytes) -> bool:
-    """Tell whether a frame ends a choice, in vLLM's own writing."""
-    return _FINISH in frame and frame.startswith(_VLLMS_OWN) and frame.endswith(_LAST)
-
-
-def signed(frame: bytes, usage: bytes) -> bytes:
-    """Return a frame that ends a choice with the `system_fingerprint` that vLLM wrote into the frame of the usage."""
-    found = _FINGERPRINT.search(usage)
-    return frame[: -len(_LAST)] + found[0] + _LAST if found else frame
 
 
 def read_chunk(frame: bytes, data: bytes) -> Chunk:

@@ -7,8 +7,6 @@ Rules:
 - `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came and is of some token, no
   error frame came and no choice was aborted. vLLM sends `[DONE]` after a crash too; and what is aborted while it waits
   ends with a sum of no tokens, without a word of an abort.
-- vLLM names itself (`system_fingerprint`) in the last frame before `[DONE]`. Where that is the sum, and nobody asked
-  for it, the frame before is held back until then and gets the name, as vLLM would have written it.
 - An error frame never goes on, and neither does what follows an abort: whoever drives this machine decides what the
   client reads.
 """
@@ -20,7 +18,7 @@ import orjson
 
 from engine.faults import MalformedStream
 from engine.protocols.base import EngineFailure, Frame, FrameKind
-from engine.protocols.frames import Chunk, ends_choice, opening_of, read_chunk, read_run, signed
+from engine.protocols.frames import opening_of, read_chunk, read_run
 from engine.protocols.usage import RunningUsage, Usage
 from engine.wire.sse import FrameSplitter, data_of
 
@@ -35,8 +33,6 @@ class CompletionStream:
         self._continuous_usage = include_usage and continuous_usage
         self._opening: bytes | None = None
         """What frames that speak of a choice open with, up to which."""
-        self._held = b""
-        """A frame that ends a choice, while it may be the one before the sum."""
         self.error: dict[str, Any] | None = None
         """The engine's error object, once an error frame was received."""
         self.aborted = False
@@ -47,8 +43,7 @@ class CompletionStream:
         try:
             if not self._splitter.rest and (run := self._read_run(data)) is not None:
                 return [run]
-            raws = self._splitter.feed(data)
-            return list(self._read(data) if raws == [data] else self._read_all(raws))
+            return list(self._read_all(self._splitter.feed(data)))
         except ValueError as error:
             raise MalformedStream("a frame is not what vLLM sends") from error
 
@@ -88,8 +83,7 @@ class CompletionStream:
             if run is not None:
                 yield run
             else:
-                for raw in alike:
-                    yield from self._read(raw)
+                yield from map(self._read, alike)
             start += len(alike)
 
     def _read_run(self, data: bytes) -> Frame | None:
@@ -102,26 +96,12 @@ class CompletionStream:
         stripped, usages = run
         for choice, usage in usages:
             self._usage.see(choice, usage)
-        return Frame(FrameKind.CONTENT, self._after_held(data if self._continuous_usage else stripped))
+        return Frame(FrameKind.CONTENT, data if self._continuous_usage else stripped)
 
-    def _after_held(self, frames: bytes) -> bytes:
-        if self._held:
-            held, self._held = self._held, b""
-            return held + frames
-        return frames
-
-    def _read(self, raw: bytes) -> Iterator[Frame]:
-        """Yield what a frame is, and before it what was held back for one of another kind."""
+    def _read(self, raw: bytes) -> Frame:
         data = data_of(raw)
         if data is None:
-            yield Frame(FrameKind.COMMENT, raw)
-            return
-        frame = self._read_data(raw, data)
-        if frame.kind is not FrameKind.CONTENT and self._held:
-            yield Frame(FrameKind.CONTENT, self._after_held(b""))
-        yield frame
-
-    def _read_data(self, raw: bytes, data: bytes) -> Frame:
+            return Frame(FrameKind.COMMENT, raw)
         if data == b"[DONE]":
             self.done = True
             return Frame(FrameKind.DONE, raw)
@@ -135,14 +115,7 @@ class CompletionStream:
         if self.aborted:
             return Frame(FrameKind.ABORT, b"")
         if not chunk.has_choices:
-            self._held = signed(self._held, raw) if self._held else b""
             return Frame(FrameKind.USAGE, raw if self._include_usage else b"")
-        return self._read_choice(raw, chunk)
-
-    def _read_choice(self, raw: bytes, chunk: Chunk) -> Frame:
         if self._opening is None:
             self._opening = opening_of(raw)
-        if not self._include_usage and ends_choice(chunk.stripped):
-            before, self._held = self._held, chunk.stripped
-            return Frame(FrameKind.CONTENT, before)
-        return Frame(FrameKind.CONTENT, self._after_held(raw if self._continuous_usage else chunk.stripped))
+        return Frame(FrameKind.CONTENT, raw if self._continuous_usage else chunk.stripped)

@@ -62,9 +62,9 @@ async def test_a_stream_is_relayed_billed_and_metered(folder: Path, caplog: pyte
     assert (client.status, client.complete) == (200, True)
     assert client.answer_headers["content-type"].startswith("text/event-stream")
     recorded = [json.loads(chunk[6:]) for chunk in transcript(STREAM).chunks[:-1]]
-    *frames, told = [{key: value for key, value in frame.items() if key != "usage"} for frame in recorded]
-    frames[-1]["system_fingerprint"] = told["system_fingerprint"]
-    assert [json.loads(event) for event in client.events[:-1]] == frames
+    assert [json.loads(event) for event in client.events[:-1]] == [
+        {key: value for key, value in frame.items() if key != "usage"} for frame in recorded if frame["choices"]
+    ]
     assert client.events[-1] == b"[DONE]"
     record = bill(gw)
     assert tokens(record) == STREAM_USAGE

@@ -27,36 +27,6 @@ def test_an_answer_with_its_sum_is_complete(one: Transcript) -> None:
     assert set(kinds[:-2]) == {FrameKind.CONTENT}
 
 
-@pytest.mark.parametrize(("continuous", "plain"), [("122-chat-stream-continuous", "120-chat-stream")])
-def test_a_stream_without_its_sum_names_the_engine_as_vllm_does(continuous: str, plain: str) -> None:
-    # The same request, once as the gateway asks it and once as its client does.
-    stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
-    *_, last, done = b"".join(frame.forward for frame in stream.feed(transcript(continuous).body)).split(b"\n\n")[:-1]
-    told = transcript(plain).chunks
-    assert done == b"data: [DONE]"
-    assert last.partition(b'"choices"')[2] == told[-2].removesuffix(b"\n\n").partition(b'"choices"')[2]
-
-
-def test_a_frame_that_ends_a_choice_waits_for_the_next_and_no_longer() -> None:
-    frames = transcript("223-completion-stream-list-n2-continuous").chunks
-    ends = [at for at, frame in enumerate(frames) if b'"finish_reason":"length"' in frame]
-    stream = CompletionStream(n=2, include_usage=False, continuous_usage=False)
-    seen = [b"".join(one.forward for one in stream.feed(frame)) for frame in frames]
-    assert [seen[at].count(b"data: ") for at in ends] == [0, 1, 1, 1][: len(ends)]
-    assert b"".join(seen).count(b"data: ") == len(frames) - 1
-
-
-@pytest.mark.parametrize("after", ["data: [DONE]\n\n", 'data: {"error": {"code": 500}}\n\n'], ids=["done", "error"])
-@pytest.mark.parametrize("together", [False, True])
-def test_what_was_held_back_goes_on_before_another_end(after: str, *, together: bool) -> None:
-    frames = transcript("122-chat-stream-continuous").chunks[:-2]
-    reads = [b"".join(frames) + after.encode()] if together else [*frames, after.encode()]
-    stream = CompletionStream(n=1, include_usage=False, continuous_usage=False)
-    forwarded = b"".join(frame.forward for read in reads for frame in stream.feed(read))
-    assert forwarded.count(b'"finish_reason":"length"') == 1
-    assert not stream.complete
-
-
 def test_done_without_a_sum_is_not_complete() -> None:
     stream, kinds, _ = played(transcript("120-chat-stream"))
     assert kinds[-1] is FrameKind.DONE
