@@ -18,7 +18,7 @@ TOKENS = 1_000
 TOKEN_BYTES = 16_384
 """A stream has 16 MB, and all of them 800."""
 GROWTH_BYTES_MAX = 40 * 2**20
-PATIENCE = {f"TOLLWAY__LIMITS__{name}_S_MAX": "120" for name in ("TTFT", "IDLE", "EXCHANGE")}
+PATIENCE = {f"TOLLWAY__LIMITS__{name}_S_MAX": "120" for name in ("TTFT", "IDLE", "WRITE", "EXCHANGE")}
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
