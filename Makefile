@@ -20,8 +20,9 @@ OVERRIDES := $(if $(HOST),TOLLWAY__LISTEN__HOST='$(HOST)') $(if $(PORT),TOLLWAY_
 	$(if $(ADMIN_PORT),TOLLWAY__ADMIN__PORT='$(ADMIN_PORT)') \
 	$(if $(filter-out sim,$(ENGINE)),TOLLWAY__MODELS__0__LAUNCH__ENGINE='$(ENGINE)')
 
-# The suite is dealt out to so many processes; what is marked `wide` is for WIDE=1 alone (tests/README.md).
-JOBS ?= 2
+# The suite is dealt out to so many processes, one more than two cores, since its long tests wait half of their time; what
+# is marked `wide` is for WIDE=1 alone (tests/README.md).
+JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest -p tests.dealing -n $(JOBS) --dist loadscope $(if $(WIDE),,-m "not wide")
 
 .PHONY: help unsound run test test-quick test-all test-vllm test-wheel bench lint types imports check docs lock clean

@@ -82,8 +82,10 @@ class Window:
 
     def grant(self, limit: Limit, more: int | None) -> Self:
         """Give so much more in this window; for None, all that is used of it."""
+        asked = max(0, self.used) if more is None else more
+        # Below 0 where a plan with a smaller amount was granted all that it may be.
         room = MAX_AMOUNT - (limit.amount - self.used)
-        return replace(self, granted=self.granted + (max(0, self.used) if more is None else min(more, room)))
+        return replace(self, granted=self.granted + min(asked, room))
 
     def correct(self, hold: Hold, difference: int) -> Self:
         """Move what was posted before by `difference`, in the window it was reserved in."""

@@ -1,11 +1,12 @@
 """The edges of calendar windows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from policies.holds import Hold
-from policies.quota import Limit, Per, Scope, Unit
+from policies.quota import MAX_AMOUNT, Limit, Per, Scope, Unit
 from policies.window import Window, bounds_us
 
 MONTH = Limit(Scope.USER, Unit.TOKENS, 100, Per.MONTH)
@@ -64,3 +65,11 @@ def test_a_reset_takes_no_grant_back() -> None:
     window = Window.unused(0).at(MONTH, us(2026, 11, 30)).post(Hold(request_id="r", cost=0), 100)
     assert window.grant(MONTH, None).used == 0
     assert window.grant(MONTH, 130).grant(MONTH, None).used == -30
+
+
+def test_two_amounts_of_one_window_never_leave_more_than_can_be_counted() -> None:
+    small, large = replace(MONTH, amount=100), replace(MONTH, amount=2**50)
+    granted = Window.unused(us(2026, 11, 1)).at(small, us(2026, 11, 1)).grant(small, MAX_AMOUNT)
+    assert small.amount - granted.used == MAX_AMOUNT
+    for more in (None, 7):
+        assert large.amount - granted.grant(large, more).used == MAX_AMOUNT
