@@ -5,6 +5,7 @@ Begun with a turn, moved on by the relay, read by everybody: a cut at any point 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -36,8 +37,8 @@ class Attempt:
     """What it used and the client did not get."""
     fault: UpstreamFault | EngineRefused | None = None
     """Why it came to nothing, where the replica said or did something else than answer."""
-    end: bytes | None = None
-    """The last bytes of a whole answer, still to be sent; None of a part of one."""
+    end: Sequence[bytes] | None = None
+    """The last bytes of a whole answer, still to be sent, as they came; None of a part of one."""
 
     @property
     def replica(self) -> Replica:

@@ -7,7 +7,7 @@ This is the only place that puts the stages together: it hands what one returns 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -85,9 +85,9 @@ class Exchange:
                 with EarlyHead(downstream, early_s, partial(early_headers, state)):
                     end = await self._answer(admitted, downstream, state)
                 await reservation.settle()
-        await downstream.finish(end)
+        await downstream.finish(*end)
 
-    async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> bytes:
+    async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> Sequence[bytes]:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""
         job = admitted.job()
         fault: UpstreamFault | EngineRefused | None = None

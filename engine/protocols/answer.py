@@ -1,6 +1,14 @@
 """
 An answer in one piece: what it used, and whether the engine gave it up.
 
+Decision: one that is not small is read by bytes: its end is parsed, where vLLM writes the usage, and all before it is
+only searched for the word that a choice was given up.
+Because parsing 32 MB keeps the event loop for half a second, and what goes on is what came anyway.
+Instead of parsing it in a thread, which holds the interpreter as long.
+
+What proves that a usage is the answer's own, and no text's and no inner object's: a quote inside a text is escaped, so
+the key is one, and what follows it is whole JSON up to the answer's last brace, so that it is the outermost object's.
+
 Source: vLLM 0.32's answers of `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`, in tests/data.
 """
 
@@ -13,23 +21,96 @@ from engine.faults import UpstreamBroken
 from engine.protocols.base import Answer
 from engine.protocols.usage import Usage, usage_of
 
+_PARSED_BYTES_MAX = 16 * 1024
+"""Parsed whole: that takes a tenth of a millisecond."""
+_END_BYTES = 64 * 1024
+"""Of a larger one, in which its usage must stand."""
+_KEYS_MAX = 8
+"""Looked at from its end: names and texts there may be the word as well."""
+_KEY = b'"usage"'
+_BEFORE_KEYS = b",{ \t\r\n"
+_ABORTS = (b'"finish_reason":"abort"', b'"finish_reason": "abort"')
+_NO_TEXTS = (b'"text":""', b'"text": ""')
 
-def read_answer(body: bytes, *, prompts: int) -> Answer:
-    """Return what the answer to so many prompts says; raise `UpstreamBroken` for what vLLM does not send."""
+
+def read_answer(parts: Sequence[bytes], *, prompts: int) -> Answer:
+    """
+    Return what the answer to so many prompts says, which came in these parts.
+
+    Raises: UpstreamBroken, for what vLLM does not send.
+    Bounds: what is not small is searched at 4 GB a second, and `_END_BYTES` of it are parsed.
+    """
     try:
-        answer = orjson.loads(body)
-        choices = answer.get("choices", ())
-        aborted = "abort" in [choice.get("finish_reason") for choice in choices]
-        usage = usage_of(answer["usage"])
-        return Answer(_proven(usage, choices, prompts) if aborted else usage, aborted)
+        if sum(map(len, parts)) <= _PARSED_BYTES_MAX:
+            return _parsed(b"".join(parts), prompts)
+        return _read(parts, prompts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpstreamBroken("the answer is not what vLLM sends") from error
 
 
-def _proven(usage: Usage, choices: Sequence[dict[str, Any]], prompts: int) -> Usage:
+def _parsed(body: bytes, prompts: int) -> Answer:
+    answer = orjson.loads(body)
+    choices = answer.get("choices", ())
+    usage = usage_of(answer["usage"])
+    if "abort" not in [choice.get("finish_reason") for choice in choices]:
+        return Answer(usage, aborted=False)
+    all_begun = prompts == 1 or all(choice.get("text") for choice in choices)
+    return Answer(_proven(usage, all_begun=all_begun), aborted=True)
+
+
+def _read(parts: Sequence[bytes], prompts: int) -> Answer:
+    """Return the same of an answer that is not parsed."""
+    if not parts[0].lstrip().startswith(b"{"):
+        raise ValueError("the answer is no object")
+    usage = usage_of(_usage_in(_end_of(parts)))
+    if not any(_holds(parts, each) for each in _ABORTS):
+        return Answer(usage, aborted=False)
+    all_begun = prompts == 1 or not any(_holds(parts, each) for each in _NO_TEXTS)
+    return Answer(_proven(usage, all_begun=all_begun), aborted=True)
+
+
+def _end_of(parts: Sequence[bytes]) -> bytes:
+    end, size = [], 0
+    for part in reversed(parts):
+        end.append(part[-_END_BYTES:])
+        size += len(part)
+        if size >= _END_BYTES:
+            break
+    return b"".join(reversed(end))
+
+
+def _usage_in(end: bytes) -> Any:
+    """Return the usage of the object that ends here; raise `ValueError` where there is none."""
+    at = len(end)
+    for _ in range(_KEYS_MAX):
+        at = end.rfind(_KEY, 0, at)
+        if at < 1:
+            break
+        if end[at - 1] in _BEFORE_KEYS and (rest := _object(b"{" + end[at:])):
+            return rest["usage"]
+    raise ValueError("the answer does not end with its usage")
+
+
+def _object(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _holds(parts: Sequence[bytes], wanted: bytes) -> bool:
+    """Tell whether the parts together hold these bytes; from behind, because that is three times as fast."""
+    across = len(wanted) - 1
+    before = b""
+    for part in parts:
+        if part.rfind(wanted) >= 0 or wanted in before + part[:across]:
+            return True
+        before = (before + part[-across:])[-across:]
+    return False
+
+
+def _proven(usage: Usage, *, all_begun: bool) -> Usage:
     """Return what of an aborted answer was computed: a prompt counts with its first token."""
     if not usage.completion_tokens:
         return Usage()
-    if prompts > 1 and not all(choice.get("text") for choice in choices):
-        return Usage(completion_tokens=usage.completion_tokens)
-    return usage
+    return usage if all_begun else Usage(completion_tokens=usage.completion_tokens)

@@ -23,7 +23,7 @@ How others fit:
 - **Answers without text** (counts of tokens, scores): `generates` is false, `stream` returns None.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
@@ -198,8 +198,8 @@ class ApiProtocol(Protocol):
     def stream(self, request: ParsedRequest) -> StreamMachine | None:
         """Return the machine that reads the answer, or None where it comes in one piece."""
 
-    def read_answer(self, request: ParsedRequest, body: bytes) -> Answer:
-        """Return what an answer in one piece says; raise `UpstreamBroken` for what no engine sends."""
+    def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
+        """Return what an answer in one piece says, as it came; raise `UpstreamBroken` for what no engine sends."""
 
     def error_body(self, error: FailureRow) -> bytes:
         """Return the body of an answer that is an error."""

@@ -7,7 +7,7 @@ Rules:
 - The engine reads one limit on the completion, and it is ours; a stream always tells its usage in every frame.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -63,9 +63,9 @@ class OpenAiProtocol:
     __slots__ = ()
     default_completion: int | None = None
 
-    def read_answer(self, request: ParsedRequest, body: bytes) -> Answer:
+    def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
         """Return what an answer in one piece says."""
-        return read_answer(body, prompts=request.prompts)
+        return read_answer(parts, prompts=request.prompts)
 
     def error_body(self, error: FailureRow) -> bytes:
         """Return OpenAI's error envelope."""

@@ -23,6 +23,8 @@ from engine.wire.transport import Origin, Sent, Transport, unheard
 KEEPALIVE_S = 4.0
 """vLLM closes a connection that was idle for 5 s."""
 _CONNECTIONS_MAX = 20_000
+_SMALL_BYTES_MAX = 16 * 1024
+"""Parts of a body up to here are put together."""
 
 JSON = b"content-type: application/json\r\n"
 """The field of a request with a body."""
@@ -134,8 +136,12 @@ class _Exchange:
         return await read_whole(self, bytes_max)
 
 
-async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:
-    """Return the body of a response; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
+async def read_parts(response: UpstreamResponse, bytes_max: int) -> list[bytes]:
+    """
+    Return the body of a response in parts, of which small ones are put together; raise likewise.
+
+    A large body is not: that costs as much as reading it, and takes its memory twice.
+    """
     parts: list[bytes] = []
     size = 0
 
@@ -144,10 +150,18 @@ async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:
         size += len(part)
         if size > bytes_max:
             raise ResponseTooLarge(f"the answer is larger than {bytes_max} bytes")
-        parts.append(part)
+        if parts and len(parts[-1]) + len(part) <= _SMALL_BYTES_MAX:
+            parts[-1] += part
+        else:
+            parts.append(part)
 
     await response.pour(take)
-    return b"".join(parts)
+    return parts
+
+
+async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:
+    """Return the body of a response; raise `UpstreamFault`, `ResponseTooLarge` past `bytes_max`."""
+    return b"".join(await read_parts(response, bytes_max))
 
 
 class _Target(NamedTuple):

@@ -189,12 +189,14 @@ class DirectCycle:
         if tell is not None:
             self._connection.flow.resume_reading()  # of a connection that is not read nobody learns that it ended
 
-    def begin(self, status: int, fields: bytes, body: bytes) -> None:
-        """Write the head and the first part of an answer that goes on."""
+    def begin(self, status: int, fields: bytes, body: bytes, length: int | None = None) -> None:
+        """Write the head and the first part of an answer that goes on; its `length` is told where it is known."""
         if self.disconnected:
             return
         self.response_started = True
         coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        if length is not None:
+            self._chunked, coding = False, b"content-length: %d\r\n" % length
         close = b"" if self.keep_alive else _CLOSE
         default = self._connection.default_lines()
         self._write(b"".join((STATUS_LINE[status], default, fields, close, coding, b"\r\n", self._framed(body))))

@@ -7,7 +7,7 @@ at once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -50,8 +50,8 @@ class Client(Protocol):
     def on_gone(self, tell: Callable[[], None] | None) -> None:
         """Call `tell` when the client is gone, and nobody for None."""
 
-    def begin(self, status: int, fields: bytes, body: bytes) -> None:
-        """Write the head and the first part of an answer that goes on."""
+    def begin(self, status: int, fields: bytes, body: bytes, length: int | None = None) -> None:
+        """Write the head and the first part of an answer that goes on; its `length` is told where it is known."""
 
     def write(self, body: bytes) -> None:
         """Write another part."""
@@ -200,16 +200,35 @@ class Downstream:
         """Wait until the client has read most of what was written, or is gone; as long as the caller lets it."""
         await self._client.drained()
 
-    async def finish(self, body: bytes = b"") -> None:
-        """Write the last part of the answer, or all of it; raise `ClientGone` when the client does not take it."""
+    async def finish(self, *parts: bytes) -> None:
+        """
+        Write the last part of the answer, or all of it; raise `ClientGone` when the client does not take it.
+
+        An answer in several parts is written as fast as the client reads, and no faster: what is written and not read
+        is nobody's any more, and yet takes memory.
+        """
         self.finished = True
         if not self._client.writable:
             await self._caught_up()
         if self.started:
-            self._client.finish(body)
+            self._client.finish(b"".join(parts))
+        elif len(parts) < 2:
+            self.started = True
+            self._client.reply(*self._head, b"".join(parts))
         else:
             self.started = True
-            self._client.reply(*self._head, body)
+            await self._finish_slowly(parts)
+
+    async def _finish_slowly(self, parts: Sequence[bytes]) -> None:
+        client = self._client
+        client.begin(*self._head, parts[0], sum(map(len, parts)))
+        for part in parts[1:-1]:
+            if not client.writable:
+                await self._caught_up()
+            client.write(part)
+        if not client.writable:
+            await self._caught_up()
+        client.finish(parts[-1])
 
     async def answer(self, status: int, fields: bytes, body: bytes) -> None:
         """Write a whole answer at once; raise likewise."""

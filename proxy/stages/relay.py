@@ -24,7 +24,7 @@ import orjson
 from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.fleet.abort import abort
 from engine.protocols.base import Frame, FrameKind, StreamMachine
-from engine.wire.client import Upstream, UpstreamResponse
+from engine.wire.client import Upstream, UpstreamResponse, read_parts
 from engine.wire.connection import Wait
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
@@ -34,6 +34,8 @@ from proxy.http.headers import EVENT_STREAM, JSON
 from proxy.stages.deadlines import Deadlines
 
 _JSON_BYTES_MAX = 64 * 1024 * 1024
+_PARSED_BYTES_MAX = 64 * 1024
+"""Of an engine's refusal; a larger one repeats what it refuses."""
 READ_ON_S_MAX = 0.25
 _ABORT_AGAIN_S = 0.1
 """An abort that overtakes its own request is passed over by the replica."""
@@ -86,7 +88,7 @@ class Relay:
                     if response.status != 200:
                         raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
                     if stream is None:
-                        attempt.end = _whole(await response.read(_JSON_BYTES_MAX), attempt)
+                        attempt.end = _whole(await read_parts(response, _JSON_BYTES_MAX), attempt)
                         attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return
@@ -193,7 +195,7 @@ class _Passing:
             raise _refusal(failure.status, failure.body)
         if not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
-        self._attempt.end = last.forward
+        self._attempt.end = (last.forward,)
         self._deadlines.with_replica(_END_S_MAX)
 
 
@@ -218,13 +220,13 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
     return forward, None, progress
 
 
-def _whole(body: bytes, attempt: Attempt) -> bytes:
+def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:
     request = attempt.admitted.call.request
-    answer = request.protocol.read_answer(request, body)
+    answer = request.protocol.read_answer(request, parts)
     attempt.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
-    return body
+    return parts
 
 
 def _refusal(status: int | None, body: bytes) -> Exception:
@@ -235,6 +237,8 @@ def _refusal(status: int | None, body: bytes) -> Exception:
 
 
 def _is_json(body: bytes) -> bool:
+    if len(body) > _PARSED_BYTES_MAX:
+        return body.startswith(b"{") and body.endswith(b"}")
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -63,6 +63,14 @@ class Direct:
         cycle.take()
         cycle.reply(200, b"", PART * LARGE)
 
+    async def sliced(self, cycle: DirectCycle) -> None:
+        """Answer the same in parts, with its length."""
+        cycle.take()
+        cycle.begin(200, b"", PART, len(PART) * LARGE)
+        for _ in range(LARGE - 2):
+            cycle.write(PART)
+        cycle.finish(PART)
+
     async def unread(self, cycle: DirectCycle) -> None:
         """Answer before the body has come."""
         cycle.reply(413, b"", b"too large")
@@ -133,7 +141,7 @@ class Listening:
 @asynccontextmanager
 async def listening(*, write_s_max: float = 60.0, keep_alive_s: float = 75.0) -> AsyncIterator[Listening]:
     direct = Direct()
-    serving = (direct.whole, direct.parts, direct.large, direct.unread, direct.waits, direct.floods)
+    serving = (direct.whole, direct.parts, direct.large, direct.sliced, direct.unread, direct.waits, direct.floods)
     paths = {b"/" + serve.__name__.encode(): serve for serve in (*serving, direct.half, direct.fails)}
     edge = Edge(connections=Connections(100, 100), head_s_max=10.0, write_s_max=write_s_max, direct=paths)
     with bound("127.0.0.1", 0) as sock:
@@ -149,6 +157,14 @@ async def within(waiting: Callable[[], object]) -> None:
 
 
 # --- answers
+
+
+async def test_an_answer_in_parts_may_have_its_length_too() -> None:
+    async with listening() as here, here.connected() as client:
+        for _ in range(2):
+            answer = await client.ask(sized(b"/sliced", b""))
+            assert (answer.headers["content-length"], len(answer.body)) == (str(len(PART) * LARGE), len(PART) * LARGE)
+            assert "transfer-encoding" not in answer.headers
 
 
 async def test_a_whole_answer_has_its_length_and_the_connection_is_kept() -> None:

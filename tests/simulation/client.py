@@ -197,7 +197,7 @@ class SimClient:
         context = copy_context()
         self._tell = tell and (lambda: asyncio.get_running_loop().call_soon(tell, context=context))
 
-    def begin(self, status: int, fields: bytes, body: bytes) -> None:
+    def begin(self, status: int, fields: bytes, body: bytes, length: int | None = None) -> None:
         """Send the head and the first part."""
         self._send({"status": status, "fields": fields, "body": body, "more": True})
 

@@ -72,9 +72,9 @@ class PlayedClient:
         if self._tell is not None:
             self._tell()
 
-    def begin(self, status: int, fields: bytes, body: bytes) -> None:
+    def begin(self, status: int, fields: bytes, body: bytes, length: int | None = None) -> None:
         """Take a head and the first part."""
-        self._told_head(status, fields)
+        self._told_head(status, fields if length is None else fields + b"content-length: %d\r\n" % length)
         self._told(body)
 
     def write(self, body: bytes) -> None:

@@ -4,7 +4,7 @@ A protocol unlike OpenAI's goes through the same stages: named events, usage at 
 It is a small cousin of Anthropic's Messages, with all that such a one may do otherwise.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,9 @@ class Messages:
     def stream(self, request: ParsedRequest) -> StreamMachine | None:
         return Told() if request.stream else None
 
-    def read_answer(self, request: ParsedRequest, body: bytes) -> Answer:
+    def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
         try:
-            return Answer(usage_of(orjson.loads(body)["usage"]), aborted=False)
+            return Answer(usage_of(orjson.loads(b"".join(parts))["usage"]), aborted=False)
         except (ValueError, KeyError) as error:
             raise UpstreamBroken from error
 

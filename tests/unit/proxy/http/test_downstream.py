@@ -1,6 +1,7 @@
 """The client's side: bounds on what it sends, news of its leaving, and what it gets of an answer."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -288,6 +289,17 @@ async def test_what_is_written_at_once_has_its_length_and_what_is_written_in_par
     assert whole.answer_headers == {"x-request-id": "R", "content-length": "3"}
     assert parts.answer_headers == {"x-request-id": "R"}
     assert whole.answer == parts.answer == b"end"
+
+
+@pytest.mark.parametrize("stalls_after", [None, 3], ids=["reads", "stalls"])
+async def test_a_whole_answer_in_parts_is_written_as_fast_as_it_is_read(stalls_after: int | None) -> None:
+    client = PlayedClient(stalls_after=stalls_after)
+    downstream = client.downstream(write_s_max=0.01)
+    downstream.head(200, b"x-request-id: R\r\n")
+    with suppress(ClientGone):
+        await downstream.finish(*[b"part"] * 10)
+    assert client.answer_headers == {"x-request-id": "R", "content-length": "40"}
+    assert (client.answer, client.complete) == (b"part" * (stalls_after or 10), stalls_after is None)
 
 
 async def test_some_lines_are_in_every_head() -> None:
