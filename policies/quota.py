@@ -62,10 +62,11 @@ PERIOD_US: dict[Per | None, int] = {Per.SECOND: 1_000_000, Per.MINUTE: 60_000_00
 """The periods that refill; every other `per` is a calendar unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """
     One line of a plan. A plan has at most one limit of the same name.
+
+    A tuple, because what is made of a plan's limits is looked up by them several times a request, and C hashes tuples.
 
     Bounds: 1 <= amount <= MAX_AMOUNT.
     """

@@ -107,9 +107,12 @@ class ExchangeState:
 
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""
-        principal, call, attempt, usage = self.principal, self.call, self.attempt, self.usage
-        first_token = attempt.first_token if attempt else 0.0
-        held_tokens = self.held_tokens
+        principal, call, attempts = self.principal, self.call, self.attempts
+        attempt, usage, first_token, held_tokens, wasted_tokens = None, _NOTHING, 0.0, 0, 0
+        if attempts:
+            attempt = attempts[-1]
+            usage, first_token, held_tokens = attempt.usage, attempt.first_token, self.held_tokens
+            wasted_tokens = held_tokens + sum([each.wasted_tokens for each in attempts])
         charge = charge_for(call.price if call else None, usage)
         # In the order of the fields: by their names it costs twice as much.
         return ExchangeRecord(
@@ -117,7 +120,7 @@ class ExchangeState:
             usage.cached_tokens,
             usage.completion_tokens,
             charge.charge_micros,
-            held_tokens + sum([each.wasted_tokens for each in self.attempts]),
+            wasted_tokens,
             self.request_id,
             self.incarnation,
             principal.tenant if principal else "",
@@ -138,7 +141,7 @@ class ExchangeState:
             int(1_000 * (first_token - self.started)) if first_token else None,
             charge.price_version,
             charge.currency,
-            len(self.attempts),
+            len(attempts),
         )
 
 

@@ -128,13 +128,16 @@ class Child:
 
     async def stop(self) -> None:
         """End the process and everything it started; the second call waits for the first."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end())
-        await shielded(self._ending)
+        await shielded(self._ended())
 
     def kill(self) -> None:
         """End the process and everything it started without a chance to do anything; `wait` tells when it is gone."""
         _signal_group(self.pid, signal.SIGKILL)
+
+    async def _ended(self) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        await self._ending
 
     async def _end(self) -> None:
         process = self._started

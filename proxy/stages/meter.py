@@ -37,7 +37,7 @@ class Meter:
         for attempt in state.attempts:
             if isinstance(attempt.fault, UpstreamFault):
                 self._metrics.upstream_failed(record.model, attempt.replica.name, attempt.fault.reason)
-        logs.exchange(record, [_try(attempt) for attempt in state.attempts])
+        logs.exchange(record, map(_try, state.attempts))
 
     def billed(self, record: ExchangeRecord) -> None:
         """Count an exchange that ended before, once the ledger has its FINAL."""
