@@ -43,6 +43,12 @@ class UpstreamBroken(UpstreamFault):
     reason = "broken"
 
 
+class ReplicaGone(UpstreamBroken):
+    """The replica is known to be dead, and its connection says nothing more."""
+
+    reason = "gone"
+
+
 class MalformedStream(UpstreamBroken):
     """A frame that never ends, or one that cannot be read."""
 

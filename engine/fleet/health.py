@@ -4,6 +4,7 @@ Whether a replica may be given work: asked every second, and believed at once wh
 Rules: one good answer makes a replica healthy, `_FAILURES_MAX` bad ones in a row unhealthy. vLLM's `/health` also
 answers 200 while its engine hangs; that shows in the requests (`replica.py`). A replica that they found silent is
 unhealthy until a token comes, and is asked for one at every look: a probe costs it some two tokens, billed to nobody.
+One that is gone (`trouble.py`) takes with it what runs on it: that is told at every look, for as long as it is.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from contextlib import AbstractAsyncContextManager
 import orjson
 
 from engine.faults import UpstreamFault
+from engine.fleet import trouble
 from engine.fleet.replica import Replica
+from engine.fleet.trouble import Trouble
 from engine.runtime.background import Background
 from engine.wire.client import JSON, Upstream, UpstreamResponse
 
@@ -30,24 +33,28 @@ Changed = Callable[[Replica], None]
 
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
-    """Return whether `GET /health` answers 200 within its deadline."""
-    return await _answers(upstream.request("GET", f"{replica.url}/health"), _ANSWER_S_MAX)
+    """Return whether `GET /health` answers 200 within its deadline; note on the replica why it does not."""
+    replica.trouble = await _trouble(upstream.request("GET", f"{replica.url}/health"), _ANSWER_S_MAX)
+    return replica.trouble is None
 
 
 async def probe(replica: Replica, upstream: Upstream) -> bool:
     """Return whether the engine itself answers within its deadline: with one token, or one embedding."""
     path, asked = _GENERATION if replica.generates else _EMBEDDING
     body = orjson.dumps({"model": replica.model, **asked})
-    return await _answers(upstream.request("POST", replica.url + path, fields=JSON, body=body), _PROBE_S_MAX)
+    return await _trouble(upstream.request("POST", replica.url + path, fields=JSON, body=body), _PROBE_S_MAX) is None
 
 
-async def _answers(request: AbstractAsyncContextManager[UpstreamResponse], s_max: float) -> bool:
+async def _trouble(request: AbstractAsyncContextManager[UpstreamResponse], s_max: float) -> Trouble | None:
+    """Return why a request is not answered with 200 in time; None where it is."""
     try:
         async with asyncio.timeout(s_max), request as response:
             await response.read(_BODY_BYTES_MAX)
-            return response.status == 200
-    except (UpstreamFault, TimeoutError):
-        return False
+            return None if response.status == 200 else trouble.of_status(response.status)
+    except UpstreamFault as fault:
+        return trouble.of_fault(fault)
+    except TimeoutError:
+        return trouble.SLOW
 
 
 class HealthWatch(Background):
@@ -72,8 +79,10 @@ class HealthWatch(Background):
             was_healthy = replica.healthy
             if good and replica.down:
                 replica.came_back()
-            elif failures >= _FAILURES_MAX:
-                replica.lost()
+            elif failures >= _FAILURES_MAX and replica.trouble is not None:
+                replica.lost(replica.trouble)
+                if replica.trouble.gone:
+                    replica.bereave()
             replica.healthy = not replica.silent and (good or replica.healthy)
             if replica.healthy is not was_healthy:
                 self._changed(replica)

@@ -9,14 +9,20 @@ one of its running requests, or the health check's probe, is answered with a tok
 
 A replica that was down and is up again has a new **life**: nothing that was known of the one before holds, and what its
 requests still tell is not believed of this one.
+
+Silence is not death, but death is death: what runs on a replica that is found gone is **bereaved**, and whoever waits
+for it is told to wait no longer than a dead replica deserves. Nobody subscribes to it; a lease has the way to be told.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from engine.fleet.trouble import HUNG, Trouble
+
 SILENCES_MAX = 3
+_UNKNOWN = Trouble("not looked at yet")
 
 
 class ReplicaSnapshot(NamedTuple):
@@ -38,7 +44,7 @@ class ReplicaSnapshot(NamedTuple):
 class Lease:
     """A place on a replica, held for a block: from turn to the answer's end."""
 
-    __slots__ = ("_life", "expected_end_us", "group", "replica", "sequences", "tokens")
+    __slots__ = ("_life", "bereaved", "expected_end_us", "group", "hurry", "replica", "sequences", "tokens")
 
     def __init__(self, replica: "Replica", sequences: int, tokens: int, expected_end_us: int) -> None:
         self.replica = replica
@@ -47,6 +53,10 @@ class Lease:
         self.expected_end_us = expected_end_us
         self.group = replica.group
         """The replica's when the place was taken: a config after that may give it another."""
+        self.bereaved = False
+        """Whether the replica was found gone meanwhile."""
+        self.hurry: Callable[[], None] | None = None
+        """Called at every look that finds the replica gone, by whoever waits for it; twice is the same as once."""
         self._life = replica.life
 
     def spoke(self) -> None:
@@ -99,6 +109,8 @@ class Replica:
     """Whether it was found not to answer at all, and has not come back since."""
     life: int = 0
     """How often it came back after it was down."""
+    trouble: Trouble | None = None
+    """What the last look at it met, or the last request that could not connect; None where it answered."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
     leases: set[Lease] = field(default_factory=set)
@@ -114,9 +126,23 @@ class Replica:
         """Note an answer to a probe."""
         self.silences = 0
 
-    def lost(self) -> None:
+    @property
+    def cause(self) -> str | None:
+        """Why it is given no work, in words; None where it is."""
+        if self.healthy and not self.silent:
+            return None
+        return (self.trouble or (HUNG if self.silent else _UNKNOWN)).cause
+
+    def lost(self, trouble: Trouble) -> None:
         """Note that it does not answer at all."""
-        self.healthy, self.down = False, True
+        self.healthy, self.down, self.trouble = False, True, trouble
+
+    def bereave(self) -> None:
+        """Let nobody wait much longer for what runs on it: it is gone."""
+        for lease in self.leases:
+            lease.bereaved = True
+            if lease.hurry is not None:
+                lease.hurry()
 
     def came_back(self) -> None:
         """Begin another life, and forget the one before."""

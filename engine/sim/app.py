@@ -38,8 +38,9 @@ class Simulator:
         self.engine = Engine(self.config)
         self.faults = FaultTable()
         self.traffic = Traffic()
+        self.controls = Controls(self.config, self.engine, self.faults, self.traffic)
         self._routes: dict[str, dict[str, Handler]] = {
-            **Controls(self.config, self.engine, self.faults, self.traffic).routes(),
+            **self.controls.routes(),
             "/v1/chat/completions": {"POST": self._chat},
             "/v1/completions": {"POST": self._completions},
             "/v1/embeddings": {"POST": self._embeddings},

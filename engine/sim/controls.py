@@ -6,9 +6,13 @@ What a replica answers without generating: health, models, metrics, and the cont
 | `POST GET DELETE /sim/faults`  | sets, shows, clears faults (see `engine.sim.faults`)             |
 | `GET /sim/stats`               | counters: requests, active, aborted (the client left), tokens …  |
 | `POST /sim/reset_prefix_cache` | forgets the prefix cache                                         |
+| `POST /sim/vanish`             | dies without a word: nothing listens, nothing open is closed     |
 
 `POST /abort_requests` is vLLM's own, of its dev mode: `{"request_ids": ["chatcmpl-r", "cmpl-r-0"]}` ends those with
 "abort", an empty list all. It answers how many ids it was given, known or not.
+
+A replica that vanished is a vLLM that was told to stop, whose engine ended and whose server still waits for its
+answers: connections are refused, and what is open stays silent. Nothing brings it back but a start.
 """
 
 import os
@@ -47,6 +51,8 @@ class Controls:
     """Handlers over a replica's parts."""
 
     def __init__(self, config: SimConfig, engine: Engine, faults: FaultTable, traffic: Traffic) -> None:
+        self.leave: Callable[[], None] = _stay
+        """Closes the listener and what is idle; the server gives it."""
         self._config = config
         self._engine = engine
         self._faults = faults
@@ -63,6 +69,7 @@ class Controls:
             "/sim/faults": {"GET": self.show_faults, "POST": self.add_faults, "DELETE": self.clear_faults},
             "/sim/stats": {"GET": self.stats},
             "/sim/reset_prefix_cache": {"POST": self.reset_prefix_cache},
+            "/sim/vanish": {"POST": self.vanish},
         }
 
     async def abort_requests(self, exchange: SimExchange) -> None:
@@ -129,6 +136,12 @@ class Controls:
         self._engine.cache.clear()
         await exchange.json(200, b"{}")
 
+    async def vanish(self, exchange: SimExchange) -> None:
+        """Die, as far as anybody can tell from outside."""
+        await exchange.json(200, b"{}")
+        self._engine.halt()
+        self.leave()
+
     async def stats(self, exchange: SimExchange) -> None:
         """Count what tests want to know."""
         counters = self._engine.counters
@@ -145,6 +158,10 @@ class Controls:
             "finished": {str(reason): count for reason, count in counters.finished.items()},
         }
         await exchange.json(200, orjson.dumps(stats))
+
+
+def _stay() -> None:
+    """Keep listening: there is no server around."""
 
 
 def _request_ids(body: bytes) -> list[str]:

@@ -87,6 +87,11 @@ class Engine:
                 ended.add(sequence.owner)
         return ended
 
+    def halt(self) -> None:
+        """Work no more on what there is, and tell nobody."""
+        for _, _, task in list(self._live.values()):
+            task.cancel()
+
     def _start(self, sequence: Sequence, emit: Emit) -> asyncio.Task[None]:
         task = asyncio.create_task(self._generate(sequence, emit))
         key = id(sequence)

@@ -39,9 +39,17 @@ class SimServer(uvicorn.Server):
         self._simulator = simulator
         self._url = url
 
+    def leave(self) -> None:
+        """Listen no more and close what is idle, as at a shutdown; what is open stays open."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell."""
         await super().startup(sockets)
+        self._simulator.controls.leave = self.leave
         sys.stdout.write(f"ready {self._url}\n")
         sys.stdout.flush()
 

@@ -133,6 +133,7 @@ def _shown(pool: Pool, replica: Replica, *, leaving: bool) -> Shown:
         "group": replica.group,
         "name": now.name,
         "healthy": now.healthy,
+        "cause": replica.cause,
         "life": replica.life,
         "leaving": leaving,
         "free_sequences": now.free_sequences,

@@ -138,7 +138,8 @@ class _Observed:
         if replica.healthy:
             _log.info("replica_up", extra={"replica": replica.name})
         else:
-            _log.warning("replica_down", extra={"replica": replica.name})
+            reason = replica.cause
+            _log.warning("replica_down", extra={"replica": replica.name, "url": replica.url, "reason": reason})
 
     def left(self, replica: Replica) -> None:
         """Show it no longer."""

@@ -12,14 +12,16 @@ class Deadlines:
     Raises `TimeoutError` out of its block when a step took too long; `blames_client` tells whose step it was. A step
     moves a number and no timer: the one timer looks at the number when it fires, and waits on if it has moved.
 
-    Units: seconds. The first step is the replica's and lasts `first_s`; the whole block lasts at most `whole_s`.
+    Units: seconds. The first step is the replica's and lasts `first_s`; the whole block lasts at most `whole_s`. One
+    that is gone gets `gone_s` and no more for the step it is at.
     """
 
     _task: asyncio.Task[object]
     _timer: asyncio.TimerHandle
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, first_s: float, whole_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, first_s: float, whole_s: float, gone_s: float) -> None:
         self._loop = loop
+        self._gone_s = gone_s
         self._first_s = first_s
         self._whole_s = whole_s
         self._over = False
@@ -41,6 +43,7 @@ class Deadlines:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        self._replica_due = 0.0  # whoever hurries it now comes too late
         # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
         if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
@@ -55,6 +58,14 @@ class Deadlines:
         """Wait for the same step of the replica's as before, and no longer than it was given."""
         self.blames_client = False
         self._until(self._replica_due)
+
+    def hurry(self) -> None:
+        """Give the replica less time for the step it is at: it is gone. Hurried again, it gets no more."""
+        due = self._loop.time() + self._gone_s
+        if due < self._replica_due:
+            self._replica_due = due
+            if not self.blames_client:
+                self._until(due)
 
     def with_client(self, s: float) -> None:
         """Give the client `s` seconds for the next step."""

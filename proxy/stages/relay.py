@@ -9,7 +9,7 @@ Rules:
   a client that has its answer has been billed for it.
 - Every wait is bounded: a stream's first token by `ttft_s_max`, each later one by `idle_s_max`, each write by
   `write_s_max`, all of it by `exchange_s_max`. Comments are no tokens: an engine hangs while its server keeps the
-  connection alive.
+  connection alive. A replica that is known to be gone has `gone_s_max` for whatever step it is at.
 - A client that hangs up before anything is known of what it used is not waited for, but its replica is: where that
   aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. All else ends at once.
 """
@@ -21,8 +21,9 @@ from functools import partial
 
 import orjson
 
-from engine.faults import Declined, EngineRefused, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import Declined, EngineRefused, ReplicaGone, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.fleet.abort import abort
+from engine.fleet.replica import Lease
 from engine.protocols.base import Frame, FrameKind, StreamMachine
 from engine.wire.client import Upstream, UpstreamResponse, read_parts
 from engine.wire.connection import Wait
@@ -67,7 +68,8 @@ class Relay:
         except (UpstreamFault, EngineRefused) as fault:
             attempt.fault = fault
             if downstream.delivered and not downstream.left:
-                raise ApiError(Code.STREAM_TRUNCATED, "The replica failed before the answer was complete.") from fault
+                message = f"The replica failed before the answer was complete ({fault.reason})."
+                raise ApiError(Code.STREAM_TRUNCATED, message) from fault
             if downstream.left:
                 raise ClientGone from fault
             raise
@@ -81,7 +83,10 @@ class Relay:
         stream, bounds = call.request.protocol.stream(call.request), call.bounds
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = bounds.exchange_s_max if stream is None else bounds.ttft_s_max
-        deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=bounds.exchange_s_max)
+        deadlines = Deadlines(
+            downstream.loop, first_s=first_s_max, whole_s=bounds.exchange_s_max, gone_s=bounds.gone_s_max
+        )
+        attempt.lease.hurry = deadlines.hurry
         try:
             with deadlines:
                 async with self._asking(attempt, request_id) as response:
@@ -100,10 +105,7 @@ class Relay:
             if attempt.end is None:
                 if isinstance(fault, UpstreamFault):
                     raise
-                if deadlines.blames_client:
-                    raise ClientGone from None
-                attempt.lease.missed()
-                raise UpstreamTimeout("the replica was silent for too long") from None
+                raise _silence(deadlines, attempt.lease) from None
         if attempt.end is None:
             raise UpstreamBroken("the stream ended before it was complete")
 
@@ -218,6 +220,16 @@ def _sift(frames: list[Frame], *, comments: bool) -> tuple[bytes, Frame | None, 
         elif comments:
             forward += frame.forward
     return forward, None, progress
+
+
+def _silence(deadlines: Deadlines, lease: Lease) -> Exception:
+    """Return what it means that a deadline is over."""
+    if deadlines.blames_client:
+        return ClientGone()
+    if lease.bereaved:
+        return ReplicaGone("the replica is gone")
+    lease.missed()
+    return UpstreamTimeout("the replica was silent for too long")
 
 
 def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:

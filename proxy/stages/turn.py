@@ -5,6 +5,7 @@ There is no queue yet: without room the request is turned away at once, with the
 be free.
 """
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Self
 from engine.faults import ConnectFailed, UpstreamFault
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Lease, Replica
+from engine.fleet.trouble import of_fault
 from policies.estimate import HoldTimes
 from policies.rejection import Rejected
 from policies.retry import RetryBudget
@@ -21,6 +23,8 @@ from policies.routing import Job, choose
 from proxy.errors import ApiError, Code, rejection
 from proxy.exchange_state import ExchangeState
 from proxy.observe.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 LEAST_TOKENS = "least_tokens"
 RETRY = "retry"
@@ -61,11 +65,13 @@ class Turns:
         self._metrics.routed(model, choice, RETRY if job.tried else LEAST_TOKENS)
         return pool[choice].lease(job.sequences, job.tokens, now_us + self._holds.expected_us(model))
 
-    def unreachable(self, model: str, replica: Replica) -> None:
+    def unreachable(self, model: str, replica: Replica, fault: ConnectFailed) -> None:
         """Give a replica that takes no connection nothing more, until the next health check decides."""
-        replica.lost()
-        if self._pools.get(model, _NOBODY).has(replica):
+        was_healthy = replica.healthy
+        replica.lost(of_fault(fault))
+        if was_healthy and self._pools.get(model, _NOBODY).has(replica):
             self._metrics.replica_up(model, replica.name, up=False)
+            _log.warning("replica_down", extra={"replica": replica.name, "url": replica.url, "reason": replica.cause})
 
     def _count(self, model: str, *, retry: bool) -> None:
         budget, now_s = self._budgets[model], int(time.monotonic())
@@ -101,4 +107,4 @@ class Turn:
     def failed(self, fault: UpstreamFault) -> None:
         """Note that the replica failed the attempt."""
         if isinstance(fault, ConnectFailed):
-            self._stage.unreachable(self._job.model, self.lease.replica)
+            self._stage.unreachable(self._job.model, self.lease.replica, fault)

@@ -1,7 +1,7 @@
 """A simulated replica fails when and how it is told to, and is well again afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -157,3 +157,24 @@ async def test_cleared_faults_are_gone(sim: SimProcess) -> None:
 async def test_what_is_no_fault_is_refused(sim: SimProcess) -> None:
     assert "kind is one of" in (await sim.ask("POST", "/sim/faults", {"kind": "flood"}))["detail"]
     assert (await sim.ask("GET", "/sim/faults"))["faults"] == []
+
+
+async def test_one_that_vanished_refuses_connections_and_leaves_what_is_open_silent() -> None:
+    with running_sim("--decode-ms-per-token", "5") as sim:
+        reader, writer = await sim.open(CHAT, STREAM | {"max_tokens": 2_000, "ignore_eos": True})
+        await reader.readuntil(b'"content":"')
+        await sim.ask("POST", "/sim/vanish")
+        with pytest.raises(ConnectionRefusedError):
+            await sim.stats()
+        # What came before is read: more never comes, and no end either.
+        while (came := await within(reader.read(65_536), SILENCE_S)) is not None:
+            assert came, "what is open is not closed"
+        writer.close()
+
+
+async def within(reading: Coroutine[Any, Any, bytes], s_max: float) -> bytes | None:
+    """Return what is read in time; None where nothing comes."""
+    try:
+        return await asyncio.wait_for(reading, s_max)
+    except TimeoutError:
+        return None

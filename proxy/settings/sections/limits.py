@@ -52,6 +52,11 @@ class Bounds(Section):
     wants real statuses sends `x-tollway-head: hold`."""
     idle_s_max: Seconds = 300.0
     """Seconds without a token from the replica, after the first one: a parser may hold back a whole tool call."""
+    gone_s_max: Seconds = 10.0
+    """Seconds that an answer may stay silent once its replica is known to be gone: `/health` was refused, torn down or
+    answered 5xx three times, a second apart. Before anything reached the client another replica is asked. A replica
+    that closes its socket first and then works off what it has needs as long here as its longest answer without
+    `stream` takes."""
     write_s_max: Seconds = 60.0
     """Seconds for a client to take what it is sent."""
     exchange_s_max: Seconds = 3600.0

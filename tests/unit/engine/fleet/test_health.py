@@ -1,6 +1,7 @@
 """When a replica is given work: one good answer is enough, and one bad answer is not."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -139,6 +140,59 @@ async def test_who_comes_back_after_it_was_down_has_a_new_life(
 ) -> None:
     await told(replica, looks, monkeypatch)
     assert replica.life == life
+
+
+REFUSED = ConnectFailed()
+REFUSED.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "")
+
+
+@pytest.mark.parametrize(
+    ("looks", "bereaved"),
+    [
+        ([200, REFUSED, REFUSED, REFUSED], True),
+        ([200, 503, 503, 503], True),
+        ([200, REFUSED, REFUSED, REFUSED, 200], True),
+        ([200, REFUSED, REFUSED, 200], False),
+        ([200, UpstreamTimeout(), UpstreamTimeout(), UpstreamTimeout(), 200], False),
+        ([200, 404, 404, 404], False),
+    ],
+)
+async def test_what_runs_on_a_replica_is_bereaved_when_that_is_gone_and_not_when_it_is_silent(
+    replica: Replica, looks: list[Look], monkeypatch: pytest.MonkeyPatch, *, bereaved: bool
+) -> None:
+    with replica.lease(1, 10, expected_end_us=1) as lease:
+        hurried: list[bool] = []
+        lease.hurry = lambda: hurried.append(lease.bereaved)
+        await told(replica, looks, monkeypatch)
+        assert lease.bereaved is bereaved
+        assert hurried == [True] * bereaved
+
+
+async def test_what_runs_on_a_replica_that_is_gone_is_hurried_at_every_look(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replica.lease(1, 10, expected_end_us=1) as lease:
+        hurried: list[None] = []
+        lease.hurry = lambda: hurried.append(None)
+        await told(replica, [200, *[REFUSED] * 5], monkeypatch)
+    assert len(hurried) == 3
+
+
+@pytest.mark.parametrize(
+    ("looks", "cause"),
+    [
+        ([200], None),
+        ([404], "HTTP status 404"),
+        ([200, REFUSED, REFUSED], None),
+        ([200, REFUSED, REFUSED, REFUSED], "Connection refused"),
+        ([503, 200], None),
+    ],
+)
+async def test_a_replica_that_gets_no_work_says_why(
+    replica: Replica, looks: list[Look], cause: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told(replica, looks, monkeypatch)
+    assert replica.cause == cause
 
 
 async def test_a_silent_replica_is_out_until_a_probe_brings_a_token(

@@ -3,6 +3,7 @@ from contextlib import suppress
 import pytest
 
 from engine.fleet.replica import SILENCES_MAX, Replica
+from engine.fleet.trouble import HUNG, Trouble
 
 
 @pytest.fixture
@@ -65,3 +66,13 @@ def test_of_another_life_nothing_is_known_and_nothing_is_believed(replica: Repli
             now.missed()
             before.spoke()
         assert replica.silences == 1
+
+
+def test_why_it_gets_no_work_is_known_as_soon_as_it_gets_none(replica: Replica) -> None:
+    causes = [replica.cause]
+    replica.healthy = True
+    causes.append(replica.cause)
+    replica.silences = SILENCES_MAX
+    causes.append(replica.cause)
+    replica.lost(Trouble("Connection refused", gone=True))
+    assert [*causes, replica.cause] == ["not looked at yet", None, HUNG.cause, "Connection refused"]

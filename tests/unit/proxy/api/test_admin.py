@@ -2,6 +2,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.fleet.trouble import Trouble
 from proxy.compose.reload import NotReloaded, Reloaded
 from proxy.settings import ConfigFault
 from proxy.settings.difference import Change, ChangeKind
@@ -17,7 +18,7 @@ async def test_a_scrape_is_prometheus_text(admin: httpx.AsyncClient, gw: Gateway
 
 
 async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Gateway) -> None:
-    gw.pools["demo"]["b"].healthy = False
+    gw.pools["demo"]["b"].lost(Trouble("Connection refused", gone=True))
     with gw.pools["demo"]["a"].lease(2, 100, expected_end_us=7):
         shown = (await admin.get("/admin/replicas")).json()["data"]
     assert [(line["model"], line["name"], line["healthy"]) for line in shown] == [
@@ -25,6 +26,7 @@ async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Ga
         ("demo", "b", False),
         ("secret", "s", True),
     ]
+    assert [line["cause"] for line in shown] == [None, "Connection refused", None]
     assert (shown[0]["url"], shown[0]["inflight_sequences"], shown[0]["inflight_tokens"]) == ("http://a", 2, 100)
 
 

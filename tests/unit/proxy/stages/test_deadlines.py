@@ -16,21 +16,21 @@ async def outwait(deadlines: Deadlines, step: Callable[[], None] = lambda: None)
 
 
 async def test_the_first_step_is_the_replicas() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG, gone_s=LONG)
     with pytest.raises(TimeoutError):
         await outwait(deadlines)
     assert not deadlines.blames_client
 
 
 async def test_a_step_of_the_clients_blames_the_client() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=LONG)
     with pytest.raises(TimeoutError):
         await outwait(deadlines, lambda: deadlines.with_client(SHORT))
     assert deadlines.blames_client
 
 
 async def test_each_step_has_its_own_time() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG, gone_s=LONG)
     with deadlines:
         deadlines.with_client(LONG)
         await asyncio.sleep(2 * SHORT)
@@ -39,7 +39,7 @@ async def test_each_step_has_its_own_time() -> None:
 
 
 async def test_a_step_that_a_client_interrupts_lasts_no_longer() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=LONG, gone_s=LONG)
 
     def step() -> None:
         deadlines.with_client(LONG)
@@ -51,26 +51,63 @@ async def test_a_step_that_a_client_interrupts_lasts_no_longer() -> None:
 
 
 async def test_no_step_outlasts_the_whole() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=SHORT)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=SHORT, gone_s=LONG)
     with pytest.raises(TimeoutError):
         await outwait(deadlines, lambda: deadlines.with_replica(LONG))
 
 
 async def test_a_step_may_be_given_less_time_than_the_one_before() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=LONG)
     with pytest.raises(TimeoutError):
         await outwait(deadlines, lambda: deadlines.with_replica(SHORT))
 
 
 async def test_a_block_that_was_left_in_time_is_never_cut() -> None:
-    with Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=SHORT):
+    with Deadlines(asyncio.get_running_loop(), first_s=SHORT, whole_s=SHORT, gone_s=LONG):
         pass
     await asyncio.sleep(2 * SHORT)
 
 
 async def test_somebody_elses_cancellation_is_no_timeout() -> None:
-    task = asyncio.create_task(outwait(Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG)))
+    task = asyncio.create_task(outwait(Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=LONG)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_replica_that_is_gone_has_less_time_for_its_step_however_often_it_is_hurried() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop, first_s=LONG, whole_s=LONG, gone_s=0.1)
+    began = loop.time()
+    looks = [loop.call_later(at, deadlines.hurry) for at in (0.0, 0.03, 0.06, 0.09)]
+    with pytest.raises(TimeoutError):
+        await outwait(deadlines)
+    assert loop.time() - began >= 0.1
+    assert not deadlines.blames_client
+    assert len(looks) == 4
+
+
+async def test_a_hurried_replica_that_goes_on_has_its_time_again() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=SHORT)
+    with deadlines:
+        deadlines.hurry()
+        deadlines.with_replica(LONG)
+        await asyncio.sleep(3 * SHORT)
+
+
+async def test_a_client_is_not_hurried_by_a_replica_that_is_gone() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=SHORT)
+    with deadlines:
+        deadlines.with_client(LONG)
+        deadlines.hurry()
+        await asyncio.sleep(3 * SHORT)
+    assert deadlines.blames_client
+
+
+async def test_who_hurries_after_the_end_cuts_nothing() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop(), first_s=LONG, whole_s=LONG, gone_s=SHORT)
+    with deadlines:
+        pass
+    deadlines.hurry()
+    await asyncio.sleep(3 * SHORT)

@@ -16,6 +16,7 @@ from proxy.billing.record import ExchangeRecord, Source
 from proxy.stages import relay
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
+from tests.unit.proxy.played_client import PlayedClient
 from tests.unit.proxy.played_upstream import Answer, Pause, Step, replays, silence
 
 CHUNKS = transcript("122-chat-stream-continuous").chunks
@@ -227,3 +228,69 @@ async def test_comments_are_no_tokens(tmp_path: Path) -> None:
     client = await gw.ask(STREAM_BODY)
     assert json.loads(client.events[-1])["error"]["code"] == "stream_truncated"
     assert client.answer.count(b"keep-alive") < 100
+
+
+# --- a replica that is gone
+
+
+BEREFT = CONFIG + "gone_s_max = 0.02\n"
+
+
+async def bereft(gw: Gateway, body: dict[str, object]) -> PlayedClient:
+    """Let the first replica be found gone while it has an exchange, and is silent; return what the client read."""
+    client = gw.client(body)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: gw.upstream.open)
+    await asyncio.sleep(0.01)
+    gw.pools["demo"]["a"].healthy = False
+    gw.pools["demo"]["a"].bereave()
+    async with asyncio.timeout(5):
+        await serving
+    return client
+
+
+async def test_a_silent_stream_of_a_replica_that_is_gone_is_cut_told_why_and_billed_by_its_last_usage(
+    tmp_path: Path,
+) -> None:
+    gw = gateway(tmp_path, config=BEREFT, a=[Answer((*CHUNKS[:4], silence()))])
+    client = await bereft(gw, STREAM_BODY)
+    error = json.loads(client.events[-1])["error"]
+    assert error["code"] == "stream_truncated"
+    assert "(gone)" in error["message"]
+    (record,) = gw.store.ledger
+    assert (record.outcome, record.source, record.completion_tokens) == ("stream_truncated", Source.CUT, 3)
+    assert gw.metric("tollway_upstream_failures_total", replica="a", reason="gone") == 1
+    assert gw.pools["demo"]["a"].silences == 0
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [(STREAM_BODY, Answer(CHUNKS)), (CHAT_BODY, replays("100-chat"))],
+    ids=["stream", "json"],
+)
+async def test_what_has_nothing_yet_of_a_replica_that_is_gone_is_asked_of_another(
+    tmp_path: Path, body: dict[str, object], answer: Answer
+) -> None:
+    gw = gateway(tmp_path, config=BEREFT, a=[Answer((silence(),))], b=[answer])
+    client = await bereft(gw, body)
+    assert (client.status, client.answer_headers["x-tollway-replica"]) == (200, "b")
+    (record,) = gw.store.ledger
+    assert (record.outcome, record.replica, record.attempts, record.wasted_tokens) == ("ok", "b", 2, 0)
+
+
+async def test_without_another_replica_the_client_reads_that_it_is_gone_and_pays_nothing(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=BEREFT, down=("b",), a=[Answer((silence(),))])
+    client = await bereft(gw, CHAT_BODY)
+    assert client.status == 502
+    assert "(gone)" in json.loads(client.answer)["error"]["message"]
+    assert gw.store.ledger == []
+    assert gw.used()["tokens"] == 0
+    gw.assert_nothing_is_held()
+
+
+async def test_a_stream_that_goes_on_is_not_cut_whatever_is_said_of_its_replica(tmp_path: Path) -> None:
+    steps: list[Step] = [CHUNKS[0], CHUNKS[1]]
+    steps += [step for chunk in CHUNKS[2:] for step in (Pause(0.02), chunk)]
+    gw = gateway(tmp_path, config=CONFIG + "gone_s_max = 0.5\n", a=[Answer(tuple(steps))])
+    assert (await bereft(gw, STREAM_BODY)).events[-1] == b"[DONE]"

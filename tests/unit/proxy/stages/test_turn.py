@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from engine.faults import ConnectFailed, UpstreamBroken, UpstreamFault
@@ -60,6 +62,19 @@ async def test_only_a_replica_that_takes_no_connection_is_down(
         turn.failed(fault)
     assert gw.pools["demo"]["a"].healthy is healthy
     gw.assert_no_place_is_held()
+
+
+async def test_a_replica_found_down_is_told_once_with_its_address_and_the_cause(
+    gw: Gateway, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = ConnectFailed()
+    fault.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "")
+    async with gw.exchange.turns.take(job) as one, gw.exchange.turns.take(job) as other:
+        one.failed(fault)
+        other.failed(fault)
+        one.failed(fault)
+    told = [(line.msg, vars(line)["replica"], vars(line)["url"], vars(line)["reason"]) for line in caplog.records]
+    assert told == [("replica_down", name, f"http://{name}", "Connection refused") for name in ("a", "b")]
 
 
 def test_from_an_exchange_that_ended_it_is_learned_how_long_its_turns_took(

@@ -1,0 +1,57 @@
+"""
+What is wrong with a replica that does not answer as it should: in words for people, and whether that is death.
+
+Rule: silence is not death. A replica is gone where nothing listens any more, where connections to it are torn down, or
+where it says itself that it cannot work; one that is slow or far away may be at work all the same.
+"""
+
+import os
+import ssl
+from typing import NamedTuple
+
+from engine.faults import ConnectFailed, UpstreamBroken, UpstreamFault
+
+
+class Trouble(NamedTuple):
+    """Why a replica is given no work."""
+
+    cause: str
+    """In words of ours or of the system; nothing that the replica wrote."""
+    gone: bool = False
+    """Whether what it was given is lost."""
+
+
+SLOW = Trouble("timeout: no answer in time")
+HUNG = Trouble("timeout: its requests ran into their deadlines, and it answers no probe")
+
+
+def of_status(status: int) -> Trouble:
+    """Return what a status other than 200 says; one of 500 and above is the replica's own word that it cannot work."""
+    return Trouble(f"HTTP status {status}", gone=status >= 500)
+
+
+def of_fault(fault: UpstreamFault) -> Trouble:
+    """Return what a fault of the line says, by what caused it."""
+    match _root(fault):
+        case ssl.SSLCertVerificationError() as error:
+            return Trouble(f"TLS: {error.verify_message}")
+        case ssl.SSLError() as error:
+            return Trouble(f"TLS: {error.reason or 'no agreement'}")
+        case OSError() as error:
+            return Trouble(_words(error), gone=isinstance(error, ConnectionError))
+        case error if isinstance(fault, ConnectFailed):
+            return Trouble(f"timeout: {error}")
+        case error:
+            # Whoever ends a connection without an answer, or answers otherwise than in HTTP, is no engine any more.
+            return Trouble(str(error) or fault.reason, gone=type(fault) is UpstreamBroken)
+
+
+def _root(fault: BaseException) -> BaseException:
+    while fault.__cause__ is not None:
+        fault = fault.__cause__
+    return fault
+
+
+def _words(error: OSError) -> str:
+    """Return what the system calls it; asyncio puts the address in the place of that."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

@@ -1,0 +1,59 @@
+"""What operators read of a replica that does not answer, and whether it is dead."""
+
+import errno
+import socket
+import ssl
+
+import httpx
+import pytest
+
+from engine.faults import ResponseTooLarge, UpstreamFault
+from engine.fleet.trouble import Trouble, of_fault, of_status
+from engine.wire.client import fault_of
+
+
+def caused(error: httpx.TransportError, cause: BaseException | None = None) -> UpstreamFault:
+    """Return the fault that a transport's error is raised as."""
+    error.__cause__ = cause
+    fault = fault_of(error)
+    fault.__cause__ = error
+    return fault
+
+
+CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
+CERTIFICATE.verify_message = "self-signed certificate"
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        (
+            caused(httpx.ConnectError(""), OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")),
+            Trouble("Connection refused", gone=True),
+        ),
+        (
+            caused(httpx.ConnectError(""), OSError(errno.EHOSTUNREACH, "Connect call failed")),
+            Trouble("No route to host"),
+        ),
+        (
+            caused(httpx.ConnectError(""), socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+            Trouble("Name or service not known"),
+        ),
+        (caused(httpx.ConnectError(""), CERTIFICATE), Trouble("TLS: self-signed certificate")),
+        (caused(httpx.ConnectTimeout("it took too long")), Trouble("timeout: it took too long")),
+        (
+            caused(httpx.ReadError("the connection ended"), OSError(errno.ECONNRESET, "")),
+            Trouble("Connection reset by peer", gone=True),
+        ),
+        (caused(httpx.RemoteProtocolError("the connection ended")), Trouble("the connection ended", gone=True)),
+        (ResponseTooLarge("the answer is too large"), Trouble("the answer is too large")),
+        (UpstreamFault(), Trouble("failed")),
+    ],
+)
+def test_a_fault_of_the_line_is_told_by_what_caused_it(fault: UpstreamFault, trouble: Trouble) -> None:
+    assert of_fault(fault) == trouble
+
+
+@pytest.mark.parametrize(("status", "gone"), [(503, True), (500, True), (404, False), (401, False)])
+def test_a_status_is_told_and_one_of_the_servers_own_failure_is_death(status: int, *, gone: bool) -> None:
+    assert of_status(status) == Trouble(f"HTTP status {status}", gone=gone)
