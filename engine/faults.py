@@ -13,6 +13,8 @@ class UpstreamFault(Exception):
     """The fault in one word, for a metric's label."""
     counts = False
     """Whether the request may have caused it: then it counts as one, though nobody is billed for it."""
+    again = True
+    """Whether another replica may be asked; never where this one may have done all the work."""
 
 
 class ConnectFailed(UpstreamFault):
@@ -35,6 +37,7 @@ class UpstreamTimeout(UpstreamFault):
 
     reason = "timeout"
     counts = True
+    again = False
 
 
 class UpstreamBroken(UpstreamFault):
@@ -55,14 +58,37 @@ class MalformedStream(UpstreamBroken):
     reason = "malformed"
 
 
-class ResponseTooLarge(UpstreamBroken):
+class Unreadable(UpstreamBroken):
+    """The engine has answered, and what it says is of no use: the work is done, and nobody is asked to do it again."""
+
+    reason = "unreadable"
+    counts = True
+    again = False
+
+    def __init__(self, message: str = "", *, tokens: int = 0) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        """What it says that it used, be that possible or not; 0 where nobody knows."""
+
+
+class ResponseTooLarge(Unreadable):
     """The body passed the bound it was read with."""
 
     reason = "too_large"
 
 
+class FrameTooLarge(MalformedStream):
+    """A frame passed its bound, and would do so on any replica."""
+
+    reason = "too_large"
+    counts = True
+    again = False
+
+
 class EngineRefused(Exception):
     """The engine turned the request itself down, with an answer that says why; no replica would do otherwise."""
+
+    again = False
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(status)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from engine.faults import EngineRefused, UpstreamBroken, UpstreamFault
+from engine.faults import EngineRefused, Unreadable, UpstreamFault
 from engine.fleet.replica import Lease, Replica
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
@@ -51,14 +51,15 @@ class Attempt:
 
     def observed(self, usage: Usage) -> None:
         """
-        Note what the engine says it has used so far; raise `UpstreamBroken` for what it cannot have.
+        Note what the engine says it has used so far; raise `Unreadable` for what it cannot have.
 
         The completion was clamped to what was reserved and the prompt to the model's context, so more is no usage but a
         broken engine: nobody is billed by it.
         """
         admitted = self.admitted
         if usage.completion_tokens > admitted.completion_tokens_max or usage.prompt_tokens > admitted.prompt_tokens_max:
-            raise UpstreamBroken("the engine says that it used more than it was given")
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            raise Unreadable("the engine says that it used more than it was given", tokens=tokens)
         self.usage = usage
 
     @property
@@ -81,7 +82,12 @@ class Attempt:
         A replica that is aborted before the first token proves nothing either: what it had computed of the prompt it
         does not tell, and a prefill must not be free for those who hang up.
         """
-        return self.reached and not self.known and not isinstance(self.fault, EngineRefused)
+        return self.reached and not self.known and not self.wasted_tokens and not isinstance(self.fault, EngineRefused)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it ran to an end that says what it used, and of which the client has nothing."""
+        return self.wasted_tokens > 0 and isinstance(self.fault, Unreadable)
 
     @property
     def tokens_max(self) -> int:
@@ -98,5 +104,8 @@ class Attempt:
         An outage is not the request's doing: where nothing was used, it is as if it had never been sent.
         """
         self.wasted_tokens = self.usage.prompt_tokens + self.usage.completion_tokens
+        if isinstance(fault, Unreadable) and not self.wasted_tokens:
+            admitted = self.admitted
+            self.wasted_tokens = min(fault.tokens, admitted.prompt_tokens_max + admitted.completion_tokens_max)
         self.usage = _NOTHING
         self.reached = self.reached and (fault.counts or self.wasted_tokens > 0)

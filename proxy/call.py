@@ -54,10 +54,7 @@ class Call(NamedTuple):
         )
         if not request.protocol.generates:
             return Ask(prompt_tokens, request.choices, 0, 0, hold_us)
-        max_completion = request.max_completion
-        if max_completion is None:
-            default = request.protocol.default_completion or model.default_completion
-            max_completion = min(default, model.context_tokens)
+        max_completion = _max_completion(request, model)
         min_completion = min(max_completion, model.min_completion)
         return Ask(prompt_tokens, request.choices, max_completion, min_completion, hold_us)
 
@@ -104,6 +101,7 @@ def understand(protocol: ApiProtocol, body: bytes, principal: Principal, *, cata
     ignored = _ignored(request, model)
     _check_context(request, model)
     _check_media(request, model)
+    _check_answer(request, model)
     return Call(principal, plan, model, catalog.price(model), request, bounds, ignored)
 
 
@@ -137,6 +135,25 @@ def _check_media(request: ParsedRequest, model: Model) -> None:
                 item["url"] = media.checked(item["url"], allowed.domains)
             except MalformedRequest as error:
                 raise InvalidRequest(error.message, error.param) from None
+
+
+def _max_completion(request: ParsedRequest, model: Model) -> int:
+    """Return how many tokens each choice is to have at most."""
+    if request.max_completion is not None:
+        return request.max_completion
+    return min(request.protocol.default_completion or model.default_completion, model.context_tokens)
+
+
+def _check_answer(request: ParsedRequest, model: Model) -> None:
+    try:
+        request.protocol.check_answer(
+            request,
+            max_completion=_max_completion(request, model),
+            context_tokens=model.context_tokens,
+            extra_fields=model.extra_fields,
+        )
+    except MalformedRequest as error:
+        raise InvalidRequest(error.message, error.param) from None
 
 
 def _check_context(request: ParsedRequest, model: Model) -> None:

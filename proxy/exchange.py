@@ -91,7 +91,7 @@ class Exchange:
         """Relay from one replica or, as long as nothing reached the client, from another; return the answer's end."""
         job = admitted.job()
         fault: UpstreamFault | EngineRefused | None = None
-        while len(job.tried) < admitted.call.bounds.attempts_max and not isinstance(fault, UpstreamTimeout):
+        while len(job.tried) < admitted.call.bounds.attempts_max and (fault is None or fault.again):
             try:
                 attempt = await self._try(admitted, job, downstream, state)
             except ApiError:
@@ -105,6 +105,8 @@ class Exchange:
             raise ApiError(Code.UPSTREAM_TIMEOUT, "The replica did not answer in time.") from fault
         why = fault.reason if fault else "none was asked"
         message = f"The replica failed ({why}), and no other could take the request."
+        if fault and not fault.again:
+            message = f"The answer cannot be passed on ({why}), and is not made a second time."
         raise ApiError(Code.UPSTREAM_ERROR, message) from fault
 
     async def _try(self, admitted: Admitted, job: Job, downstream: Downstream, state: ExchangeState) -> Attempt:

@@ -66,14 +66,16 @@ class ExchangeState:
     @property
     def held_tokens(self) -> int:
         """
-        Return what may have been used of an answer that was cut before any usage of it was known.
+        Return what may have been used of an answer that was cut, or could not be read, and no usage of it is known.
 
         An upper bound: the prompt's, and what the replica could have generated since. The quota keeps it, so that
         nobody prefills for free by hanging up.
         """
-        if self.outcome not in _CUTS or not self.attempts or not self.attempts[-1].unobserved:
+        attempt = self.attempt
+        if attempt is None or not attempt.unobserved:
             return 0
-        return self.attempts[-1].tokens_max
+        worked = self.outcome in _CUTS or (attempt.fault is not None and not attempt.fault.again)
+        return attempt.tokens_max if worked else 0
 
     @property
     def came_to_nothing(self) -> bool:
@@ -148,7 +150,9 @@ class ExchangeState:
 def _source(attempt: Attempt | None, held_tokens: int) -> Source:
     if held_tokens:
         return Source.UNOBSERVED
-    return Source.CUT if attempt is None or attempt.end is None else Source.ENGINE
+    if attempt is None or (attempt.end is None and not attempt.unreadable):
+        return Source.CUT
+    return Source.ENGINE
 
 
 def _outcome(error: BaseException) -> str:

@@ -12,12 +12,13 @@ the key is one, and what follows it is whole JSON up to the answer's last brace,
 Source: vLLM 0.32's answers of `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`, in tests/data.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from engine.faults import UpstreamBroken
+from engine.faults import Unreadable, UpstreamBroken
 from engine.protocols.base import Answer
 from engine.protocols.usage import Usage, usage_of
 
@@ -31,21 +32,24 @@ _KEY = b'"usage"'
 _BEFORE_KEYS = b",{ \t\r\n"
 _ABORTS = (b'"finish_reason":"abort"', b'"finish_reason": "abort"')
 _NO_TEXTS = (b'"text":""', b'"text": ""')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"(?!abort")[a-z_]+"')
+_EMBEDDED = b'"embedding"'
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
 def read_answer(parts: Sequence[bytes], *, prompts: int) -> Answer:
     """
     Return what the answer to so many prompts says, which came in these parts.
 
-    Raises: UpstreamBroken, for what vLLM does not send.
+    Raises: UpstreamBroken, for what vLLM does not send; Unreadable, where the work behind it is done all the same.
     Bounds: what is not small is searched at 4 GB a second, and `_END_BYTES` of it are parsed.
     """
+    is_small = sum(map(len, parts)) <= _PARSED_BYTES_MAX
     try:
-        if sum(map(len, parts)) <= _PARSED_BYTES_MAX:
-            return _parsed(b"".join(parts), prompts)
-        return _read(parts, prompts)
+        return _parsed(b"".join(parts), prompts) if is_small else _read(parts, prompts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpstreamBroken("the answer is not what vLLM sends") from error
+        # What is large is no error of an engine that has not worked.
+        raise (unread(b"".join(parts)) if is_small else Unreadable("a large answer cannot be read")) from error
 
 
 def _parsed(body: bytes, prompts: int) -> Answer:
@@ -114,3 +118,20 @@ def _proven(usage: Usage, *, all_begun: bool) -> Usage:
     if not usage.completion_tokens:
         return Usage()
     return usage if all_begun else Usage(completion_tokens=usage.completion_tokens)
+
+
+def unread(body: bytes) -> UpstreamBroken:
+    """Return what an answer, or a part of a stream, is that cannot be read: whether its engine had come to an end."""
+    if _FINISHED.search(body) is None and _EMBEDDED not in body:
+        return UpstreamBroken("the answer is not what vLLM sends")
+    return Unreadable("the answer is whole and cannot be read", tokens=_tokens(body))
+
+
+def _tokens(body: bytes) -> int:
+    """Return what an answer that cannot be read says it used; 0 where not even that can be read."""
+    told = _USAGE.findall(body)
+    try:
+        usage = usage_of(orjson.loads(told[-1])) if told else Usage()
+    except ValueError:
+        return 0
+    return usage.prompt_tokens + usage.completion_tokens

@@ -101,7 +101,7 @@ class StreamMachine(Protocol):
     """One stream on its way: bytes in, frames out. It does no I/O and knows no clock."""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
+        """Return the frames that `data` completes; raise `engine.faults.UpstreamBroken` for what cannot be read."""
 
     @property
     def usage(self) -> Usage | None:
@@ -183,6 +183,15 @@ class ApiProtocol(Protocol):
         Bounds: what `engine.protocols.bounds` holds a body to, and `maxima`.
         """
 
+    def check_answer(
+        self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
+    ) -> None:
+        """
+        Pass a request whose answer will not be too large to read.
+
+        Raises: MalformedRequest.
+        """
+
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
     ) -> bytes:
@@ -199,7 +208,11 @@ class ApiProtocol(Protocol):
         """Return the machine that reads the answer, or None where it comes in one piece."""
 
     def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
-        """Return what an answer in one piece says, as it came; raise `UpstreamBroken` for what no engine sends."""
+        """
+        Return what an answer in one piece says, as it came.
+
+        Raises: UpstreamBroken, for what no engine sends; Unreadable, where the work behind it is done all the same.
+        """
 
     def error_body(self, error: FailureRow) -> bytes:
         """Return the body of an answer that is an error."""

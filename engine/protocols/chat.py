@@ -4,6 +4,8 @@
 Source: vllm entrypoints/openai/chat_completion/protocol.py; the transcripts in tests/data.
 """
 
+from typing import Any
+
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima, check_fields
 from engine.protocols.fields import INTEGER_MAX, flag, integer, read_fields
@@ -51,6 +53,10 @@ class Chat(CompletionProtocol):
             limit_field="max_tokens" if newer is None else "max_completion_tokens",
             min_completion=min_completion,
         )
+
+    def logprobs(self, fields: dict[str, Any]) -> int:
+        """Return how many entries each token has: its own, and those of the others."""
+        return 1 + (fields.get("top_logprobs") or 0) if fields.get("logprobs") else 0
 
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         """Return the answer's id, which covers all its choices."""

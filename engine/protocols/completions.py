@@ -4,6 +4,8 @@
 Source: vllm entrypoints/openai/completion/protocol.py; the transcripts in tests/data.
 """
 
+from typing import Any
+
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima, check_fields
 from engine.protocols.fields import INTEGER_MAX, flag, integer, read_fields
@@ -51,6 +53,11 @@ class Completions(CompletionProtocol):
             limit_field="max_tokens",
             min_completion=min_completion,
         )
+
+    def logprobs(self, fields: dict[str, Any]) -> int:
+        """Return how many entries each token has: its own, and those of the others, where it may stand once more."""
+        asked = fields.get("logprobs")
+        return 0 if asked is None else 2 + int(asked)
 
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         """Return the answer's id with the number of each prompt."""

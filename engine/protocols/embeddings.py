@@ -8,11 +8,16 @@ from collections.abc import Collection
 
 import orjson
 
+from engine.faults import MalformedRequest
+from engine.protocols.answer_size import check_embeddings
 from engine.protocols.base import ParsedRequest
 from engine.protocols.bounds import Maxima
 from engine.protocols.fields import passing, read_fields
 from engine.protocols.openai import OpenAiProtocol
 from engine.protocols.prompt import of_texts
+
+_ENCODINGS = ("float", "base64")
+"""What stands in JSON; vLLM's other two are bytes, which tell no usage here."""
 
 
 class Embeddings(OpenAiProtocol):
@@ -35,8 +40,17 @@ class Embeddings(OpenAiProtocol):
     def parse(self, body: bytes, maxima: Maxima) -> ParsedRequest:
         """Return what `body` asks for."""
         fields, model = read_fields(body, maxima)
+        encoding = fields.get("encoding_format")
+        if encoding is not None and encoding not in _ENCODINGS:
+            raise MalformedRequest(f"`encoding_format` must be {' or '.join(_ENCODINGS)}.", "encoding_format")
         prompt = of_texts("input", fields.get("input"), None, maxima.inputs_max)
         return ParsedRequest(protocol=self, model=model, prompt=prompt, fields=fields)
+
+    def check_answer(
+        self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
+    ) -> None:
+        """Pass a request whose answer will not be too large to read."""
+        check_embeddings(request)
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]

@@ -14,6 +14,7 @@ import orjson
 
 from engine.faults import MalformedRequest
 from engine.protocols.answer import read_answer
+from engine.protocols.answer_size import check_completion
 from engine.protocols.base import Answer, FailureRow, ParsedRequest, StreamMachine
 from engine.protocols.fields import flag, passing
 from engine.protocols.stream import CompletionStream
@@ -90,6 +91,22 @@ class CompletionProtocol(OpenAiProtocol):
     """What may pass."""
     engine_limit_field: str
     """By which the engine is told how many tokens a choice may have."""
+
+    def logprobs(self, fields: dict[str, Any]) -> int:
+        """Return how many entries of logprobs each token of an answer has."""
+        raise NotImplementedError
+
+    def check_answer(
+        self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
+    ) -> None:
+        """Pass a request whose answer will not be too large to read."""
+        check_completion(
+            request,
+            self.logprobs(request.fields),
+            max_completion=max_completion,
+            context_tokens=context_tokens,
+            extra_fields=extra_fields,
+        )
 
     def stream(self, request: ParsedRequest) -> StreamMachine | None:
         """Return the machine that reads a stream."""

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from engine.faults import MalformedStream
+from engine.protocols.answer import unread
 from engine.protocols.base import EngineFailure, Frame, FrameKind
 from engine.protocols.frames import opening_of, read_chunk, read_run
 from engine.protocols.usage import RunningUsage, Usage
@@ -39,13 +40,14 @@ class CompletionStream:
         self.done = False
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes; raise `engine.faults.MalformedStream`."""
+        """Return the frames that `data` completes; raise `UpstreamBroken` for what cannot be read."""
         try:
             if not self._splitter.rest and (run := self._read_run(data)) is not None:
                 return [run]
             return list(self._read_all(self._splitter.feed(data)))
         except ValueError as error:
-            raise MalformedStream("a frame is not what vLLM sends") from error
+            fault = unread(data)
+            raise (MalformedStream("a frame is not what vLLM sends") if fault.again else fault) from error
 
     @property
     def usage(self) -> Usage | None:

@@ -9,7 +9,7 @@ Source: WHATWG HTML, "Server-sent events", section 9.2.6.
 
 import re
 
-from engine.faults import MalformedStream
+from engine.faults import FrameTooLarge
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """A frame larger than this is a fault of the sender; the longest honest ones carry logprobs."""
@@ -36,7 +36,7 @@ class FrameSplitter:
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the frames that `data` completes; raise `MalformedStream` when one never ends."""
+        """Return the frames that `data` completes; raise `FrameTooLarge` when one never ends."""
         if self._begun and not self._rest and data.endswith(_VLLMS_OWN_ENDS) and b"\r" not in data:
             # Whole frames in vLLM's own writing: the search below would find the same.
             return [frame + b"\n\n" for frame in data[:-2].split(b"\n\n")]
@@ -60,7 +60,7 @@ class FrameSplitter:
         self._rest = data[start:]
         self._searched = max(0, len(self._rest) - _BLANK_LINE_BYTES_MAX)
         if len(self._rest) > FRAME_BYTES_MAX:
-            raise MalformedStream(f"no frame end within {FRAME_BYTES_MAX} bytes")
+            raise FrameTooLarge(f"no frame end within {FRAME_BYTES_MAX} bytes")
         return frames
 
     @property

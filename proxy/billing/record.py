@@ -29,7 +29,7 @@ class Source(StrEnum):
     """Where the billed usage comes from."""
 
     ENGINE = "engine"
-    """The engine's own last usage of an exchange that ran to its end."""
+    """The engine's own last usage of an exchange that ran to its end; waste, where that could not be passed on."""
     CUT = "cut"
     """The last usage received before the exchange was cut."""
     UNOBSERVED = "unobserved"

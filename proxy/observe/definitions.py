@@ -131,13 +131,13 @@ UPSTREAM_FAILURES = Definition(
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     MetricKind.COUNTER,
-    "Tokens billed to nobody: of attempts retried, failed or aborted, as seen; unobserved, as many as may have been.",
+    "Tokens billed to nobody: of attempts retried, failed, aborted or unreadable, as seen; unobserved: an upper bound.",
     ("model", "reason"),
 )
 HELD_TOKENS = Definition(
     "tollway_held_tokens_total",
     MetricKind.COUNTER,
-    "Tokens that quotas keep for answers cut before any usage was known: as many as may have been used; not billed.",
+    "Tokens that quotas keep for answers of which no usage is known: as many as may have been used; not billed.",
     ("tenant", "model"),
 )
 CORRECTIONS = Definition(

@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from proxy import __version__
 from proxy.billing.record import CLIENT_CLOSED, GATEWAY_LOST, OK, SHUTDOWN, ExchangeRecord, Source
+from proxy.errors import Code
 from proxy.observe import definitions
 from proxy.observe.definitions import Definition
 from proxy.observe.series import Children, CounterSeries, Distribution, HistogramSeries, Sum, Timings, TokenCounters
@@ -37,6 +38,7 @@ RETRIED = "retried"
 FAILED = "failed"
 ABORTED = "aborted"
 UNOBSERVED = "unobserved"
+UNREADABLE = "unreadable"
 """The `reason` of waste: see `_waste_reason`."""
 
 
@@ -254,4 +256,6 @@ def _waste_reason(record: ExchangeRecord) -> str:
         return RETRIED
     if record.source is Source.UNOBSERVED:
         return UNOBSERVED
+    if record.source is Source.ENGINE and record.outcome == Code.UPSTREAM_ERROR:
+        return UNREADABLE
     return ABORTED if record.outcome in (CLIENT_CLOSED, SHUTDOWN, GATEWAY_LOST) else FAILED

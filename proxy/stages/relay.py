@@ -21,9 +21,18 @@ from functools import partial
 
 import orjson
 
-from engine.faults import Declined, EngineRefused, ReplicaGone, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import (
+    Declined,
+    EngineRefused,
+    ReplicaGone,
+    ResponseTooLarge,
+    UpstreamBroken,
+    UpstreamFault,
+    UpstreamTimeout,
+)
 from engine.fleet.abort import abort
 from engine.fleet.replica import Lease
+from engine.protocols.answer_size import ANSWER_BYTES_MAX
 from engine.protocols.base import Frame, FrameKind, StreamMachine
 from engine.wire.client import Upstream, UpstreamResponse, read_parts
 from engine.wire.connection import Wait
@@ -34,7 +43,6 @@ from proxy.http.downstream import Downstream
 from proxy.http.headers import EVENT_STREAM, JSON
 from proxy.stages.deadlines import Deadlines
 
-_JSON_BYTES_MAX = 64 * 1024 * 1024
 _PARSED_BYTES_MAX = 64 * 1024
 """Of an engine's refusal; a larger one repeats what it refuses."""
 READ_ON_S_MAX = 0.25
@@ -91,9 +99,9 @@ class Relay:
             with deadlines:
                 async with self._asking(attempt, request_id) as response:
                     if response.status != 200:
-                        raise _refusal(response.status, await response.read(_JSON_BYTES_MAX))
+                        raise await _refused(response)
                     if stream is None:
-                        attempt.end = _whole(await read_parts(response, _JSON_BYTES_MAX), attempt)
+                        attempt.end = _whole(await read_parts(response, ANSWER_BYTES_MAX), attempt)
                         attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return
@@ -159,10 +167,13 @@ class _Passing:
         if attempt.end is not None:
             return None
         stream, downstream = self._stream, self._downstream
-        frames = stream.feed(data)
-        usage = stream.proven if downstream.left else stream.usage
-        if usage is not None:
-            attempt.observed(usage)
+        try:
+            frames = stream.feed(data)
+        finally:
+            # Also of what cannot be read on: what it said before is known.
+            usage = stream.proven if downstream.left else stream.usage
+            if usage is not None:
+                attempt.observed(usage)
         forward, last, progress = _sift(frames, comments=downstream.started)
         if forward and not downstream.left and not self._pass_on(forward, progress=progress):
             self._deadlines.with_client(self._bounds.write_s_max)
@@ -239,6 +250,14 @@ def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
     return parts
+
+
+async def _refused(response: UpstreamResponse) -> Exception:
+    """Return what an answer with a status of its own stands for."""
+    try:
+        return _refusal(response.status, await response.read(ANSWER_BYTES_MAX))
+    except ResponseTooLarge:
+        return Declined(response.status)
 
 
 def _refusal(status: int | None, body: bytes) -> Exception:

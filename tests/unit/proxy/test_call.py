@@ -50,6 +50,16 @@ def test_a_call_knows_its_plan_its_model_and_its_price(catalog: Catalog) -> None
         (CHAT, CHAT_BODY | {"messages": []}, (Code.INVALID_REQUEST, "messages")),
         (CHAT, CHAT_BODY | {"max_tokens": 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "max_tokens")),
         (CHAT, CHAT_BODY | {"max_completion_tokens": 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "max_completion_tokens")),
+        (
+            CHAT,
+            CHAT_BODY | {"n": 16, "max_tokens": 3_300, "logprobs": True, "top_logprobs": 20},
+            (Code.INVALID_REQUEST, "logprobs"),
+        ),
+        (
+            EMBEDDINGS,
+            {"model": "demo", "input": "hi", "encoding_format": "bytes"},
+            (Code.INVALID_REQUEST, "encoding_format"),
+        ),
         (COMPLETIONS, {"model": "demo", "prompt": [1] * 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "prompt")),
         (COMPLETIONS, {"model": "demo", "prompt": [[1], [1] * 4_097]}, (Code.CONTEXT_LENGTH_EXCEEDED, "prompt")),
         (EMBEDDINGS, {"model": "demo", "input": [1] * 4_097}, (Code.CONTEXT_LENGTH_EXCEEDED, "input")),

@@ -11,7 +11,9 @@ import pytest
 
 from engine.faults import ConnectFailed, UpstreamBroken
 from engine.protocols.completions import COMPLETIONS
+from engine.wire import sse
 from proxy.billing.record import ExchangeRecord, Source
+from proxy.stages import relay
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
 from tests.unit.proxy.played_client import PlayedClient
@@ -380,6 +382,72 @@ async def test_waste_is_told_when_no_answer_came_of_it(folder: Path, second: Cal
     assert record.wasted_tokens == (56 if record.attempts == 2 and gw.pools["demo"]["b"].healthy else 28)
     assert gw.metric("tollway_waste_tokens_total", reason="failed") == record.wasted_tokens
     gw.assert_nothing_is_held()
+
+
+# --- answers that are whole and cannot be read
+
+
+def told(usage: object, finish: str = "stop") -> bytes:
+    """Return an answer in one piece that says this of what it used."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a b"}, "finish_reason": finish}
+    return json.dumps({"id": "chatcmpl-1", "choices": [choice], "usage": usage}).encode()
+
+
+def told_in_one_read(sum_: bytes) -> Answer:
+    """Return a stream that ends before anything of it can go on, and says this at its end."""
+    *frames, last, _ = transcript(STREAM).chunks
+    return Answer((b"".join(frames) + last.replace(b'"prompt_tokens":17', b'"prompt_tokens":' + sum_),))
+
+
+TOO_LARGE = b"data: " + b"x" * 5_000
+UNREADABLE: dict[str, tuple[dict[str, object], Callable[[], Answer], int]] = {
+    # What is asked, what is answered, and what is known to be used.
+    "a token too many": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 17, "completion_tokens": 101}),)), 118),
+    "beyond all bounds": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 10**15}),)), 4096 + 100),
+    "no JSON": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 17, "completion_tokens": 3})[1:],)), 20),
+    "no count": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": -1, "completion_tokens": 3}),)), 0),
+    "no usage": (CHAT_BODY, lambda: Answer((told("none"),)), 0),
+    "too large": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 17}), b" " * 5_000)), 0),
+    "a frame too large": (STREAM_BODY, lambda: Answer((TOO_LARGE,)), 0),
+    "a stream's token too many": (STREAM_BODY | {"max_tokens": 1}, lambda: told_in_one_read(b"17"), 17 + 6),
+    "a stream's sum": (STREAM_BODY, lambda: told_in_one_read(b"-7"), 17 + 6),
+}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let only small answers and frames be read."""
+    monkeypatch.setattr(relay, "ANSWER_BYTES_MAX", 4_000)
+    monkeypatch.setattr(sse, "FRAME_BYTES_MAX", 4_000)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("body", "answer", "known"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_work_that_is_done_is_not_done_again_and_is_accounted_for(
+    folder: Path, body: dict[str, object], answer: Callable[[], Answer], known: int
+) -> None:
+    gw = gateway(folder, a=[answer()], b=[replays(STREAM)])
+    client = await gw.ask(body)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    assert [asked.replica for asked in gw.upstream.asked] == ["a"]
+    record = bill(gw)
+    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "upstream_error")
+    if known:
+        assert (record.source, record.wasted_tokens) == (Source.ENGINE, known)
+        assert gw.metric("tollway_waste_tokens_total", reason="unreadable") == known
+        assert gw.used() == {"tokens": 0, "requests": 1, "concurrent": 0}
+    else:
+        # The prompt's bound, and what can have been generated since.
+        assert record.source is Source.UNOBSERVED
+        assert gw.metric("tollway_held_tokens_total") == record.wasted_tokens > 51
+        assert gw.used() == {"tokens": record.wasted_tokens, "requests": 1, "concurrent": 0}
+    gw.assert_nothing_is_held()
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_refusal_too_large_to_read_is_no_answer(folder: Path) -> None:
+    gw = gateway(folder, a=[Answer((b" " * 5_000,), 503)], b=[replays("100-chat")])
+    assert (await gw.ask(CHAT_BODY)).answer == transcript("100-chat").body
 
 
 async def test_with_one_attempt_nobody_else_is_asked(folder: Path) -> None:

@@ -85,6 +85,10 @@ class Messages:
             protocol=self, model=model, prompt=Prompt(1, 5), fields=fields, stream=fields["stream"], max_completion=50
         )
 
+    def check_answer(
+        self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
+    ) -> None: ...
+
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]
     ) -> bytes:

@@ -33,6 +33,18 @@ def test_more_inputs_are_taken_than_prompts_of_a_completion() -> None:
         request(EMBEDDINGS, input=["a"] * (MAXIMA.inputs_max + 1))
 
 
+@pytest.mark.parametrize("encoding", ["bytes", "bytes_only", "other", 7, ["float"]])
+def test_an_encoding_that_is_no_json_is_not_asked_for(encoding: Any) -> None:
+    with pytest.raises(MalformedRequest, match="float or base64") as caught:
+        request(EMBEDDINGS, encoding_format=encoding)
+    assert caught.value.param == "encoding_format"
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+def test_an_encoding_in_json_is(encoding: Any) -> None:
+    assert rendered(EMBEDDINGS, encoding_format=encoding)["encoding_format"] == encoding
+
+
 def test_there_is_nothing_to_abort() -> None:
     assert EMBEDDINGS.abort_ids("R", 1) == []
 
