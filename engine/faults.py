@@ -23,6 +23,12 @@ class ConnectFailed(UpstreamFault):
     reason = "connect"
 
 
+class TlsFailed(ConnectFailed):
+    """The two sides do not believe each other, or one of them does not speak TLS."""
+
+    reason = "tls"
+
+
 class Declined(UpstreamFault):
     """The replica answered with an error of its own instead of working: overload, a dying engine, a drain."""
 

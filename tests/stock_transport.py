@@ -11,6 +11,7 @@ import httpx
 
 from engine.wire.client import UpstreamResponse, fault_of, read_whole
 from engine.wire.connection import Take
+from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Sent, unheard
 
 _RECEIVE_BYTES = 131_072
@@ -102,7 +103,14 @@ class HttpxUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> AsyncIterator[UpstreamResponse]:
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
         target = httpx.URL(url)

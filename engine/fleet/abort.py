@@ -23,6 +23,7 @@ async def abort(replica: Replica, upstream: Upstream, ids: list[str]) -> bool:
     """Return whether the replica took the abort of `ids`; raise `engine.faults.UpstreamFault`."""
     assert ids, "no ids are all ids"
     body = orjson.dumps({"request_ids": ids})
-    async with upstream.request("POST", replica.url + replica.abort_path, fields=JSON, body=body) as response:
+    url, credentials = replica.url + replica.abort_path, replica.credentials
+    async with upstream.request("POST", url, credentials=credentials, fields=JSON, body=body) as response:
         await response.read(_BODY_BYTES_MAX)
         return response.status == 200

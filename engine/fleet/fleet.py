@@ -19,6 +19,7 @@ from engine.fleet.health import HealthWatch, check
 from engine.fleet.pool import Pool
 from engine.fleet.replica import Replica
 from engine.wire.client import Upstream
+from engine.wire.credentials import NONE, Credentials
 
 _LEFT_POLL_S = 0.1
 """Between two looks at whether anything still runs on a replica that leaves."""
@@ -35,10 +36,12 @@ class Placement:
     group: str = ""
     generates: bool = True
     abort_path: str = ""
+    serves: str = ""
+    credentials: Credentials = NONE
 
     def made(self) -> Replica:
         """Return a replica of which nothing is known yet."""
-        return Replica(self.name, self.url, self.sequences, model=self.model)
+        return Replica(self.name, self.url, self.sequences, model=self.model, credentials=self.credentials)
 
     def is_at(self, replica: Replica) -> bool:
         """Tell whether a replica is where this one is wanted; else it has to be replaced by another."""
@@ -48,6 +51,9 @@ class Placement:
         """Give a replica all that may be changed of it while it works."""
         replica.sequences, replica.group = self.sequences, self.group
         replica.generates, replica.abort_path = self.generates, self.abort_path
+        replica.serves = self.serves
+        if not replica.credentials.are(self.credentials):
+            replica.credentials = self.credentials
 
 
 Arrangement = Sequence[tuple[Placement, Replica]]

@@ -34,15 +34,18 @@ Changed = Callable[[Replica], None]
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
     """Return whether `GET /health` answers 200 within its deadline; note on the replica why it does not."""
-    replica.trouble = await _trouble(upstream.request("GET", f"{replica.url}/health"), _ANSWER_S_MAX)
+    looked = upstream.request("GET", f"{replica.url}/health", credentials=replica.credentials)
+    replica.trouble = await _trouble(looked, _ANSWER_S_MAX)
     return replica.trouble is None
 
 
 async def probe(replica: Replica, upstream: Upstream) -> bool:
     """Return whether the engine itself answers within its deadline: with one token, or one embedding."""
     path, asked = _GENERATION if replica.generates else _EMBEDDING
-    body = orjson.dumps({"model": replica.model, **asked})
-    return await _trouble(upstream.request("POST", replica.url + path, fields=JSON, body=body), _PROBE_S_MAX) is None
+    body = orjson.dumps({"model": replica.asked_for, **asked})
+    url, credentials = replica.url + path, replica.credentials
+    asked_for = upstream.request("POST", url, credentials=credentials, fields=JSON, body=body)
+    return await _trouble(asked_for, _PROBE_S_MAX) is None
 
 
 async def _trouble(request: AbstractAsyncContextManager[UpstreamResponse], s_max: float) -> Trouble | None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.fleet.trouble import HUNG, Trouble
+from engine.wire.credentials import NONE, Credentials
 
 SILENCES_MAX = 3
 _UNKNOWN = Trouble("not looked at yet")
@@ -98,11 +99,15 @@ class Replica:
     """Room: how many sequences it may have in flight."""
     group: str = ""
     model: str = ""
-    """What a probe asks for."""
+    """As clients name it."""
+    serves: str = ""
+    """By which name it serves that; empty where it is the same."""
     generates: bool = True
     """Whether it completes texts; one that does not embeds them."""
     abort_path: str = ""
     """Where it aborts requests by their ids; empty where it does not."""
+    credentials: Credentials = NONE
+    """What it is shown, and by what it is known."""
     healthy: bool = False
     """Unknown replicas start unhealthy; the first health check decides."""
     down: bool = False
@@ -116,6 +121,11 @@ class Replica:
     leases: set[Lease] = field(default_factory=set)
     inflight_sequences: int = 0
     inflight_tokens: int = 0
+
+    @property
+    def asked_for(self) -> str:
+        """Return the model's name in what it is asked."""
+        return self.serves or self.model
 
     @property
     def silent(self) -> bool:

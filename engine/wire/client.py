@@ -9,6 +9,7 @@ Instead of: httpx's interface for transports.
 Leaving a response's block before its end closes the connection, which is how vLLM learns that a request is aborted.
 """
 
+import ssl
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import TracebackType
@@ -16,9 +17,10 @@ from typing import NamedTuple, Protocol, Self
 
 import httpx
 
-from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import ConnectFailed, ResponseTooLarge, TlsFailed, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.wire.connection import Take, UpstreamConnection
-from engine.wire.transport import Origin, Sent, Transport, unheard
+from engine.wire.credentials import NONE, Credentials
+from engine.wire.transport import Destination, Sent, Transport, unheard
 
 KEEPALIVE_S = 4.0
 """vLLM closes a connection that was idle for 5 s."""
@@ -53,12 +55,19 @@ class Upstream(Protocol):
     """Something that can send a request to a replica."""
 
     def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """
         Send one request; the block holds the connection. Raises `UpstreamFault`.
 
-        `fields` are the head's own, each a line; where it goes and how long it is are told with them.
+        `fields` are the head's own, each a line; where it goes, who asks and how long it is are told with them.
         `sent` is called as its first byte is written: from then on the replica may work for it.
         """
 
@@ -84,26 +93,33 @@ class DirectUpstream:
         await self._transport.aclose()
 
     def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> "_Exchange":
         """Send one request; the block holds the connection. Raises `UpstreamFault`."""
-        target = _target(method, url)
+        target = _target(method, url, credentials)
         request = b"%b%bcontent-length: %d\r\n\r\n%b" % (target.head, fields, len(body), body)
-        return _Exchange(self._transport, target.origin, request, connect_s_max=self.connect_s_max, sent=sent)
+        return _Exchange(self._transport, target.destination, request, connect_s_max=self.connect_s_max, sent=sent)
 
 
 class _Exchange:
     """One request, and its response within the block."""
 
-    __slots__ = ("_connect_s_max", "_connection", "_origin", "_request", "_sent", "_transport", "status")
+    __slots__ = ("_connect_s_max", "_connection", "_destination", "_request", "_sent", "_transport", "status")
 
     _connection: UpstreamConnection
 
     def __init__(
-        self, transport: Transport, origin: Origin, request: bytes, *, connect_s_max: float, sent: Sent
+        self, transport: Transport, destination: Destination, request: bytes, *, connect_s_max: float, sent: Sent
     ) -> None:
         self._transport = transport
-        self._origin = origin
+        self._destination = destination
         self._request = request
         self._connect_s_max = connect_s_max
         self._sent = sent
@@ -112,7 +128,7 @@ class _Exchange:
     async def __aenter__(self) -> Self:
         try:
             self._connection = await self._transport.ask(
-                self._origin, self._request, connect_s_max=self._connect_s_max, sent=self._sent
+                self._destination, self._request, connect_s_max=self._connect_s_max, sent=self._sent
             )
         except httpx.TransportError as error:
             raise fault_of(error) from error
@@ -122,7 +138,7 @@ class _Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._transport.leave(self._connection, self._origin)
+        self._transport.leave(self._connection, self._destination)
 
     async def pour(self, take: Take) -> None:
         """Hand the body to `take` as it arrives; raise `UpstreamFault`, and what `take` raises."""
@@ -167,21 +183,30 @@ async def read_whole(response: UpstreamResponse, bytes_max: int) -> bytes:
 class _Target(NamedTuple):
     """Where a request goes, and how it begins."""
 
-    origin: Origin
+    destination: Destination
     head: bytes
 
 
 @lru_cache(maxsize=4096)
-def _target(method: str, url: str) -> _Target:
+def _target(method: str, url: str, credentials: Credentials) -> _Target:
     """Return what a URL means, read once: there are few of them, the replicas' paths."""
     read = httpx.URL(url)
-    head = b"%s %s HTTP/1.1\r\nhost: %s\r\n" % (method.encode("ascii"), read.raw_path, read.netloc)
-    return _Target((read.host, read.port or 80), head)
+    tls = credentials.context() if read.scheme == "https" else None
+    head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method.encode(), read.raw_path, read.netloc, credentials.fields)
+    return _Target(Destination(read.host, read.port or (443 if tls else 80), tls), head)
 
 
 def fault_of(error: httpx.TransportError) -> UpstreamFault:
-    """Return what an error of a transport is called here; nothing of its text goes on."""
+    """
+    Return what an error of a transport is called here.
+
+    Of its text goes on why there is no connection: it is the system's or OpenSSL's, and no byte of anybody's request.
+    """
     match error:
+        case httpx.ConnectError(__cause__=ssl.SSLError()):
+            return TlsFailed(str(error))
+        case httpx.ConnectError(__cause__=OSError()):
+            return ConnectFailed(str(error))
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return ConnectFailed(type(error).__name__)
         case httpx.TimeoutException():

@@ -12,6 +12,7 @@ Must not know pools, deadlines, or whose request it is.
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -191,6 +192,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self.asked and self._ends_with_connection and exc is None and self._fault is None:
             self.asked = False
         ended = "the connection ended" if self.heard else "the connection ended without an answer"
+        if isinstance(exc, ssl.SSLError) and not self.heard:
+            # With TLS 1.3 a server looks at our certificate when we believe that we are through.
+            self._fail(fault_of_tls(exc))
         self._fail(httpx.ReadError(ended) if exc else httpx.RemoteProtocolError(ended))
         del self._parser  # which leads back to here: no connection should need the garbage collector
 
@@ -229,3 +233,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.asked = False
             if not self._parser.should_keep_alive():
                 self._fault = self._fault or httpx.RemoteProtocolError("the connection is not kept")
+
+
+def fault_of_tls(error: ssl.SSLError) -> httpx.ConnectError:
+    """Return what keeps two sides from speaking TLS, in OpenSSL's words: they hold names of the config, and no more."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        told = httpx.ConnectError(f"its certificate is not trusted: {error.verify_message.rstrip('.')}")
+    else:
+        told = httpx.ConnectError((error.reason or error.strerror or "").replace("_", " ").lower())
+    told.__cause__ = error
+    return told

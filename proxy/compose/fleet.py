@@ -15,6 +15,8 @@ from engine.fleet.replica import Replica
 from engine.protocols.registry import PROTOCOLS
 from engine.runtime.process import ChildFailed
 from engine.wire.client import Upstream
+from engine.wire.credentials import Credentials
+from proxy.compose.credentials import credentials
 from proxy.fatal import Fatal
 from proxy.observe.metrics import Metrics
 from proxy.settings import ConfigError, ConfigFault, Settings
@@ -149,11 +151,16 @@ class _Observed:
 
 
 def placements(settings: Settings, urls: Urls) -> Sequence[Placement]:
-    """Return what the config wants of each replica."""
-    return [_placement(model, replica, urls[replica.name]) for model in settings.models for replica in model.replicas]
+    """Return what the config wants of each replica; raise `ConfigError` where files of it are of no use."""
+    read = credentials(settings)
+    return [
+        _placement(model, replica, urls[replica.name], read[replica.name])
+        for model in settings.models
+        for replica in model.replicas
+    ]
 
 
-def _placement(model: ModelSection, replica: ReplicaSection, url: str) -> Placement:
+def _placement(model: ModelSection, replica: ReplicaSection, url: str, shown: Credentials) -> Placement:
     return Placement(
         model=model.name,
         name=replica.name,
@@ -162,7 +169,14 @@ def _placement(model: ModelSection, replica: ReplicaSection, url: str) -> Placem
         group=replica.group,
         generates=any(PROTOCOLS[name].generates for name in model.endpoints),
         abort_path=_abort_path(model, replica),
+        serves=_other_name(model, replica),
+        credentials=shown,
     )
+
+
+def _other_name(model: ModelSection, replica: ReplicaSection) -> str:
+    serves = replica.upstream_model or model.upstream_model or model.name
+    return serves if serves != model.name else ""
 
 
 def _abort_path(model: ModelSection, replica: ReplicaSection) -> str:

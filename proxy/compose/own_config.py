@@ -11,11 +11,11 @@ step without a check before it has nothing to do: a worker that is born during a
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from engine.fleet.fleet import Arrangement, Fleet
+from engine.fleet.fleet import Arrangement, Fleet, Placement
 from proxy.catalog import Catalog
 from proxy.compose.fleet import LaunchedFleet, Places, placements
 from proxy.errors import LedgerUnavailable
@@ -33,6 +33,7 @@ class _Checked:
 
     config: Config
     places: Places
+    placements: Sequence[Placement]
     arrangement: Arrangement = ()
     """Its replicas, once they were looked at."""
 
@@ -56,7 +57,8 @@ class OwnConfig:
         self._checked = None
         places = self.launched.places(settings)
         config = await asyncio.to_thread(self._made, settings)
-        self._checked = _Checked(config, places)
+        wanted = await asyncio.to_thread(placements, settings, places.urls)
+        self._checked = _Checked(config, places, wanted)
         return config.verifier.rekeyed()
 
     async def bar(self) -> None:
@@ -68,7 +70,7 @@ class OwnConfig:
         self.in_force.swap(self._barred(config))
         config.verifier.take_over()
         await self._enrol(tenant for tenant in config.catalog.tenants if tenant not in enrolled)
-        checked.arrangement = await self.fleet.look(placements(config.settings, checked.places.urls))
+        checked.arrangement = await self.fleet.look(checked.placements)
 
     async def swap(self) -> None:
         """Put the rest in force."""

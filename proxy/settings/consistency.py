@@ -83,6 +83,23 @@ def _launched_elsewhere(model: Document, url: str, path: str) -> Iterator[Config
         yield ConfigFault(path, "must be http://127.0.0.1:PORT or left out: the gateway launches this replica itself")
 
 
+def _certificates(document: Document) -> Iterator[ConfigFault]:
+    for index, model in _tables(document, "models"):
+        urls = [_text(replica, "url") or "" for _, replica in _tables(model, "replicas")]
+        for key in ("ca_file", "cert_file", "key_file"):
+            if key in model and urls and not any(url.startswith("https:") for url in urls):
+                yield ConfigFault(f"models[{index}].{key}", "is of no use without a replica at https")
+
+
+def _launched_names(document: Document) -> Iterator[ConfigFault]:
+    for index, model in _tables(document, "models"):
+        replicas = [(f"models[{index}].replicas[{number}]", each) for number, each in _tables(model, "replicas")]
+        for place, holder in [(f"models[{index}]", model), *replicas]:
+            if "launch" in model and "upstream_model" in holder:
+                message = "must be left out: the gateway launches these replicas by the model's name"
+                yield ConfigFault(f"{place}.upstream_model", message)
+
+
 def _plans(document: Document) -> Iterator[ConfigFault]:
     known = {name for _, model in _tables(document, "models") if (name := _text(model, "name"))}
     for plan in _table(document, "plans"):
@@ -140,6 +157,8 @@ _RULES: tuple[Callable[[Document], Iterator[ConfigFault]], ...] = (
     _issuers,
     _model_names,
     _replicas,
+    _certificates,
+    _launched_names,
     _plans,
     _tenants,
     _prices,

@@ -40,6 +40,8 @@ def _base_url(value: str) -> str:
         raise ValueError("must look like http://host:port")
     if parts.username or parts.password:
         raise ValueError("must not carry credentials")
+    if parts.path.strip("/"):
+        raise ValueError("must end behind host:port: /v1 and all other paths are added to it")
     return value.rstrip("/")
 
 

@@ -34,9 +34,9 @@ from engine.fleet.abort import abort
 from engine.fleet.replica import Lease
 from engine.protocols.answer_size import ANSWER_BYTES_MAX
 from engine.protocols.base import Frame, FrameKind, StreamMachine
+from engine.protocols.naming import named_answer, named_frames
 from engine.wire.client import Upstream, UpstreamResponse, read_parts
 from engine.wire.connection import Wait
-from proxy.admitted import Admitted
 from proxy.attempt import Attempt
 from proxy.errors import ApiError, ClientGone, Code
 from proxy.http.downstream import Downstream
@@ -135,16 +135,18 @@ class Relay:
         return self._upstream.request(
             "POST",
             attempt.replica.url + attempt.admitted.call.request.protocol.path,
+            credentials=attempt.replica.credentials,
             fields=b"%bx-request-id: %b\r\n" % (_FIELDS, request_id.encode()),
-            body=self._body(attempt.admitted),
+            body=self._body(attempt),
             sent=attempt.was_sent,
         )
 
-    def _body(self, admitted: Admitted) -> bytes:
+    def _body(self, attempt: Attempt) -> bytes:
+        admitted = attempt.admitted
         call = admitted.call
         return call.request.protocol.render(
             call.request,
-            model=call.model.name,
+            model=attempt.replica.serves or call.model.name,
             max_completion=admitted.max_completion,
             cache_salt=call.cache_salt(self._cache_secret),
             extra_fields=call.model.extra_fields,
@@ -160,6 +162,8 @@ class _Passing:
         self._deadlines = deadlines
         self._downstream = downstream
         self._bounds = attempt.admitted.call.bounds
+        self._shown_as = attempt.admitted.call.model.name if attempt.replica.serves else None
+        """The model's name, where the replica knows another."""
 
     def take(self, data: bytes) -> Wait | None:
         """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""
@@ -175,6 +179,8 @@ class _Passing:
             if usage is not None:
                 attempt.observed(usage)
         forward, last, progress = _sift(frames, comments=downstream.started)
+        if self._shown_as is not None:
+            forward = named_frames(forward, self._shown_as)
         if forward and not downstream.left and not self._pass_on(forward, progress=progress):
             self._deadlines.with_client(self._bounds.write_s_max)
             return partial(self._caught_up, last, progress=progress)
@@ -249,7 +255,7 @@ def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:
     attempt.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
-    return parts
+    return named_answer(parts, attempt.admitted.call.model.name) if attempt.replica.serves else parts
 
 
 async def _refused(response: UpstreamResponse) -> Exception:

@@ -20,6 +20,7 @@ from engine.sim.app import Simulator
 from engine.sim.config import SimConfig
 from engine.sim.exchange import DROP
 from engine.wire.connection import Take
+from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Sent, unheard
 from tests.simulation.loop import OUTSIDE, Process, current
 
@@ -206,7 +207,14 @@ class SimUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> AsyncIterator[_Response]:
         """Send one request; the block holds the connection."""
         parts = urlsplit(url)

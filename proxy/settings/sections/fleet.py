@@ -1,8 +1,9 @@
 """What serves: `[[models]]`, their replicas, and `[routing]`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from engine.protocols.registry import PROTOCOLS
 from proxy.settings.sections.base import Section
@@ -51,7 +52,20 @@ class ReplicaSection(Section):
     name: HeaderName
     """Unique over all models: metrics, the ledger and `x-tollway-replica` use it. Letters, digits, `.`, `_` and `-`."""
     url: BaseUrl | None = None
-    """`http://host:port`. A launched replica without one gets a free port on the loopback."""
+    """`http://host:port` or `https://host:port`. A launched replica without one gets a free port on the loopback."""
+    upstream_model: Name | None = None
+    """Name by which it serves the model, one of vLLM's `--served-model-name`; it is asked by that, and clients read the
+    model's own. Left out: the model's `upstream_model`. It must be in the engine's `/v1/models`."""
+    api_key_file: Location | None = None
+    """File that holds the key which the engine wants, vLLM's `--api-key`. Left out: the model's."""
+    ca_file: Location | None = None
+    """PEM certificates of whoever vouches for it, with `https`. Left out: the model's. Its certificate must hold for
+    the host in `url`."""
+    cert_file: Location | None = None
+    """PEM certificate (and what leads from it to its authority) that it is shown, where it wants one. Left out: the
+    model's."""
+    key_file: Location | None = None
+    """PEM key of `cert_file`, without a passphrase."""
     sequences: Annotated[int, Field(ge=1, le=65_536)] = 64
     """How many choices it runs at a time, vLLM's `--max-num-seqs`."""
     group: Group = ""
@@ -61,12 +75,24 @@ class ReplicaSection(Section):
     `/inference/v1/abort_requests` with vLLM's `--enable-scale-out`, `/abort_requests` in its dev mode. Empty: nowhere;
     a launched replica has `/abort_requests` by itself."""
 
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _is_for_tls(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and not str(info.data.get("url", "https:")).startswith("https:"):
+            raise ValueError("is of no use without a url that begins with https")
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _is_of_a_certificate(cls, key_file: Path | None, info: ValidationInfo) -> Path | None:
+        return _beside_its_certificate(key_file, info)
+
 
 class ModelSection(Section):
     """One model as clients name it, and the replicas that serve it."""
 
     name: Name
-    """What clients and reports call it; also the name the engine serves it by."""
+    """What clients and reports call it."""
     aliases: tuple[Name, ...] = ()
     """Other names that clients may use for it."""
     context_tokens: Annotated[int, Field(ge=1, lt=2**31)]
@@ -95,6 +121,17 @@ class ModelSection(Section):
     """Left out: text only."""
     launch: Launch | None = None
     """Left out: the replicas run elsewhere."""
+    upstream_model: Name | None = None
+    """Name by which its engines serve it, where they name no other themselves. Left out: `name`."""
+    api_key_file: Location | None = None
+    """File that holds the key which its engines want, where they name no other. Left out: they want none."""
+    ca_file: Location | None = None
+    """PEM certificates of whoever vouches for those of its engines that are at `https`. Left out: whom the system
+    trusts."""
+    cert_file: Location | None = None
+    """PEM certificate that they are shown, where they want one. Left out: none."""
+    key_file: Location | None = None
+    """PEM key of `cert_file`, without a passphrase."""
     replicas: Annotated[tuple[ReplicaSection, ...], Field(min_length=1)]
     """At least one."""
 
@@ -106,6 +143,17 @@ class ModelSection(Section):
                 f"must not hold {', '.join(taken)}: quota and isolation between tenants rest on the gateway's"
             )
         return extra_fields
+
+    @field_validator("key_file")
+    @classmethod
+    def _is_of_a_certificate(cls, key_file: Path | None, info: ValidationInfo) -> Path | None:
+        return _beside_its_certificate(key_file, info)
+
+
+def _beside_its_certificate(key_file: Path | None, info: ValidationInfo) -> Path | None:
+    if "cert_file" in info.data and (key_file is None) != (info.data["cert_file"] is None):
+        raise ValueError("and cert_file go together")
+    return key_file
 
 
 class Routing(Section):

@@ -185,6 +185,7 @@ def gateway(folder: Path, *, config: str = CONFIG, down: tuple[str, ...] = (), *
                     f"http://{each.name}",
                     each.sequences,
                     abort_path=each.abort_path,
+                    serves=each.upstream_model or "",
                     healthy=each.name not in down,
                 )
                 for each in model.replicas

@@ -16,6 +16,7 @@ import orjson
 from engine.faults import UpstreamFault
 from engine.wire.client import read_whole
 from engine.wire.connection import Take
+from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Sent, unheard
 from tests.transcripts import transcript
 
@@ -83,7 +84,14 @@ class PlayedUpstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> AsyncIterator["_Response"]:
         """Play the replica's next answer."""
         parts = urlsplit(url)

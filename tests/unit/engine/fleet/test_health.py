@@ -12,6 +12,7 @@ from engine.fleet import health
 from engine.fleet.replica import SILENCES_MAX, Replica
 from engine.wire.client import UpstreamResponse
 from engine.wire.connection import Take
+from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Sent, unheard
 
 Look = int | UpstreamFault | None
@@ -28,7 +29,14 @@ class Health:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, fields: bytes = b"", body: bytes = b"", sent: Sent = unheard
+        self,
+        method: str,
+        url: str,
+        *,
+        credentials: Credentials = NONE,
+        fields: bytes = b"",
+        body: bytes = b"",
+        sent: Sent = unheard,
     ) -> AsyncIterator[UpstreamResponse]:
         self.urls.append(f"{method} {url}")
         look = next(self._looks, "no more")

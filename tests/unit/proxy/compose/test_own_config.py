@@ -162,6 +162,29 @@ async def test_a_check_that_finds_something_leaves_all_as_it_was(own: Own) -> No
     assert own.now is before
 
 
+KEYED = ('{ name = "a", url = "http://a",', '{ name = "a", url = "http://a", api_key_file = "engine-key",')
+
+
+async def test_keys_of_engines_are_read_again_and_what_runs_on_them_stays(own: Own) -> None:
+    (replica,) = (each for each in own.fleet.pools["demo"] if each.name == "a")
+    for key in ("one", "two"):
+        (own.folder / "engine-key").write_text(key)
+        await own.take(own.parsed(KEYED))
+        assert own.fleet.pools["demo"]["a"] is replica
+        assert replica.credentials.fields == f"authorization: Bearer {key}\r\n".encode()
+    kept = replica.credentials
+    await own.take(own.parsed(KEYED))
+    assert replica.credentials is kept, "its connections serve on"
+
+
+async def test_a_key_of_an_engine_that_is_not_there_is_found_before_anything_ends(own: Own) -> None:
+    before = own.now
+    with pytest.raises(ConfigError, match=r"replicas\[0\].api_key_file: .*engine-key cannot be read"):
+        await own.config.check(own.parsed(KEYED, WITHOUT_GLOBEX))
+    await own.config.bar()
+    assert own.now is before
+
+
 async def test_a_step_without_a_check_has_nothing_to_do(own: Own) -> None:
     before = own.now
     await own.config.bar()

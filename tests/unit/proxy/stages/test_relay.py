@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -294,3 +295,23 @@ async def test_a_stream_that_goes_on_is_not_cut_whatever_is_said_of_its_replica(
     steps += [step for chunk in CHUNKS[2:] for step in (Pause(0.02), chunk)]
     gw = gateway(tmp_path, config=CONFIG + "gone_s_max = 0.5\n", a=[Answer(tuple(steps))])
     assert (await bereft(gw, STREAM_BODY)).events[-1] == b"[DONE]"
+
+
+NAMED = CONFIG.replace('{ name = "a", url = "http://a",', '{ name = "a", url = "http://a", upstream_model = "meta/L",')
+
+
+@pytest.mark.parametrize("asked", ["demo", "gpt-4o-mini"])
+@pytest.mark.parametrize(
+    ("body", "recorded"), [(STREAM_BODY, "122-chat-stream-continuous"), (CHAT_BODY, "100-chat")], ids=["stream", "json"]
+)
+async def test_an_engine_is_asked_by_its_own_name_and_answers_by_the_models(
+    tmp_path: Path, asked: str, body: dict[str, Any], recorded: str
+) -> None:
+    plain, named = gateway(tmp_path, a=[replays(recorded)]), gateway(tmp_path, config=NAMED, a=[replays(recorded)])
+    before, after = [await gw.ask(body | {"model": asked}) for gw in (plain, named)]
+    assert [gw.upstream.asked[0].body["model"] for gw in (plain, named)] == ["demo", "meta/L"]
+    served = f'"model":"{json.loads(transcript("100-chat").body)["model"]}"'.encode()
+    assert after.answer == before.answer.replace(served, b'"model":"demo"')
+    assert after.answer.count(b'"model":"demo"') == before.answer.count(served) > 0
+    assert [gw.store.ledger[0].model for gw in (plain, named)] == ["demo", "demo"]
+    assert after.answer_headers.get("content-length") in (None, str(len(after.answer)))
