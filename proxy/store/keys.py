@@ -3,7 +3,8 @@ Every key in Redis, in one place.
 
 Rules:
 - All keys of a tenant share the hash tag `{tenant}`, so that one script may touch them on a cluster.
-- A name in a key is percent-encoded: whatever it holds, it neither collides with another nor leaves its slot.
+- A name in a key is percent-encoded: whatever it holds, it neither collides with another nor leaves its slot. Ids are
+  the gateway's own ULIDs, and stand as they are.
 - What gateways of two versions move together has no number in it: a form that older ones would read wrong gets a key of
   another name (`proxy.versions`).
 - A counter's key tells scope and subject, never the plan: who switches plans keeps what was used.
@@ -37,7 +38,7 @@ TENANTS_MAX = 8_192
 
 def reservation(tenant: str, request_id: str) -> str:
     """Return the key of one reservation; its text is told in lua/lib/reservations.lua."""
-    return f"{_of(tenant)}:reserved:{_encoded(request_id)}"
+    return f"{_of(tenant)}:reserved:{request_id}"
 
 
 def open_index(tenant: str) -> str:
@@ -62,12 +63,12 @@ def once(tenant: str, user: str, key: str) -> str:
 
 def grant(tenant: str, grant_id: str) -> str:
     """Return the key of one grant of an operator's: what it was answered."""
-    return f"{_of(tenant)}:grant:{_encoded(grant_id)}"
+    return f"{_of(tenant)}:grant:{grant_id}"
 
 
 def late(tenant: str, request_id: str) -> str:
     """Return the key of the right to append one late record: who has it."""
-    return f"{_of(tenant)}:late:{_encoded(request_id)}"
+    return f"{_of(tenant)}:late:{request_id}"
 
 
 Template = tuple[str, ...]
@@ -91,13 +92,13 @@ def of_user(user: str, templates: Iterable[Template]) -> tuple[str, ...]:
 
 def open_member(incarnation: str, request_id: str) -> str:
     """Return how the index of open reservations names one: who serves it, and its id."""
-    return f"{_encoded(incarnation)}/{_encoded(request_id)}"
+    return f"{incarnation}/{request_id}"
 
 
 def read_open_member(member: str) -> tuple[str, str]:
     """Return the (incarnation, request id) that `open_member` joined."""
     incarnation, _, request_id = member.partition("/")
-    return _decoded(incarnation), _decoded(request_id)
+    return incarnation, request_id
 
 
 @lru_cache(maxsize=TENANTS_MAX)

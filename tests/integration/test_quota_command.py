@@ -44,6 +44,7 @@ LIMITS = (
     Limit(Scope.USER_MODEL, Unit.TOKENS, 1_500, Per.MONTH),
     Limit(Scope.USER, Unit.CONCURRENT, 9, None),
 )
+HOUR = ("user-tokens-hour", None)
 ADA = ("--tenant", "acme", "--user", "ada")
 
 
@@ -92,10 +93,12 @@ def asked(redis_url: str, number: int, tokens: int, *, settles: int | None = Non
 def test_what_holds_is_shown(redis_url: str) -> None:
     asked(redis_url, 1, 400, settles=300)
     lines = shown(*ADA)
-    assert {name: (line["limit"], line["used"], line["remaining"]) for name, line in lines.items()} == {
+    hour = lines[HOUR]
+    assert (hour["limit"], hour["remaining"]) == (1_000, 1_000 - hour["used"])
+    assert 280 < hour["used"] <= 300, "it refills by a token every 3.6 seconds"
+    assert {name: (line["limit"], line["used"], line["remaining"]) for name, line in lines.items() if name != HOUR} == {
         ("user-tokens-month", None): (1_000, 300, 700),
         ("tenant-requests-month", None): (3, 1, 2),
-        ("user-tokens-hour", None): (1_000, 300, 700),
         ("user-concurrent", None): (9, 0, 9),
         ("user_model-tokens-month", "demo"): (1_500, 300, 1_200),
         ("user_model-tokens-month", "other"): (1_500, 0, 1_500),
