@@ -184,7 +184,7 @@ MONEY = Row(
         Panel(
             "Charged in the time shown",
             "short",
-            (increase(metric.CHARGE, "tenant", "model", "currency").scaled("/ 1e6"),),
+            (increase(metric.CHARGE, "tenant", "model", "currency"),),
             kind="table",
         ),
         Panel(
@@ -204,7 +204,7 @@ CORRECTIONS = Row(
         Panel(
             "Credited in the time shown",
             "short",
-            (increase(metric.CREDITED_MICROS, "tenant", "model", "currency").scaled("/ 1e6"),),
+            (increase(metric.CREDITED_CHARGE, "tenant", "model", "currency"),),
             kind="table",
         ),
     ),

@@ -31,7 +31,7 @@ class Query:
         return Query(self.expression, legend, self.metrics)
 
     def scaled(self, factor: str) -> "Query":
-        """Return the query times or over something, such as `/ 1e6`."""
+        """Return the query times or over something, such as `* 1e3`."""
         return Query(f"{self.expression} {factor}", self.legend, self.metrics)
 
     def top(self, count: int) -> "Query":

@@ -1,13 +1,17 @@
 """
 The question: what does one exchange cost?
 
-Prices are micro-units of a currency per million tokens, so a token's price is a whole number and nothing is ever a
-float. A record is rounded once, over its whole sum: a bill is then the sum of its lines to the last micro-unit.
+Prices are micro-units of a currency per million tokens, so a token costs a whole number of pico-units (10^-12) and a
+charge is exact: tokens times price. Nothing is divided and nothing rounds, however small a request is; a bill is the
+sum of its lines because each of them is what it is.
 """
 
 from dataclasses import dataclass
 
-_TOKENS_PRICED = 1_000_000
+PICOS = 10**12
+"""Pico-units in one unit of a currency."""
+PRICE_MAX = 10**12
+"""A token costs at most one unit: 9 million tokens of one exchange stay below 2^63, the most that a record holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +19,8 @@ class Price:
     """
     One line of the price book, as it is stamped on a reservation.
 
-    Units: micro-units of `currency` per million tokens; 0 is free.
+    Units: micro-units of `currency` per million tokens, which is pico-units per token; 0 is free.
+    Bounds: 0 to PRICE_MAX.
     """
 
     version: str
@@ -28,25 +33,21 @@ class Price:
     completion: int
 
 
-def charge_micros(price: Price, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
+def charge_picos(price: Price, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
     """
-    Price one exchange, rounded half-even once.
+    Price one exchange, exactly.
 
     More cached tokens than prompt tokens cannot be: an engine that says so is believed up to the prompt.
 
-    Units: tokens, micro-units of `price.currency`.
+    Units: tokens, pico-units of `price.currency`.
     Bounds: 0 <= every argument, so 0 <= charge.
     """
-    if not (prompt_tokens or completion_tokens):
-        return 0
     cached = min(cached_tokens, prompt_tokens)
-    computed = prompt_tokens - cached
-    cost = computed * price.prompt + cached * price.cached + completion_tokens * price.completion
-    return _half_even(cost, _TOKENS_PRICED)
+    return (prompt_tokens - cached) * price.prompt + cached * price.cached + completion_tokens * price.completion
 
 
-def _half_even(numerator: int, denominator: int) -> int:
-    quotient, remainder = divmod(numerator, denominator)
-    past_half = 2 * remainder - denominator
-    rounds_up = past_half > 0 or (past_half == 0 and quotient % 2 == 1)
-    return quotient + rounds_up
+def decimal(picos: int) -> str:
+    """Return an amount in units of its currency: all its digits, at least six of them behind the point."""
+    whole, part = divmod(abs(picos), PICOS)
+    digits = f"{part:012}"
+    return f"{'-' if picos < 0 else ''}{whole}.{digits[:6]}{digits[6:].rstrip('0')}"

@@ -27,7 +27,7 @@ from proxy.http.early_head import EarlyHead, is_held
 from proxy.http.headers import early_headers, exchange_headers
 from proxy.identity.principal import Principal
 from proxy.in_force import Config, InForce
-from proxy.stages.admit import Admit, idempotency_key
+from proxy.stages.admit import Admit, client_request_id, idempotency_key
 from proxy.stages.authenticate import authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
@@ -76,6 +76,7 @@ class Exchange:
 
     async def _serve(self, config: Config, downstream: Downstream, state: ExchangeState) -> None:
         state.principal = principal = await authenticate(config.verifier, downstream)
+        state.client_request_id = client_request_id(downstream)
         key, held = idempotency_key(downstream), is_held(downstream)
         state.call = call = await _read(config, downstream, principal, state)
         with self.progress.following(state):

@@ -36,6 +36,8 @@ class ExchangeState:
     """Also the key of its reservation and of its ledger record."""
     started_at_us: int = field(default_factory=lambda: time.time_ns() // 1_000)
     started: float = field(default_factory=time.perf_counter)
+    client_request_id: str = ""
+    """The client's own name for it."""
     principal: Principal | None = None
     body_read: float = 0.0
     call: Call | None = None
@@ -121,8 +123,9 @@ class ExchangeState:
             usage.prompt_tokens,
             usage.cached_tokens,
             usage.completion_tokens,
-            charge.charge_micros,
+            charge.charge_picos,
             wasted_tokens,
+            usage.reasoning_tokens,
             self.request_id,
             self.incarnation,
             principal.tenant if principal else "",
@@ -144,6 +147,7 @@ class ExchangeState:
             charge.price_version,
             charge.currency,
             len(attempts),
+            self.client_request_id,
         )
 
 

@@ -20,9 +20,12 @@ know of every text whether it can read it; instead of a number of the whole Redi
 the old ones, or of telling versions by their looks.
 """
 
-WRITTEN = 2
-READ = frozenset({2})
-"""The present one, and the one before it. Version 1 was never released."""
+WRITTEN = 3
+READ = frozenset({2, 3})
+"""The present one, and the one before it, which told charges in millionths (`MICROS`). Version 1 was never released."""
+
+MICROS = 2
+"""The last version that wrote charges in millionths of a currency, and no field that came with 3."""
 
 
 class NewerVersion(ValueError):

@@ -90,12 +90,13 @@ async def dies(gateway: BareGateway) -> None:
 @contextmanager
 def newer() -> Iterator[None]:
     """Be the next version for the block, which reads this one too; all that it changes is the number."""
-    now, then = "local VERSION, MARK = 2, 'v2'", "local VERSION, MARK = 3, 'v3'"
+    number = versions.WRITTEN
+    now, then = (f"local VERSION, MARK = {each}, 'v{each}'" for each in (number, number + 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "WRITTEN", 3)
-        patch.setattr(versions, "READ", frozenset({2, 3}))
-        patch.setattr(lines, "_VERSION", b"3")
-        patch.setattr(lines, "_SEED", lines._seed(b"3"))
+        patch.setattr(versions, "WRITTEN", number + 1)
+        patch.setattr(versions, "READ", frozenset({number, number + 1}))
+        patch.setattr(lines, "_VERSION", b"%d" % (number + 1))
+        patch.setattr(lines, "_SEED", lines._seed(b"%d" % (number + 1)))
         for name, script in [*vars(scripts).items()]:
             if isinstance(script, Script):
                 patch.setattr(scripts, name, Script(script.name, script.text.replace(now, then)))

@@ -1,5 +1,5 @@
 """
-What gateways of commit 300c876 left in Redis and in a log (data/versions), put into an empty Redis and a folder of now.
+What gateways of older commits left in Redis and in a log (data/versions), put into an empty Redis and a folder of now.
 
 Redis' clock has gone on since: what tells a time by it is moved, as if all had been written a minute ago, so that what
 expires within one is gone. All else is byte for byte what was recorded, the log whole.
@@ -18,14 +18,28 @@ from typing import Any, cast
 from redis import Redis
 
 from policies.quota import Limit, Per, Scope, Unit
+from proxy.billing.record import ExchangeRecord, Source
 
-RECORDED = Path(__file__).parent / "data" / "versions" / "300c876"
+COMMITS = ("300c876", "af0df1f")
+"""Whose texts are kept, the latest last: the first wrote version 2 without its number in reservations."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def expected() -> dict[str, Any]:
+def recorded(commit: str) -> Path:
+    """Return the folder of what gateways of a commit left."""
+    return Path(__file__).parent / "data" / "versions" / commit
+
+
+def expected(commit: str) -> dict[str, Any]:
     """Return what a gateway of that commit made of what was recorded, as its heir."""
-    return cast("dict[str, Any]", json.loads((RECORDED / "expected.json").read_text()))
+    return cast("dict[str, Any]", json.loads((recorded(commit) / "expected.json").read_text()))
+
+
+def record_of(told: dict[str, Any]) -> ExchangeRecord:
+    """Return the record that version 2 told by these fields: of whole millionths, without what it did not know."""
+    charge = told.pop("charge_micros") * 1_000_000
+    record = ExchangeRecord(**told, charge_picos=charge, reasoning_tokens=0, client_request_id="")
+    return record._replace(source=Source(record.source))
 
 
 def limits(lines: list[Any]) -> tuple[Limit, ...]:
@@ -35,15 +49,15 @@ def limits(lines: list[Any]) -> tuple[Limit, ...]:
     )
 
 
-def log_in(data_dir: Path) -> Path:
+def log_in(data_dir: Path, commit: str) -> Path:
     """Put the log into a folder, as its gateway left it when it was killed; return where."""
-    shutil.copytree(RECORDED / "journal", data_dir / "journal")
+    shutil.copytree(recorded(commit) / "journal", data_dir / "journal")
     return data_dir / "journal"
 
 
-def restore(url: str) -> int:
+def restore(url: str, commit: str) -> int:
     """Put what was in Redis into an empty one; return how far it was moved in time (microseconds)."""
-    told, *lines = map(json.loads, (RECORDED / "redis.jsonl").read_text().splitlines())
+    told, *lines = map(json.loads, (recorded(commit) / "redis.jsonl").read_text().splitlines())
     with Redis.from_url(url) as redis:
         moved = _Moved(told["now_us"], cast("tuple[int, int]", redis.time())[0] * 1_000_000)
         for name, kind, left_ms, value in lines:
@@ -92,9 +106,11 @@ class _Moved:
         at, first = (0, 3) if text.startswith("PENDING ") else (1, 2)
         if len(lines) > 1:
             words = lines[at].split(" ")
-            assert [*map(int, words[first:])] in ([], list(_ends(self.from_us)))
-            ends = map(str, _ends(self.to_us)) if words[first:] else ()
-            lines[at] = " ".join((*words[:first], *ends))
+            marks = [word for word in words[first:] if word.startswith("v")]
+            told = words[first : len(words) - len(marks)]
+            assert [*map(int, told)] in ([], list(_ends(self.from_us)))
+            ends = map(str, _ends(self.to_us)) if told else ()
+            lines[at] = " ".join((*words[:first], *ends, *marks))
         return "\n".join(lines)
 
 

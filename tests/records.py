@@ -25,8 +25,10 @@ RECORD = ExchangeRecord(
     queue_ms=40,
     ttft_ms=500,
     price_version="2026-11",
-    charge_micros=777,
+    charge_picos=777_000_000,
     currency="USD",
     attempts=1,
     wasted_tokens=0,
+    reasoning_tokens=0,
+    client_request_id="",
 )

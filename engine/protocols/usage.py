@@ -11,22 +11,31 @@ from typing import Any, NamedTuple
 
 
 class Usage(NamedTuple):
-    """Tokens of one exchange; `cached_tokens` are a part of `prompt_tokens`."""
+    """Tokens of one exchange; `cached_tokens` are a part of the prompt's, `reasoning_tokens` of the completion's."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 def usage_of(value: dict[str, Any]) -> Usage:
     """Return a usage object of the OpenAI API as ours; raise `ValueError` for what no engine says."""
     prompt_tokens, completion_tokens = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    reasoning_tokens = min(completion_tokens, _reasoning(value.get("completion_tokens_details")))
     details = value.get("prompt_tokens_details")
     if not details:
-        return Usage(prompt_tokens, 0, completion_tokens)
+        return Usage(prompt_tokens, 0, completion_tokens, reasoning_tokens)
     if not isinstance(details, dict):
         raise ValueError("prompt_tokens_details is no object")
-    return Usage(prompt_tokens, min(prompt_tokens, _count(details.get("cached_tokens"))), completion_tokens)
+    cached_tokens = min(prompt_tokens, _count(details.get("cached_tokens")))
+    return Usage(prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens)
+
+
+def _reasoning(details: Any) -> int:
+    """Return how many tokens were thoughts; 0 where that is not said in a way that we know: nothing is billed by it."""
+    tokens = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return tokens if type(tokens) is int and tokens > 0 else 0
 
 
 def _count(value: Any) -> int:
@@ -57,7 +66,7 @@ class RunningUsage:
         if choice is None:
             self._final = usage
             return
-        prompt_tokens, _, completion_tokens = usage
+        prompt_tokens, completion_tokens = usage.prompt_tokens, usage.completion_tokens
         more = completion_tokens - self._completions.get(choice, 0)
         if more > 0 or choice not in self._completions:
             self._completions[choice] = completion_tokens

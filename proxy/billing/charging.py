@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from engine.protocols.usage import Usage
-from policies.pricing import Price, charge_micros
+from policies.pricing import Price, charge_picos
 from proxy.billing.record import ExchangeRecord
 
 
@@ -11,13 +11,19 @@ class Charge(NamedTuple):
     """What a record says of its price; of none, nothing."""
 
     price_version: str = ""
-    charge_micros: int = 0
+    charge_picos: int = 0
     currency: str = ""
+
+
+_NO_CHARGE = Charge()
 
 
 def charge_for(price: Price | None, usage: Usage) -> Charge:
     """Return what `usage` costs by `price`; no price costs nothing."""
-    return Charge(price.version, charge_micros(price, *usage), price.currency) if price else Charge()
+    if price is None:
+        return _NO_CHARGE
+    picos = charge_picos(price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+    return Charge(price.version, picos, price.currency)
 
 
 def charged(record: ExchangeRecord, price: Price | None) -> ExchangeRecord:

@@ -1,14 +1,14 @@
 """
 A report as people and programs read it: a table, CSV, JSON.
 
-Amounts for programs stay whole micro-units; the table shows them with all six decimals, so that nothing is rounded
-twice.
+Amounts are decimals with all their digits, six behind the point or up to twelve: nothing is rounded. In JSON they are
+strings, because a program's numbers may be doubles, which do not hold them.
 """
 
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from policies.pricing import decimal
 from proxy.billing.reports import Report, UsageRow, UsageSums
 
 WIDTH_MIN = 80
@@ -27,7 +28,7 @@ _NO_CURRENCY = "---"
 _GAP = 2
 """Between two columns: the padding and the box."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBERS = tuple(field.name for field in fields(UsageSums))
+_COUNTS = tuple(field.name for field in fields(UsageSums) if field.name != "charge_picos")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -52,9 +53,9 @@ def as_csv(report: Report) -> str:
     """
     written = io.StringIO()
     lines = csv.writer(written)
-    lines.writerow((*report.group_by, *_NUMBERS, "currency"))
+    lines.writerow((*report.group_by, *_COUNTS, "charge", "currency"))
     for row in report.rows():
-        lines.writerow((*map(_harmless, row.names), *asdict(row.sums).values(), row.currency))
+        lines.writerow((*map(_harmless, row.names), *_amounts(row).values()))
     return written.getvalue()
 
 
@@ -77,9 +78,10 @@ def rfc3339(instant_us: int) -> str:
 
 
 def _table(report: Report, rows: list[UsageRow], name_width: int) -> Table:
-    lines = [(*map(_printable, row.names), *_numbers(row)) for row in rows]
+    places = max(len(decimal(row.sums.charge_picos).partition(".")[2]) for row in rows)
+    lines = [(*map(_printable, row.names), *_numbers(row, places)) for row in rows]
     blank = [""] * (len(report.group_by) - 1)
-    totals = [("total", *blank, *_numbers(row)) for row in report.totals()]
+    totals = [("total", *blank, *_numbers(row, places)) for row in report.totals()]
     titles = (*report.group_by, "requests", "prompt", "cached", "completion", "charge")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title, *cells in zip(titles, *lines, *totals, strict=True):
@@ -96,19 +98,23 @@ def _table(report: Report, rows: list[UsageRow], name_width: int) -> Table:
     return table
 
 
-def _numbers(row: UsageRow) -> Iterator[str]:
+def _numbers(row: UsageRow, places: int) -> Iterator[str]:
+    """Yield the cells behind the names; amounts have so many places behind the point, one below the other."""
     sums = row.sums
     yield from (f"{n:,}" for n in (sums.requests, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens))
-    yield f"{_money(sums.charge_micros)} {row.currency or _NO_CURRENCY}"
-
-
-def _money(micros: int) -> str:
-    whole, part = divmod(abs(micros), 1_000_000)
-    return f"{'-' if micros < 0 else ''}{whole:,}.{part:06}"
+    whole, _, part = decimal(abs(sums.charge_picos)).partition(".")
+    sign = "-" if sums.charge_picos < 0 else ""
+    yield f"{sign}{int(whole):,}.{part:0<{places}} {row.currency or _NO_CURRENCY}"
 
 
 def _fields(report: Report, row: UsageRow) -> dict[str, Any]:
-    return dict(zip(report.group_by, row.names, strict=False)) | asdict(row.sums) | {"currency": row.currency}
+    return dict(zip(report.group_by, row.names, strict=False)) | _amounts(row)
+
+
+def _amounts(row: UsageRow) -> dict[str, Any]:
+    """Return what programs read of a line behind its names."""
+    counts = {name: getattr(row.sums, name) for name in _COUNTS}
+    return counts | {"charge": decimal(row.sums.charge_picos), "currency": row.currency}
 
 
 def _harmless(name: str) -> str:

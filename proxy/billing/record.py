@@ -6,7 +6,7 @@ fields are flat, because the archive stores them as columns.
 
 Wherever a record is kept (reservation, write-ahead log, ledger) it is the same text: one JSON array, its version first
 (`proxy.versions`), then the fields in their order, what is `COUNTED` before all others. Fields behind the last are
-passed over.
+passed over. Version 2 told charges in millionths, without what it did not know.
 
 Decision: places instead of names. Because a record is written three times for every request, to Redis and to the disk,
 and names are two thirds of the text; instead of a binary form, which nobody could read without us.
@@ -49,17 +49,19 @@ class ExchangeRecord(NamedTuple):
     """
     One request and its response, as it is billed.
 
-    Units: `*_at` in microseconds since the epoch, `*_ms` in milliseconds, `charge_micros` in millionths of `currency`.
+    Units: `*_at` in microseconds since the epoch, `*_ms` in milliseconds, `charge_picos` in 10^-12 of `currency`.
     """
 
     prompt_tokens: int
     cached_tokens: int
     """The part of `prompt_tokens` served from the prefix cache."""
     completion_tokens: int
-    charge_micros: int
+    charge_picos: int
     wasted_tokens: int
     """Tokens that nobody pays for: what the gateway saw of attempts that came to nothing; where a client hung up before
     anyone knew what its request used, all that the quota keeps for it."""
+    reasoning_tokens: int
+    """The part of `completion_tokens` that the engine says were thoughts; told at an answer's end alone."""
     request_id: str
     """The gateway's ULID; also the `x-request-id` the client was given."""
     incarnation: str
@@ -92,9 +94,18 @@ class ExchangeRecord(NamedTuple):
     currency: str
     attempts: int
     """Replicas tried."""
+    client_request_id: str
+    """The client's own name for it (`x-client-request-id`); empty where it gave none."""
 
 
-COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "charge_micros", "wasted_tokens")
+COUNTED = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "charge_picos",
+    "wasted_tokens",
+    "reasoning_tokens",
+)
 """What a CORRECTION tells as a difference; the first fields of a record."""
 
 
@@ -127,6 +138,8 @@ def record_of(values: Any) -> ExchangeRecord:
     if not isinstance(values, list) or not values:
         raise ValueError("not a record")
     versions.check(values[0])
+    if values[0] == versions.MICROS:
+        values = _from_micros(values)
     if len(values) <= len(ExchangeRecord._fields):
         raise ValueError("not a record: some of its fields are missing")
     record = ExchangeRecord(*values[1 : len(ExchangeRecord._fields) + 1])
@@ -136,4 +149,13 @@ def record_of(values: Any) -> ExchangeRecord:
     return record._replace(source=Source(record.source))
 
 
+def _from_micros(values: list[Any]) -> list[Any]:
+    """Return what version 2 wrote in the places of now: its charge was rounded to millionths."""
+    if len(values) < _MICROS_FIELDS or type(values[4]) is not int:
+        raise ValueError("not a record: some of its fields are missing")
+    return [*values[:4], values[4] * 1_000_000, values[5], 0, *values[6:_MICROS_FIELDS], ""]
+
+
+_MICROS_FIELDS = 27
+"""Values of a record of version 2, its version among them."""
 _KINDS = get_type_hints(ExchangeRecord) | {"source": str}

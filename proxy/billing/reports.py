@@ -23,7 +23,7 @@ class UsageSums:
     """
     What was used and charged, in one currency.
 
-    Units: tokens; `charge_micros` in millionths of the currency.
+    Units: tokens; `charge_picos` in 10^-12 of the currency.
     """
 
     requests: int = 0
@@ -31,7 +31,7 @@ class UsageSums:
     cached_tokens: int = 0
     """The part of `prompt_tokens` that the prefix cache held."""
     completion_tokens: int = 0
-    charge_micros: int = 0
+    charge_picos: int = 0
 
     def plus(self, record: ExchangeRecord, requests: int) -> "UsageSums":
         """Return these sums with a record added."""
@@ -41,7 +41,7 @@ class UsageSums:
             prompt_tokens=self.prompt_tokens + record.prompt_tokens,
             cached_tokens=self.cached_tokens + record.cached_tokens,
             completion_tokens=self.completion_tokens + record.completion_tokens,
-            charge_micros=self.charge_micros + record.charge_micros,
+            charge_picos=self.charge_picos + record.charge_picos,
         )
 
 

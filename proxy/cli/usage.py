@@ -52,7 +52,7 @@ class Grouping(click.ParamType[tuple[str, ...]]):
     type=click.Choice(["table", "csv", "json"]),
     default="table",
     show_default=True,
-    help="For people, spreadsheets or programs; csv and json keep money in whole micro-units.",
+    help="For people, spreadsheets or programs; money has all its digits, a text in json.",
 )
 @config_option
 def usage(

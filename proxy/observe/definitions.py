@@ -9,6 +9,8 @@ ours. A request id, a prompt or a token is never a label.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from policies.pricing import PICOS
+
 
 class MetricKind(StrEnum):
     """Prometheus's type of a metric."""
@@ -38,6 +40,8 @@ class Definition:
     """Upper bounds in the metric's unit; of a histogram only."""
     joined: Joined = Joined.SUM
     """Of a gauge only: what is counted is always summed."""
+    counted_in: int = 1
+    """Of a counter only: how many of what is counted, in whole numbers, make one of what is shown."""
 
 
 TOKEN_KINDS = ("prompt", "cached", "completion")
@@ -70,10 +74,11 @@ USER_TOKENS = Definition(
     ("tenant", "user", "kind"),
 )
 CHARGE = Definition(
-    "tollway_charge_micros_total",
+    "tollway_charge_total",
     MetricKind.COUNTER,
-    "Money charged, in millionths of the currency.",
+    "Money charged, in units of the currency.",
     ("tenant", "model", "currency"),
+    counted_in=PICOS,
 )
 REQUEST_SECONDS = Definition(
     "tollway_request_seconds",
@@ -152,11 +157,12 @@ CREDITED_TOKENS = Definition(
     "Tokens that corrections took off a bill: the ledger's sum is tollway_tokens_total less these.",
     ("tenant", "model", "kind"),
 )
-CREDITED_MICROS = Definition(
-    "tollway_credited_micros_total",
+CREDITED_CHARGE = Definition(
+    "tollway_credited_charge_total",
     MetricKind.COUNTER,
-    "Money that corrections took off a bill, in millionths of the currency.",
+    "Money that corrections took off a bill, in units of the currency.",
     ("tenant", "model", "currency"),
+    counted_in=PICOS,
 )
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
@@ -277,7 +283,7 @@ CATALOGUE = (
     HELD_TOKENS,
     CORRECTIONS,
     CREDITED_TOKENS,
-    CREDITED_MICROS,
+    CREDITED_CHARGE,
     RESERVATIONS_OPEN,
     SETTLE_FAILURES,
     LEDGER_EMPTIED,

@@ -64,7 +64,7 @@ class Metrics:
         self._corrections = self._counter(definitions.CORRECTIONS)
         self._held = self._counter(definitions.HELD_TOKENS)
         self._credited = Children(partial(TokenCounters.of, self._counter(definitions.CREDITED_TOKENS)))
-        self._credited_micros = self._counter(definitions.CREDITED_MICROS)
+        self._credited_charge = self._counter(definitions.CREDITED_CHARGE)
         self._stripped = self._counter(definitions.STRIPPED_FIELDS)
         self._key_fetches = self._counter(definitions.KEY_FETCHES)
         self._edge_refusals = self._counter(definitions.EDGE_REFUSALS)
@@ -136,8 +136,8 @@ class Metrics:
         self._requests[record.tenant, record.model, record.lane, record.outcome].inc()
         self._tokens[record.tenant, record.model].add(record)
         self._user_tokens.add(record)
-        if record.charge_micros:
-            self._charge[record.tenant, record.model, record.currency].inc(record.charge_micros)
+        if record.charge_picos:
+            self._charge[record.tenant, record.model, record.currency].inc(record.charge_picos)
         if record.wasted_tokens:
             self._waste[record.model, _waste_reason(record)].inc(record.wasted_tokens)
 
@@ -147,9 +147,9 @@ class Metrics:
         self._tokens[record.tenant, record.model].add(record)
         self._user_tokens.add(record)
         self._credited[record.tenant, record.model].take_away(record)
-        charge = self._charge if record.charge_micros > 0 else self._credited_micros
-        if record.charge_micros:
-            charge[record.tenant, record.model, record.currency].inc(abs(record.charge_micros))
+        charge = self._charge if record.charge_picos > 0 else self._credited_charge
+        if record.charge_picos:
+            charge[record.tenant, record.model, record.currency].inc(abs(record.charge_picos))
 
     def held(self, tenant: str, model: str, tokens: int) -> None:
         """Count what a quota keeps of an answer that was cut before any usage was known."""

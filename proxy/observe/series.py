@@ -83,7 +83,7 @@ class CounterSeries(Collector):
         metric = self._metric
         family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
         for values, sums in tuple(self.series.items()):
-            family.add_metric(values, sums.value)
+            family.add_metric(values, sums.value / metric.counted_in)
         yield family
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from policies.quota import MAX_AMOUNT
+from policies.pricing import PRICE_MAX
 from proxy.redis.address import Address
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -82,7 +82,7 @@ ScopeName = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,128}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Tokens = Annotated[int, Field(ge=0, lt=2**31)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Micros = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+Micros = Annotated[int, Field(ge=0, le=PRICE_MAX)]
 Algorithm = Literal[
     "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512"
 ]

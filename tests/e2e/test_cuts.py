@@ -116,7 +116,7 @@ async def test_before_the_first_frame_nothing_is_proven_and_the_quota_is_kept(cu
     await cuts.sim.until(running=1)
     client.leave()
     record = await cuts.ended(user)
-    assert (end(record), tokens(record), record["charge_micros"]) == (("client_closed", "unobserved"), (0, 0), 0)
+    assert (end(record), tokens(record), record["charge_picos"]) == (("client_closed", "unobserved"), (0, 0), 0)
     assert 40 < record["wasted_tokens"] < 400
     assert cuts.running.metrics("tollway_waste_tokens_total", reason="unobserved") >= record["wasted_tokens"]
 

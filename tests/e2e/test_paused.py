@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from policies.pricing import decimal
 from proxy.billing.entry import Entry
 from proxy.billing.record import COUNTED
 from proxy.redis.client import RedisClient
@@ -98,9 +99,9 @@ async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
     assert (correction.kind, correction.record.source, correction.record.outcome) == ("CORRECTION", "engine", "ok")
     told = {name: sum(getattr(entry.record, name) for entry in found) for name in COUNTED}
     assert (told["prompt_tokens"], told["completion_tokens"]) == (usage["prompt_tokens"], 2_000)
-    assert told["charge_micros"] == round((usage["prompt_tokens"] * 150_000 + 2_000 * 600_000) / 1_000_000)
+    assert told["charge_picos"] == usage["prompt_tokens"] * 150_000 + 2_000 * 600_000
     [row] = other.usage("user")
-    assert (row["requests"], row["completion_tokens"], row["charge_micros"]) == (1, 2_000, told["charge_micros"])
+    assert (row["requests"], row["completion_tokens"], row["charge"]) == (1, 2_000, decimal(told["charge_picos"]))
     used = used_of(other)
     assert used["tenant-tokens-day"] == usage["total_tokens"]
     assert used["user-concurrent"] == 0

@@ -246,7 +246,7 @@ def assert_billed_by(record: ExchangeRecord, told: Told) -> None:
     usage = told.usage
     assert (record.outcome, record.price_version) == ("ok", str(told.limit))
     assert (record.prompt_tokens, record.completion_tokens) == (usage["prompt_tokens"], usage["completion_tokens"])
-    assert record.charge_micros == record.prompt_tokens + record.completion_tokens * (1 + told.limit)
+    assert record.charge_picos == (record.prompt_tokens + record.completion_tokens * (1 + told.limit)) * 1_000_000
 
 
 def sections(told: dict[str, Any]) -> set[str]:

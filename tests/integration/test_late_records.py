@@ -59,7 +59,7 @@ async def test_what_the_ledger_does_not_have_is_appended_once_and_moves_no_limit
 
 
 async def test_a_sweepers_row_is_corrected_once(connection: RedisClient, reservations: RedisReservations) -> None:
-    swept = RECORD._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    swept = RECORD._replace(completion_tokens=4, charge_picos=20_000_000, source=Source.RECOVERED)
     await reservations.reserve(RECORD, LIMITS, ASK)
     await reservations.expire(swept, LIMITS, held=0)
     difference = correction(RECORD, swept)
@@ -88,7 +88,7 @@ async def test_a_gateway_that_stood_still_until_its_sweep_was_forgotten_bills_th
 ) -> None:
     now_us = time.time_ns() // 1_000
     record = RECORD._replace(started_at=now_us - 3 * 3_600_000_000, finished_at=now_us)
-    swept = record._replace(completion_tokens=4, charge_micros=20, source=Source.RECOVERED)
+    swept = record._replace(completion_tokens=4, charge_picos=20_000_000, source=Source.RECOVERED)
     await reservations.reserve(record, LIMITS, ASK)
     await reservations.expire(swept, LIMITS, held=0)
     await forget(connection)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from policies.quota import WHOLE, Ask, Limit, Per, Scope, Unit
+from proxy import versions
 from proxy.billing.query import Period, UsageQuery, answer
 from proxy.errors import LedgerUnavailable
 from proxy.redis.client import RedisClient
@@ -39,7 +40,7 @@ async def test_a_reservation_tells_its_version_from_its_beginning_to_each_of_its
         for name in records.keys() - {"never-reserved"}:
             await store.reserve(records[name], FEW, ask)
             text = await connection.call("GET", keys.reservation("acme", name))
-            assert text.partition("\n")[0].endswith(" v2")
+            assert text.partition("\n")[0].endswith(f" v{versions.WRITTEN}")
         for name in ("expired", "corrected", "returned"):
             await store.expire(records[name], FEW, held=WHOLE)
         for name in ("settled", "never-reserved", "corrected"):
@@ -48,7 +49,7 @@ async def test_a_reservation_tells_its_version_from_its_beginning_to_each_of_its
             await store.release(records[name], FEW)
         for name in told:
             told[name] = await connection.call("GET", keys.reservation("acme", name))
-        assert [name for name, text in told.items() if not text.endswith("\nv2")] == []
+        assert [name for name, text in told.items() if not text.endswith(f"\nv{versions.WRITTEN}")] == []
 
 
 async def test_an_older_gateway_leaves_what_a_newer_one_reserved_to_a_newer_one(

@@ -90,6 +90,30 @@ async def test_what_was_never_observed_stays_reserved_and_is_billed_as_proven(
     assert [entry.record async for entry in read(connection, ["acme"], 0, 2**52)] == [cut]
 
 
+@pytest.mark.parametrize(
+    ("billed", "truth"),
+    [
+        (0, 9_223_372_036_854_775_807),
+        (9_007_199_254_740_993, 9_007_199_254_740_992),
+        (2_000_000_000_001, 1_999_999_999_999),
+        (3_000_000_000_000, 1_000_000_000_001),
+        (7_000_000_000_000, 4_000_000_000_000),
+        (999_999_999_999, 1_000_000_000_000),
+        (40_000, 60_000),
+    ],
+)
+async def test_a_correction_is_exact_for_any_charge(
+    connection: RedisClient, reservations: RedisReservations, billed: int, truth: int
+) -> None:
+    await reservations.reserve(RECORD, ALL, ASK)
+    await reservations.expire(RECORD._replace(charge_picos=billed, reasoning_tokens=2), ALL, held=0)
+    settlement = await reservations.settle(RECORD._replace(charge_picos=truth, reasoning_tokens=9), ALL)
+    assert settlement.correction is not None
+    assert (settlement.correction.charge_picos, settlement.correction.reasoning_tokens) == (truth - billed, 7)
+    rows = [entry.record.charge_picos async for entry in read(connection, [RECORD.tenant], 0, DAY_US * 10**6)]
+    assert rows == [billed, truth - billed]
+
+
 async def test_a_release_returns_everything(connection: RedisClient, reservations: Reservations) -> None:
     await reservations.reserve(RECORD, ALL, ASK)
     await reservations.release(RECORD, ALL)

@@ -79,7 +79,8 @@ async def test_a_dead_gateways_reservation_is_billed_by_its_last_progress(
     await made_long_ago(connection, RECORD)
     assert await sweeper.sweep() == 1
     [entry] = await ledger(connection)
-    assert (entry.record.prompt_tokens, entry.record.completion_tokens, entry.record.charge_micros) == (90, 40, 130)
+    record = entry.record
+    assert (record.prompt_tokens, record.completion_tokens, record.charge_picos) == (90, 40, 130_000_000)
     assert (entry.record.source, entry.record.outcome) == (Source.RECOVERED, GATEWAY_LOST)
     assert await used(reservations) == [130, 1, 0]
     assert await sweeper.sweep() == 0
@@ -92,7 +93,7 @@ async def test_what_was_never_observed_is_not_billed_but_stays_used(
     await made_long_ago(connection, RECORD)
     assert await sweeper.sweep() == 1
     [entry] = await ledger(connection)
-    assert (entry.record.prompt_tokens, entry.record.completion_tokens, entry.record.charge_micros) == (0, 0, 0)
+    assert (entry.record.prompt_tokens, entry.record.completion_tokens, entry.record.charge_picos) == (0, 0, 0)
     assert await used(reservations) == [1000, 1, 0]
 
 
@@ -233,14 +234,14 @@ async def test_what_an_earlier_attempt_used_is_not_billed(
 async def test_what_is_swept_costs_what_it_cost_when_it_was_reserved(
     connection: RedisClient, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
-    free = RECORD._replace(request_id="free", price_version="", currency="", charge_micros=0)
+    free = RECORD._replace(request_id="free", price_version="", currency="", charge_picos=0)
     for record, price in ((RECORD, PRICE), (free, None)):
         await reservations.reserve(record, LIMITS, ASK, price=price)
         await reservations.progress(noted(90, 40, request_id=record.request_id))
         await made_long_ago(connection, record)
     await sweeper.sweep()
-    charges = {entry.record.request_id: entry.record.charge_micros for entry in await ledger(connection)}
-    assert charges == {RECORD.request_id: 130, "free": 0}
+    charges = {entry.record.request_id: entry.record.charge_picos for entry in await ledger(connection)}
+    assert charges == {RECORD.request_id: 130_000_000, "free": 0}
 
 
 async def test_a_sweep_cut_short_is_finished_by_the_next_sweeper(

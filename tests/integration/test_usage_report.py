@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
+from policies.pricing import Price
 from policies.quota import Ask
+from proxy.billing.charging import charged
 from proxy.billing.record import ExchangeRecord
 from proxy.cli.main import tollway
 from proxy.cli.usage import _Progress
@@ -46,7 +48,7 @@ def exchanges() -> list[ExchangeRecord]:
     """Return three tenants' exchanges, one of them with a name that every layer must carry unharmed."""
     users = {"acme": ("ada", "bob"), "globex": ("ada",), "=1+1 {x}": ("é|:%",)}
     return [
-        RECORD._replace(request_id=f"{number:026}", tenant=tenant, user=user, charge_micros=100 + number)
+        RECORD._replace(request_id=f"{number:026}", tenant=tenant, user=user, charge_picos=(100 + number) * 1_000_000)
         for number, (tenant, user) in enumerate((tenant, user) for tenant, of in users.items() for user in of)
     ]
 
@@ -67,11 +69,19 @@ def report(usage: CliRunner, *args: str) -> str:
 def test_json_has_every_settled_exchange_once(redis_url: str, usage: CliRunner) -> None:
     settle(redis_url, exchanges() * 2)  # a settle repeated bills nothing more
     told = orjson.loads(report(usage, "--format", "json", "--group-by", "tenant"))
-    charges = {row["tenant"]: (row["requests"], row["charge_micros"]) for row in told["rows"]}
-    assert charges == {"acme": (2, 201), "globex": (1, 102), "=1+1 {x}": (1, 103)}
+    charges = {row["tenant"]: (row["requests"], row["charge"]) for row in told["rows"]}
+    assert charges == {"acme": (2, "0.000201"), "globex": (1, "0.000102"), "=1+1 {x}": (1, "0.000103")}
     [total] = told["totals"]
     assert total["prompt_tokens"] == 4 * RECORD.prompt_tokens
-    assert total["charge_micros"] == 406
+    assert total["charge"] == "0.000406"
+
+
+def test_what_costs_less_than_a_millionth_is_billed(redis_url: str, usage: CliRunner) -> None:
+    price = Price(version="1", currency="USD", prompt=20_000, cached=0, completion=0)
+    two_tokens = charged(RECORD._replace(prompt_tokens=2, cached_tokens=0, completion_tokens=0), price)
+    settle(redis_url, [two_tokens._replace(request_id=f"{number:026}") for number in range(40)])
+    [row] = orjson.loads(report(usage, "--format", "json", "--group-by", "tenant"))["rows"]
+    assert (row["requests"], row["charge"]) == (40, "0.0000016")
 
 
 def test_csv_and_table_tell_the_same(redis_url: str, usage: CliRunner) -> None:

@@ -200,7 +200,7 @@ class QuotaMachine(RuleBasedStateMachine):
         usage = reservation.usage if reservation else None
         prompt, completion = usage or (0, 0)
         record = known.record._replace(
-            prompt_tokens=prompt, completion_tokens=completion, charge_micros=prompt + completion
+            prompt_tokens=prompt, completion_tokens=completion, charge_picos=prompt + completion
         )
         settlement = self._do(self.store.expire(record, known.request.limits, held=WHOLE if usage is None else 0))
         used = Used(0, WHOLE) if usage is None else Used(sum(usage))

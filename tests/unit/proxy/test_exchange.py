@@ -79,7 +79,7 @@ async def test_a_stream_is_relayed_billed_and_metered(folder: Path, caplog: pyte
         "demo",
         True,
     )
-    assert (record.price_version, record.currency, record.charge_micros) == ("7", "EUR", 17 + 2 * 6)
+    assert (record.price_version, record.currency, record.charge_picos) == ("7", "EUR", (17 + 2 * 6) * 1_000_000)
     assert logged(caplog) == [record]
     assert client.answer_headers["x-request-id"] == record.request_id
     assert client.answer_headers["x-tollway-replica"] == "a"
@@ -253,7 +253,7 @@ async def test_a_refusal_of_the_engine_passes_through_and_counts_one_request(fol
     assert (client.status, client.answer) == (400, transcript(recorded).body)
     assert gw.used() == {"tokens": 0, "requests": 1, "concurrent": 0}
     record = bill(gw)
-    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "invalid_request")
+    assert (tokens(record), record.charge_picos, record.outcome) == ((0, 0), 0, "invalid_request")
     gw.assert_nothing_is_held()
 
 
@@ -378,7 +378,7 @@ async def test_waste_is_told_when_no_answer_came_of_it(folder: Path, second: Cal
     client = await gw.ask(CHAT_BODY)
     assert (client.status, code(client)) == (502, "upstream_error")
     record = bill(gw)
-    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "upstream_error")
+    assert (tokens(record), record.charge_picos, record.outcome) == ((0, 0), 0, "upstream_error")
     assert record.wasted_tokens == (56 if record.attempts == 2 and gw.pools["demo"]["b"].healthy else 28)
     assert gw.metric("tollway_waste_tokens_total", reason="failed") == record.wasted_tokens
     gw.assert_nothing_is_held()
@@ -431,7 +431,7 @@ async def test_work_that_is_done_is_not_done_again_and_is_accounted_for(
     assert (client.status, code(client)) == (502, "upstream_error")
     assert [asked.replica for asked in gw.upstream.asked] == ["a"]
     record = bill(gw)
-    assert (tokens(record), record.charge_micros, record.outcome) == ((0, 0), 0, "upstream_error")
+    assert (tokens(record), record.charge_picos, record.outcome) == ((0, 0), 0, "upstream_error")
     if known:
         assert (record.source, record.wasted_tokens) == (Source.ENGINE, known)
         assert gw.metric("tollway_waste_tokens_total", reason="unreadable") == known
@@ -687,6 +687,16 @@ async def test_a_key_of_the_clients_own_is_free_again_if_it_got_and_paid_nothing
     await gw.ask(STREAM_BODY, headers=own)
     again = await gw.ask(STREAM_BODY, headers=own)
     assert again.status == (200 if free else 409)
+
+
+async def test_a_clients_own_name_of_its_request_is_in_the_log_and_the_ledger(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    gw = gateway(folder, a=[replays(STREAM)])
+    await gw.ask(STREAM_BODY, headers={"x-client-request-id": "job-7/row 3"})
+    assert [record.client_request_id for record in (bill(gw), *logged(caplog))] == ["job-7/row 3"] * 2
+    assert (await gw.ask(STREAM_BODY, headers={"x-client-request-id": "a\tb"})).status == 400
 
 
 async def test_a_stream_that_stalls_is_cut_and_billed(folder: Path) -> None:

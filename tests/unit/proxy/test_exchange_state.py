@@ -45,7 +45,7 @@ def tries(state: ExchangeState, **known: Any) -> Attempt:
 def test_of_a_request_that_was_not_read_nothing_is_claimed(state: ExchangeState) -> None:
     record = state.record()
     assert (record.tenant, record.user, record.plan, record.lane, record.model, record.replica) == ("",) * 6
-    assert (record.n, record.attempts, record.queue_ms, record.ttft_ms, record.charge_micros) == (0, 0, 0, None, 0)
+    assert (record.n, record.attempts, record.queue_ms, record.ttft_ms, record.charge_picos) == (0, 0, 0, None, 0)
     assert record.finished_at >= record.started_at
 
 
@@ -61,7 +61,7 @@ def test_a_record_says_what_was_asked_and_what_it_costs(admitted: ExchangeState)
     )
     assert (record.endpoint, record.n, record.stream, record.source) == ("chat", 2, True, Source.CUT)
     # 60 at 1, 40 at half of it, 7 at 2 micro-euros.
-    assert (record.price_version, record.currency, record.charge_micros) == ("7", "EUR", 60 + 20 + 14)
+    assert (record.price_version, record.currency, record.charge_picos) == ("7", "EUR", 94_000_000)
 
 
 def test_request_ids_are_never_the_same_twice() -> None:
@@ -73,7 +73,7 @@ def test_what_is_wasted_is_added_up_and_not_billed(admitted: ExchangeState) -> N
         tries(admitted, usage=usage).write_off(UpstreamBroken())
     record = admitted.record()
     assert record.wasted_tokens == 26
-    assert (record.prompt_tokens, record.completion_tokens, record.charge_micros) == (0, 0, 0)
+    assert (record.prompt_tokens, record.completion_tokens, record.charge_picos) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

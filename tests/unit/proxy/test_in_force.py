@@ -85,7 +85,7 @@ async def test_an_exchange_ends_by_the_config_by_which_it_began(tmp_path: Path, 
     assert record.completion_tokens == usage["completion_tokens"]
     used = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
     charge = charge_for(before.catalog.price(model), used)
-    assert (record.charge_micros, record.price_version) == (charge.charge_micros, charge.price_version)
+    assert (record.charge_picos, record.price_version) == (charge.charge_picos, charge.price_version)
     plan = before.catalog.plan("acme")
     assert plan is not None
     assert all(limits is plan.limits for limits in witness.limits)

@@ -17,7 +17,7 @@ def test_the_present_version_and_the_one_before_are_read() -> None:
 
 
 def test_a_newer_one_is_told_apart_and_an_older_one_and_none_are_not_guessed_at() -> None:
-    with pytest.raises(versions.NewerVersion, match="of version 7, and this gateway reads up to 2"):
+    with pytest.raises(versions.NewerVersion, match="of version 7, and this gateway reads up to 3"):
         versions.check(7)
     for version in (1, 0, -2, None, "2", 2.0, True):
         with pytest.raises(ValueError) as raised:

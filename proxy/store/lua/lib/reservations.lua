@@ -7,13 +7,13 @@
 -- Ended: 1 SETTLED, EXPIRED or RELEASED, the id of its FINAL, the incarnation that ended it; then who corrected it and
 --        by what, if anybody did
 --        2 of an expired one that may still be corrected: what it held of tokens and what was posted, then the windows
---        3 what was billed, in the order of COUNTED
+--        3 what was billed, in the order of COUNTED (version 2: five of them, the charge in millionths)
 -- Its version stands in it as a word: that of an open one is the last of line 1, that of an ended one its last line. One
 -- without it was written by an earlier release, and is of version 2 (proxy/versions.py). Words that are no numbers, behind
 -- the windows, and lines behind the last are passed over.
 -- Keys are percent-encoded, so they contain neither blanks nor line ends.
 
-local VERSION, MARK = 2, 'v2'
+local VERSION, MARK = 3, 'v3'
 
 -- A new reservation of so many tokens, from windows that end so. A window that ends as the one before the last is left
 -- out behind the last one that does not.

@@ -9,12 +9,13 @@
 --       the request may be used again
 -- Returns "now foreign", or "now entry ours corrected [difference]...": entry is the id of its FINAL in the ledger, "-"
 --       where it was released, "?" where it is not known and left; ours is 1 if this end wrote it, now or when the same
---       incarnation sent it before; corrected likewise of the CORRECTION, with its five differences in the order of
+--       incarnation sent it before; corrected likewise of the CORRECTION, with its six differences in the order of
 --       COUNTED.
 
 local FIRST = 4
 local ALL = 2 ^ 53 - 1
-local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
+local COUNTED = '^(%[%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
+local CHARGE, LAST = 4, 6
 
 local now = clock()
 local limits = compiled_limits(ARGV[8])
@@ -32,6 +33,19 @@ local function kept(reserved)
   return math.max(tokens, math.min(tokens + beyond, reserved))
 end
 
+-- a - b as text, of natural numbers written out with up to 27 digits, which a double does not hold: their last twelve
+-- digits by themselves.
+local function subtract(a, b)
+  local high = (tonumber(string.sub(a, 1, -13)) or 0) - (tonumber(string.sub(b, 1, -13)) or 0)
+  local low = tonumber(string.sub(a, -12)) - tonumber(string.sub(b, -12))
+  if high > 0 and low < 0 then
+    high, low = high - 1, low + 1000000000000
+  elseif high < 0 and low > 0 then
+    high, low = high + 1, low - 1000000000000
+  end
+  return high == 0 and text(low) or format('%d%012d', high, math.abs(low))
+end
+
 if not state and ARGV[7] == 'leave' then
   redis.call('ZREM', KEYS[2], ARGV[2])
   return text(now) .. ' ? 0 0'
@@ -47,12 +61,15 @@ if state and state ~= 'PENDING' then
     local lines = split(found[1], '\n')
     local held = split(lines[2], ' ')
     move(limits, FIRST, found, numbers(held, 3), now, kept(tonumber(held[1])) - tonumber(held[2]), 0)
-    local record, differences = {string.match(ARGV[10], COUNTED)}, {}
-    for i, billed in ipairs(split(lines[3], ' ')) do
-      differences[i] = text(tonumber(record[i + 1]) - tonumber(billed))
+    local record, billed, differences = {string.match(ARGV[10], COUNTED)}, split(lines[3], ' '), {}
+    if not billed[LAST] then
+      billed[CHARGE], billed[LAST] = billed[CHARGE] .. '000000', '0'
+    end
+    for i = 1, LAST do
+      differences[i] = subtract(record[i + 1], billed[i])
     end
     redis.call('XADD', KEYS[4], '*', 'kind', 'CORRECTION',
-      'record', table.concat({record[1], table.concat(differences, ','), record[7]}, ','))
+      'record', table.concat({record[1], table.concat(differences, ','), record[LAST + 2]}, ','))
     mark_ended(KEYS[1], table.concat({lines[1], ARGV[5], unpack(differences)}, ' '), MARKER_MS)
     told = '1 ' .. table.concat(differences, ' ')
   end
@@ -76,7 +93,7 @@ if ARGV[4] == 'EXPIRED' then
   -- Its gateway may only have been paused: what a CORRECTION is the difference to.
   local windows, billed = table.concat(head, ' ', 4), {string.match(ARGV[10], COUNTED)}
   marker = format('%s\n%d %d%s\n', marker, held, posted, windows == '' and '' or ' ' .. windows)
-    .. table.concat(billed, ' ', 2, 6)
+    .. table.concat(billed, ' ', 2, LAST + 1)
 end
 finish(KEYS[1], KEYS[2], ARGV[2], marker, MARKER_MS)
 return text(now) .. ' ' .. entry .. ' 1 0'

@@ -30,10 +30,10 @@ def table(report: Report, width: int = 80, *, terminal: bool = False) -> list[st
     return [line.rstrip() for line in written.getvalue().splitlines()]
 
 
-def test_csv_has_a_header_and_whole_micro_units() -> None:
+def test_csv_has_a_header_and_all_digits_of_a_charge() -> None:
     assert as_csv(report_of("ada")).splitlines() == [
-        "tenant,user,model,requests,prompt_tokens,cached_tokens,completion_tokens,charge_micros,currency",
-        "acme,ada,demo,1,120,32,11,777,USD",
+        "tenant,user,model,requests,prompt_tokens,cached_tokens,completion_tokens,charge,currency",
+        "acme,ada,demo,1,120,32,11,0.000777,USD",
     ]
 
 
@@ -45,8 +45,8 @@ def test_csv_disarms_what_a_spreadsheet_would_run(start: str) -> None:
 
 
 def test_csv_leaves_negative_corrections_numbers() -> None:
-    written = as_csv(report_of("ada", charge_micros=-5))
-    assert written.splitlines()[1].endswith(",-5,USD")
+    written = as_csv(report_of("ada", charge_picos=-5))
+    assert written.splitlines()[1].endswith(",-0.000000000005,USD")
 
 
 def test_csv_keeps_commas_quotes_and_line_ends_in_names() -> None:
@@ -57,19 +57,20 @@ def test_csv_keeps_commas_quotes_and_line_ends_in_names() -> None:
 
 def test_json_tells_the_period_the_rows_and_the_totals() -> None:
     told = orjson.loads(as_json(report_of("ada", "bob", group_by=("user",)), NOVEMBER_US, DECEMBER_US))
-    sums = {"requests": 1, "prompt_tokens": 120, "cached_tokens": 32, "completion_tokens": 11, "charge_micros": 777}
+    sums = {"requests": 1, "prompt_tokens": 120, "cached_tokens": 32, "completion_tokens": 11}
+    one, two = {"charge": "0.000777", "currency": "USD"}, {"charge": "0.001554", "currency": "USD"}
     assert told == {
         "object": "usage",
         "from": "2026-11-01T00:00:00Z",
         "to": "2026-12-01T00:00:00Z",
         "group_by": ["user"],
-        "rows": [{"user": "ada", **sums, "currency": "USD"}, {"user": "bob", **sums, "currency": "USD"}],
-        "totals": [{name: 2 * value for name, value in sums.items()} | {"currency": "USD"}],
+        "rows": [{"user": "ada", **sums, **one}, {"user": "bob", **sums, **one}],
+        "totals": [{name: 2 * value for name, value in sums.items()} | two],
     }
 
 
 def test_the_table_fits_eighty_columns_and_aligns_its_numbers() -> None:
-    lines = table(report_of("ada", "grace", prompt_tokens=12_345, charge_micros=1_234_567_890))
+    lines = table(report_of("ada", "grace", prompt_tokens=12_345, charge_picos=1_234_567_890_000_000))
     assert lines[0] == "Usage from 2026-11-01 to 2026-12-01 (UTC, the end excluded)"
     assert all(len(line) <= 80 for line in lines)
     money = [line for line in lines if line.endswith(" 1,234.567890 USD")]
@@ -89,17 +90,24 @@ def test_the_table_ends_with_a_total_for_each_currency() -> None:
 
 
 def test_a_number_is_never_cut_however_narrow_the_terminal() -> None:
-    text = "\n".join(table(report_of("ada", prompt_tokens=123_456_789_012_345, charge_micros=10**18), width=20))
+    text = "\n".join(table(report_of("ada", prompt_tokens=123_456_789_012_345, charge_picos=10**24), width=20))
     assert "123,456,789,012,345" in text
     assert "1,000,000,000,000.000000" in text
 
 
+def test_the_cents_of_a_cent_stand_one_below_the_other() -> None:
+    report = report_of("ada", charge_picos=40_000)
+    report.add(Entry("1-0", "FINAL", RECORD._replace(user="bob", charge_picos=1_500_000_000_000)))
+    charges = [line.split()[-2] for line in table(report) if line.endswith("USD")]
+    assert charges == ["0.00000004", "1.50000000", "1.50000004"]
+
+
 def test_what_has_no_price_has_no_currency() -> None:
-    assert table(report_of("ada", charge_micros=0, currency=""))[4].endswith(" 0.000000 ---")
+    assert table(report_of("ada", charge_picos=0, currency=""))[4].endswith(" 0.000000 ---")
 
 
 def test_a_correction_below_zero_shows_its_sign() -> None:
-    assert "-0.000077" in "\n".join(table(report_of("ada", charge_micros=-77)))
+    assert "-0.000077" in "\n".join(table(report_of("ada", charge_picos=-77_000_000)))
 
 
 def test_a_terminal_breaks_a_long_name_and_a_file_keeps_it_whole() -> None:

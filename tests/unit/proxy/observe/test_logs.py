@@ -41,9 +41,9 @@ def test_an_exchange_is_one_line_with_the_whole_record(stream: io.StringIO) -> N
 
 def test_a_correction_is_a_line_of_its_own(stream: io.StringIO) -> None:
     logs.configure("info", stream)
-    logs.correction(RECORD._replace(charge_micros=-5))
+    logs.correction(RECORD._replace(charge_picos=-5))
     [line] = lines(stream)
-    assert (line["event"], line["charge_micros"]) == ("correction", -5)
+    assert (line["event"], line["charge_picos"]) == ("correction", -5)
 
 
 def test_exchanges_are_silent_above_info(stream: io.StringIO) -> None:

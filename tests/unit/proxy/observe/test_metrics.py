@@ -37,7 +37,7 @@ def test_a_served_exchange_counts_its_request_tokens_and_charge() -> None:
     for kind, tokens in {"prompt": 120, "cached": 32, "completion": 11}.items():
         assert read(metrics, "tollway_tokens_total", tenant="acme", model="demo", kind=kind) == tokens
         assert read(metrics, "tollway_user_tokens_total", tenant="acme", user="ada", kind=kind) == tokens
-    assert read(metrics, "tollway_charge_micros_total", tenant="acme", model="demo", currency="USD") == 777
+    assert read(metrics, "tollway_charge_total", tenant="acme", model="demo", currency="USD") == 0.000777
     assert total(metrics, "tollway_waste_tokens_total") == 0
 
 
@@ -114,14 +114,14 @@ def test_a_recovered_record_is_billed_and_not_timed() -> None:
 def test_a_correction_adds_to_the_bill_and_tells_apart_what_it_takes_away() -> None:
     metrics = Metrics()
     metrics.billed(RECORD._replace(source=Source.RECOVERED))
-    metrics.corrected(RECORD._replace(prompt_tokens=0, cached_tokens=8, completion_tokens=-4, charge_micros=-7))
+    metrics.corrected(RECORD._replace(prompt_tokens=0, cached_tokens=8, completion_tokens=-4, charge_picos=-7))
     billed = {kind: total(metrics, "tollway_tokens_total", kind=kind) for kind in ("prompt", "cached", "completion")}
     assert billed == {"prompt": 120, "cached": 40, "completion": 11}
     assert total(metrics, "tollway_user_tokens_total", kind="cached") == 40
     assert total(metrics, "tollway_credited_tokens_total") == 4
     assert read(metrics, "tollway_credited_tokens_total", tenant="acme", model="demo", kind="completion") == 4
-    assert total(metrics, "tollway_charge_micros_total") == 777
-    assert total(metrics, "tollway_credited_micros_total", currency="USD") == 7
+    assert total(metrics, "tollway_charge_total") == 0.000777
+    assert total(metrics, "tollway_credited_charge_total", currency="USD") == 7e-12
     assert total(metrics, "tollway_corrections_total") == 1
     assert total(metrics, "tollway_requests_total") == 1
 

@@ -6,7 +6,7 @@ from engine.protocols.usage import Usage
 from proxy.call import Call
 from proxy.errors import Code, IdempotencyKeyReused, InvalidRequest, LimitRefused
 from proxy.exchange_state import ExchangeState
-from proxy.stages.admit import idempotency_key
+from proxy.stages.admit import client_request_id, idempotency_key
 from tests.unit.proxy.gateway import Gateway
 from tests.unit.proxy.stages.conftest import admitting, begun, tries
 
@@ -76,3 +76,14 @@ async def test_what_is_no_key_is_told(gw: Gateway, key: str) -> None:
 def test_what_is_a_key(gw: Gateway, key: str) -> None:
     assert idempotency_key(gw.client(headers={"idempotency-key": key}).downstream()) == key
     assert idempotency_key(gw.client().downstream()) is None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 513, "tab\t", "caf\u00e9"])
+async def test_what_is_no_name_of_a_request_is_told(gw: Gateway, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 512 printable ASCII"):
+        client_request_id(gw.client(headers={"x-client-request-id": name}).downstream())
+
+
+def test_a_clients_own_name_of_its_request_is_taken_as_it_is(gw: Gateway) -> None:
+    assert client_request_id(gw.client(headers={"x-client-request-id": "x" * 512}).downstream()) == "x" * 512
+    assert client_request_id(gw.client().downstream()) == ""

@@ -156,7 +156,7 @@ async def test_what_is_aborted_before_its_first_token_is_billed_nothing_and_keep
     gw = gateway(tmp_path, config=ABORTS, a=[])
     gw.upstream.answers["a"] = [told_on_abort(gw, *transcript(recorded).chunks)]
     record = await hung_up_on(gw, body)
-    assert (record.prompt_tokens, record.completion_tokens, record.charge_micros) == (0, 0, 0)
+    assert (record.prompt_tokens, record.completion_tokens, record.charge_picos) == (0, 0, 0)
     assert record.source is Source.UNOBSERVED
     assert gw.store.kept == [record.wasted_tokens]
     assert gw.used()["tokens"] == record.wasted_tokens > 0

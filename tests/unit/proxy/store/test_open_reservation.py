@@ -27,9 +27,10 @@ def test_what_was_reserved_is_found() -> None:
 
 
 def test_the_version_behind_the_windows_is_looked_at() -> None:
-    assert OpenReservation.read(text().replace("20780\n", "20780 v2\n")) == OpenReservation.read(text())
+    for version in (2, 3):
+        assert OpenReservation.read(text().replace("20780\n", f"20780 v{version}\n")) == OpenReservation.read(text())
     with pytest.raises(NewerVersion):
-        OpenReservation.read(text().replace("20780\n", "20780 v3\n"))
+        OpenReservation.read(text().replace("20780\n", "20780 v4\n"))
 
 
 def test_what_was_noted_is_found() -> None:

@@ -14,8 +14,12 @@ PAYLOADS = st.binary(max_size=40).filter(lambda payload: b"\n" not in payload)
 
 
 def test_a_line_is_what_it_says() -> None:
-    assert line_of(b"abc") == b"2 352441c2 abc\n"
+    assert line_of(b"abc") == b"3 09bf1083 abc\n"
     assert payload_of(line_of(b"abc")) == b"abc"
+
+
+def test_a_line_of_the_version_before_is_read() -> None:
+    assert payload_of(b"2 352441c2 abc\n") == b"abc"
 
 
 @given(payload=PAYLOADS, at=st.integers(0), flip=st.integers(1, 255))
@@ -68,4 +72,4 @@ def test_a_newer_version_is_told_apart_from_damage(monkeypatch: pytest.MonkeyPat
 
 def test_another_version_is_not_guessed_at() -> None:
     with pytest.raises(Damaged):
-        payload_of(b"3" + line_of(b"abc")[1:])
+        payload_of(b"2" + line_of(b"abc")[1:])
