@@ -90,6 +90,12 @@ REPLICAS = Row(
             (level(metric.REPLICA_UP, "model", "replica", over="min"),),
             limits=((1, "green"),),
         ),
+        Panel(
+            "Stalled (requests run, and no token comes)",
+            "short",
+            (level(metric.REPLICA_STALLED, "model", "replica", over="max"),),
+            limits=((1, "red"),),
+        ),
         Panel("In flight", "short", (level(metric.INFLIGHT, "model", "replica"),), stacked=True),
         Panel("Routed, by replica and reason", "reqps", (rate(metric.ROUTES, "replica", "reason"),), stacked=True),
         Panel(

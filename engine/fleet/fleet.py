@@ -69,6 +69,9 @@ class Witness(Protocol):
     def changed(self, replica: Replica) -> None:
         """Take note that one's health has changed."""
 
+    def stalled(self, replica: Replica) -> None:
+        """Take note that one's engine has stopped to generate, or goes on."""
+
     def left(self, replica: Replica) -> None:
         """Take note that nothing runs any more on one that is wanted no longer, and that no other has its name."""
 
@@ -135,6 +138,11 @@ class Fleet:
         if self._works(replica):
             self._witness.changed(replica)
 
+    def stalled(self, replica: Replica) -> None:
+        """Tell that a replica's engine has stopped to generate, or goes on, likewise."""
+        if self._works(replica):
+            self._witness.stalled(replica)
+
     def _inflight(self, model: str, name: str) -> int:
         return sum(len(replica.leases) for replica in self._named(model, name))
 
@@ -153,7 +161,7 @@ class Fleet:
 
     def _keep(self, replica: Replica) -> None:
         if replica not in self._watches:
-            self._watches[replica] = watch = HealthWatch(replica, self._upstream, self.changed)
+            self._watches[replica] = watch = HealthWatch(replica, self._upstream, self.changed, self.stalled)
             watch.begin()
             self._witness.joined(replica, partial(self._inflight, replica.model, replica.name))
         elif replica in self._leaving:

@@ -15,6 +15,7 @@ import orjson
 
 from engine.faults import UpstreamFault
 from engine.fleet import trouble
+from engine.fleet.generation import TokenWatch
 from engine.fleet.replica import Replica
 from engine.fleet.trouble import Trouble
 from engine.runtime.background import Background
@@ -29,7 +30,7 @@ _GENERATION = "/v1/completions", {"prompt": ".", "max_tokens": 1}
 _EMBEDDING = "/v1/embeddings", {"input": "."}
 
 Changed = Callable[[Replica], None]
-"""Told a replica whose health is another than before."""
+"""Told a replica of which something is otherwise than before."""
 
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
@@ -64,17 +65,20 @@ class HealthWatch(Background):
     """
     Looks at one replica, once a second after the first look, and calls `changed` when its health has changed.
 
-    `async with HealthWatch(replica, upstream, changed)`, or `begin` and `end` where replicas come and go.
+    Calls `stalled` when its engine has stopped to generate, and when it goes on. `async with HealthWatch(...)`, or
+    `begin` and `end` where replicas come and go.
     """
 
-    def __init__(self, replica: Replica, upstream: Upstream, changed: Changed) -> None:
+    def __init__(self, replica: Replica, upstream: Upstream, changed: Changed, stalled: Changed) -> None:
         super().__init__(self._look_on, f"health of {replica.name}")
         self._replica = replica
         self._upstream = upstream
         self._changed = changed
+        self._stalled = stalled
 
     async def _look_on(self) -> None:
         replica, failures = self._replica, 0
+        tokens = TokenWatch(replica, self._upstream)
         while True:
             await asyncio.sleep(INTERVAL_S)
             good = await check(replica, self._upstream)
@@ -89,5 +93,7 @@ class HealthWatch(Background):
             replica.healthy = not replica.silent and (good or replica.healthy)
             if replica.healthy is not was_healthy:
                 self._changed(replica)
+            if good and await tokens.look():
+                self._stalled(replica)
             if replica.silent and good and await probe(replica, self._upstream):
                 replica.spoke()

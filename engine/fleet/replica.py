@@ -16,6 +16,7 @@ for it is told to wait no longer than a dead replica deserves. Nobody subscribes
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -23,7 +24,7 @@ from engine.fleet.trouble import HUNG, Trouble
 from engine.wire.credentials import NONE, Credentials
 
 SILENCES_MAX = 3
-_UNKNOWN = Trouble("not looked at yet")
+_UNKNOWN = "not looked at yet"
 
 
 class ReplicaSnapshot(NamedTuple):
@@ -116,6 +117,10 @@ class Replica:
     """How often it came back after it was down."""
     trouble: Trouble | None = None
     """What the last look at it met, or the last request that could not connect; None where it answered."""
+    generating_at: float = -inf
+    """When its engine was last seen to generate, by the clock of the event loop."""
+    stall: str | None = None
+    """What its engine says of itself while it generates nothing and should; None while it does."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
     leases: set[Lease] = field(default_factory=set)
@@ -138,10 +143,12 @@ class Replica:
 
     @property
     def cause(self) -> str | None:
-        """Why it is given no work, in words; None where it is."""
+        """What is wrong with it, in words; None where nothing is."""
         if self.healthy and not self.silent:
-            return None
-        return (self.trouble or (HUNG if self.silent else _UNKNOWN)).cause
+            return self.stall
+        if self.trouble is not None:
+            return self.trouble.cause
+        return (self.stall or HUNG.cause) if self.silent else _UNKNOWN
 
     def lost(self, trouble: Trouble) -> None:
         """Note that it does not answer at all."""

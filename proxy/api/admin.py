@@ -133,6 +133,7 @@ def _shown(pool: Pool, replica: Replica, *, leaving: bool) -> Shown:
         "group": replica.group,
         "name": now.name,
         "healthy": now.healthy,
+        "stalled": replica.stall is not None,
         "cause": replica.cause,
         "life": replica.life,
         "leaving": leaving,

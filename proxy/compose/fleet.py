@@ -143,6 +143,15 @@ class _Observed:
             reason = replica.cause
             _log.warning("replica_down", extra={"replica": replica.name, "url": replica.url, "reason": reason})
 
+    def stalled(self, replica: Replica) -> None:
+        """Show and log whether its engine generates what it should."""
+        self._metrics.replica_stalled(replica.model, replica.name, stalled=replica.stall is not None)
+        if replica.stall is None:
+            _log.info("replica_goes_on", extra={"replica": replica.name})
+        else:
+            reason = replica.stall
+            _log.warning("replica_stalled", extra={"replica": replica.name, "url": replica.url, "reason": reason})
+
     def left(self, replica: Replica) -> None:
         """Show it no longer."""
         self._metrics.replica_left(replica.model, replica.name)

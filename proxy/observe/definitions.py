@@ -210,6 +210,13 @@ REPLICA_UP = Definition(
     ("model", "replica"),
     joined=Joined.MIN,
 )
+REPLICA_STALLED = Definition(
+    "tollway_replica_stalled",
+    MetricKind.GAUGE,
+    "1 when the replica's own counts say that requests run and no token comes, for 10 s; 0 once that is over.",
+    ("model", "replica"),
+    joined=Joined.MAX,
+)
 REDIS_SECONDS = Definition(
     "tollway_redis_seconds",
     MetricKind.HISTOGRAM,
@@ -292,6 +299,7 @@ CATALOGUE = (
     JOURNAL_SECONDS,
     JOURNAL_FAILURES,
     REPLICA_UP,
+    REPLICA_STALLED,
     REDIS_SECONDS,
     KEY_FETCHES,
     EDGE_REFUSALS,

@@ -81,6 +81,7 @@ class Metrics:
     def _register_gauges(self) -> None:
         self._inflight = self._gauge(definitions.INFLIGHT)
         self._replica_up = self._gauge(definitions.REPLICA_UP)
+        self._replica_stalled = self._gauge(definitions.REPLICA_STALLED)
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
         self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
@@ -175,9 +176,13 @@ class Metrics:
         """Tell whether a replica takes requests."""
         self._replica_up.labels(model, replica).set(up)
 
+    def replica_stalled(self, model: str, replica: str, *, stalled: bool) -> None:
+        """Tell whether a replica's engine generates nothing while requests run on it."""
+        self._replica_stalled.labels(model, replica).set(stalled)
+
     def replica_left(self, model: str, replica: str) -> None:
         """Show a replica no longer: what was counted of it goes with it."""
-        for gauge in (self._inflight, self._replica_up):
+        for gauge in (self._inflight, self._replica_up, self._replica_stalled):
             with suppress(KeyError):
                 gauge.remove(model, replica)
         for values in [values for values in self._routes if values[:2] == (model, replica)]:

@@ -1,6 +1,7 @@
 """How long a relay waits, and for whom."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,8 @@ class Deadlines:
 
     Raises `TimeoutError` out of its block when a step took too long; `blames_client` tells whose step it was. A step
     moves a number and no timer: the one timer looks at the number when it fires, and waits on if it has moved.
+
+    A step of the replica's that took too long may be given more by `spare`, which is asked then and at no other time.
 
     Units: seconds. The first step is the replica's and lasts `first_s`; the whole block lasts at most `whole_s`. One
     that is gone gets `gone_s` and no more for the step it is at.
@@ -26,6 +29,8 @@ class Deadlines:
         self._whole_s = whole_s
         self._over = False
         self.blames_client = False
+        self.spare: Callable[[], float] | None = None
+        """Returns how many seconds more a replica gets whose time is over; none where it is not above zero."""
 
     def __enter__(self) -> Self:
         task = asyncio.current_task(self._loop)
@@ -83,8 +88,16 @@ class Deadlines:
         self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        if self._due <= self._loop.time():
+        now = self._loop.time()
+        if self._due <= now and (more_s := self._spared_s(now)) > 0:
+            self._due = self._replica_due = min(now + more_s, self._end)
+        if self._due <= now:
             self._over = True
             self._task.cancel()
         else:
             self._look_at(self._due)
+
+    def _spared_s(self, now: float) -> float:
+        if self.spare is None or self.blames_client or now >= self._end:
+            return 0.0
+        return self.spare()

@@ -9,7 +9,8 @@ Rules:
   a client that has its answer has been billed for it.
 - Every wait is bounded: a stream's first token by `ttft_s_max`, each later one by `idle_s_max`, each write by
   `write_s_max`, all of it by `exchange_s_max`. Comments are no tokens: an engine hangs while its server keeps the
-  connection alive. A replica that is known to be gone has `gone_s_max` for whatever step it is at.
+  connection alive. A replica whose engine generates is not idle, however silent this stream is; one that is known to be
+  gone has `gone_s_max` for whatever step it is at.
 - A client that hangs up before anything is known of what it used is not waited for, but its replica is: where that
   aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. All else ends at once.
 """
@@ -107,6 +108,7 @@ class Relay:
                         return
                     downstream.head(200, EVENT_STREAM + headers)
                     passing = _Passing(stream, attempt, deadlines, downstream)
+                    deadlines.spare = passing.spared_s
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
             # What happens behind a stream's end spoils nothing.
@@ -186,6 +188,13 @@ class _Passing:
             return partial(self._caught_up, last, progress=progress)
         self._step(last, progress=progress)
         return None
+
+    def spared_s(self) -> float:
+        """Return how much longer than `idle_s_max` its silence may last: the engine that generates is alive."""
+        attempt = self._attempt
+        if not attempt.first_token or attempt.end is not None or attempt.lease.bereaved:
+            return 0.0
+        return attempt.replica.generating_at + self._bounds.idle_s_max - self._downstream.loop.time()
 
     def _pass_on(self, forward: bytes, *, progress: bool) -> bool:
         """Write to the client; return whether it keeps up."""

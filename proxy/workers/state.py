@@ -63,6 +63,7 @@ def _joined(known: Shown, shown: Shown) -> dict[str, Any]:
     return {
         **known,
         "healthy": known["healthy"] and shown["healthy"],
+        "stalled": known["stalled"] or shown["stalled"],
         "cause": known["cause"] or shown["cause"],
         **{name: known[name] + shown[name] for name in _SUMMED},
         "earliest_end_us": min(ends, default=None),

@@ -51,7 +51,8 @@ class Bounds(Section):
     browsers, of which many give up after 60, do not; a later error is told in-band. 0 sends it at once. A client that
     wants real statuses sends `x-tollway-head: hold`."""
     idle_s_max: Seconds = 300.0
-    """Seconds without a token from the replica, after the first one: a parser may hold back a whole tool call."""
+    """Seconds without a token from the replica, after the first one: a parser may hold back a whole tool call. A stream
+    of an engine that is seen to generate (vLLM's `/metrics`, every 5 s) may be silent for longer."""
     gone_s_max: Seconds = 10.0
     """Seconds that an answer may stay silent once its replica is known to be gone: `/health` was refused, torn down or
     answered 5xx three times, a second apart. Before anything reached the client another replica is asked. A replica

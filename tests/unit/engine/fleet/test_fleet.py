@@ -45,6 +45,9 @@ class Told:
     def changed(self, replica: Replica) -> None:
         self.told.append(("up" if replica.healthy else "down", replica.name))
 
+    def stalled(self, replica: Replica) -> None:
+        self.told.append(("stalled" if replica.stall else "goes on", replica.name))
+
     def left(self, replica: Replica) -> None:
         self.told.append(("left", replica.name))
 

@@ -95,7 +95,7 @@ async def watched(replica: Replica, upstream: Health, changed: health.Changed) -
     """Look at a replica for the first time, and then again and again."""
     replica.healthy = await health.check(replica, upstream)
     changed(replica)
-    async with health.HealthWatch(replica, upstream, changed):
+    async with health.HealthWatch(replica, upstream, changed, changed):
         yield
 
 

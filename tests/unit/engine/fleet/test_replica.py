@@ -72,7 +72,9 @@ def test_why_it_gets_no_work_is_known_as_soon_as_it_gets_none(replica: Replica) 
     causes = [replica.cause]
     replica.healthy = True
     causes.append(replica.cause)
-    replica.silences = SILENCES_MAX
+    replica.stall = "no token"
+    causes.append(replica.cause)
+    replica.silences, replica.stall = SILENCES_MAX, None
     causes.append(replica.cause)
     replica.lost(Trouble("Connection refused", gone=True))
-    assert [*causes, replica.cause] == ["not looked at yet", None, HUNG.cause, "Connection refused"]
+    assert [*causes, replica.cause] == ["not looked at yet", None, "no token", HUNG.cause, "Connection refused"]

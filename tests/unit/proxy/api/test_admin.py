@@ -18,6 +18,7 @@ async def test_a_scrape_is_prometheus_text(admin: httpx.AsyncClient, gw: Gateway
 
 
 async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Gateway) -> None:
+    gw.pools["demo"]["a"].stall = "no token for 12 s while 3 requests run"
     gw.pools["demo"]["b"].lost(Trouble("Connection refused", gone=True))
     with gw.pools["demo"]["a"].lease(2, 100, expected_end_us=7):
         shown = (await admin.get("/admin/replicas")).json()["data"]
@@ -26,7 +27,8 @@ async def test_replicas_are_shown_as_they_stand(admin: httpx.AsyncClient, gw: Ga
         ("demo", "b", False),
         ("secret", "s", True),
     ]
-    assert [line["cause"] for line in shown] == [None, "Connection refused", None]
+    assert [line["stalled"] for line in shown] == [True, False, False]
+    assert [line["cause"] for line in shown] == ["no token for 12 s while 3 requests run", "Connection refused", None]
     assert (shown[0]["url"], shown[0]["inflight_sequences"], shown[0]["inflight_tokens"]) == ("http://a", 2, 100)
 
 

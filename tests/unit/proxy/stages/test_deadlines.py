@@ -111,3 +111,39 @@ async def test_who_hurries_after_the_end_cuts_nothing() -> None:
         pass
     deadlines.hurry()
     await asyncio.sleep(3 * SHORT)
+
+
+async def test_a_replica_whose_time_is_over_is_spared_for_as_long_as_there_is_reason() -> None:
+    loop = asyncio.get_running_loop()
+    reasons = [0.02, 0.03, 0.0]
+    deadlines = Deadlines(loop, first_s=SHORT, whole_s=LONG, gone_s=LONG)
+    deadlines.spare = lambda: reasons.pop(0)
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        await outwait(deadlines)
+    assert loop.time() - began >= SHORT + 0.05
+    assert reasons == []
+
+
+async def test_nobody_is_spared_beyond_the_whole_nor_a_client_at_all() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop, first_s=SHORT, whole_s=5 * SHORT, gone_s=LONG)
+    deadlines.spare = lambda: LONG
+    with pytest.raises(TimeoutError):
+        await outwait(deadlines)
+    slow = Deadlines(loop, first_s=LONG, whole_s=LONG, gone_s=LONG)
+    slow.spare = lambda: LONG
+    with pytest.raises(TimeoutError):
+        await outwait(slow, lambda: slow.with_client(SHORT))
+    assert slow.blames_client
+
+
+async def test_who_is_spared_is_hurried_all_the_same() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop, first_s=SHORT, whole_s=LONG, gone_s=SHORT)
+    reasons = [LONG, 0.0]
+    deadlines.spare = lambda: reasons.pop(0)
+    loop.call_later(5 * SHORT, deadlines.hurry)
+    with pytest.raises(TimeoutError):
+        await outwait(deadlines)
+    assert reasons == []

@@ -237,12 +237,12 @@ async def test_comments_are_no_tokens(tmp_path: Path) -> None:
 BEREFT = CONFIG + "gone_s_max = 0.02\n"
 
 
-async def bereft(gw: Gateway, body: dict[str, object]) -> PlayedClient:
-    """Let the first replica be found gone while it has an exchange, and is silent; return what the client read."""
+async def bereft(gw: Gateway, body: dict[str, object], *, frames: int = 0) -> PlayedClient:
+    """Let the first replica be found gone once a client has so many frames of it; return what the client read."""
     client = gw.client(body)
     serving = asyncio.create_task(gw.serve(client))
     await until(lambda: gw.upstream.open)
-    await asyncio.sleep(0.01)
+    await until(lambda: client.answer.count(b"data: ") >= frames)
     gw.pools["demo"]["a"].healthy = False
     gw.pools["demo"]["a"].bereave()
     async with asyncio.timeout(5):
@@ -254,7 +254,7 @@ async def test_a_silent_stream_of_a_replica_that_is_gone_is_cut_told_why_and_bil
     tmp_path: Path,
 ) -> None:
     gw = gateway(tmp_path, config=BEREFT, a=[Answer((*CHUNKS[:4], silence()))])
-    client = await bereft(gw, STREAM_BODY)
+    client = await bereft(gw, STREAM_BODY, frames=4)
     error = json.loads(client.events[-1])["error"]
     assert error["code"] == "stream_truncated"
     assert "(gone)" in error["message"]
@@ -293,8 +293,8 @@ async def test_without_another_replica_the_client_reads_that_it_is_gone_and_pays
 async def test_a_stream_that_goes_on_is_not_cut_whatever_is_said_of_its_replica(tmp_path: Path) -> None:
     steps: list[Step] = [CHUNKS[0], CHUNKS[1]]
     steps += [step for chunk in CHUNKS[2:] for step in (Pause(0.02), chunk)]
-    gw = gateway(tmp_path, config=CONFIG + "gone_s_max = 0.5\n", a=[Answer(tuple(steps))])
-    assert (await bereft(gw, STREAM_BODY)).events[-1] == b"[DONE]"
+    gw = gateway(tmp_path, config=CONFIG + "gone_s_max = 2.0\n", a=[Answer(tuple(steps))])
+    assert (await bereft(gw, STREAM_BODY, frames=2)).events[-1] == b"[DONE]"
 
 
 NAMED = CONFIG.replace('{ name = "a", url = "http://a",', '{ name = "a", url = "http://a", upstream_model = "meta/L",')
@@ -315,3 +315,40 @@ async def test_an_engine_is_asked_by_its_own_name_and_answers_by_the_models(
     assert after.answer.count(b'"model":"demo"') == before.answer.count(served) > 0
     assert [gw.store.ledger[0].model for gw in (plain, named)] == ["demo", "demo"]
     assert after.answer_headers.get("content-length") in (None, str(len(after.answer)))
+
+
+# --- a stream that is silent while its engine generates
+
+
+IDLE = CONFIG + "idle_s_max = 0.5\n"
+
+
+async def silent_while(gw: Gateway, generates_for: int) -> float:
+    """Have a stream fall silent while its engine is seen to generate, so many times; return when it ended."""
+    loop = asyncio.get_running_loop()
+    serving, began = asyncio.create_task(gw.ask(STREAM_BODY)), loop.time()
+    for _ in range(generates_for):
+        gw.pools["demo"]["a"].generating_at = loop.time()
+        await asyncio.sleep(0.1)
+    client = await serving
+    assert json.loads(client.events[-1])["error"]["code"] == "stream_truncated"
+    return loop.time() - began
+
+
+async def test_a_stream_is_not_idle_while_its_engine_generates(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=IDLE, a=[Answer((*CHUNKS[:4], silence()))])
+    assert await silent_while(gw, 8) >= 8 * 0.1
+    assert gw.metric("tollway_upstream_failures_total", replica="a", reason="timeout") == 1
+    (record,) = gw.store.ledger
+    assert record.completion_tokens == 3
+
+
+async def test_a_stream_of_an_engine_that_does_not_is_cut_when_it_was_idle_for_long(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=IDLE, a=[Answer((*CHUNKS[:4], silence()))])
+    assert await silent_while(gw, 0) >= 0.5
+
+
+async def test_its_first_token_is_owed_in_time_whatever_else_its_engine_generates(tmp_path: Path) -> None:
+    gw = gateway(tmp_path, config=HURRIED, a=[Answer((silence(),))])
+    gw.pools["demo"]["a"].generating_at = asyncio.get_running_loop().time() + 60
+    assert (await gw.ask(STREAM_BODY)).status == 504

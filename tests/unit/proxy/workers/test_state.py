@@ -7,7 +7,7 @@ from proxy.workers.state import joined_replicas
 
 def shown(name: str = "demo-0", **more: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {"healthy": True, "free_sequences": 4, "inflight_sequences": 1, "inflight_tokens": 10}
-    usual |= {"leaving": False, "cause": None}
+    usual |= {"leaving": False, "stalled": False, "cause": None}
     return {"model": "demo", "url": f"http://{name}", "group": "", "name": name, "earliest_end_us": 9} | usual | more
 
 
@@ -23,6 +23,11 @@ def test_a_replica_is_shown_once_with_what_all_workers_hold_on_it() -> None:
 def test_it_is_healthy_when_every_worker_finds_it_so() -> None:
     [joined] = joined_replicas([[shown()], [shown(healthy=False)], [shown()]])
     assert joined["healthy"] is False
+
+
+def test_it_has_stalled_when_any_worker_finds_it_so() -> None:
+    [joined] = joined_replicas([[shown()], [shown(stalled=True, cause="no token")], [shown()]])
+    assert (joined["stalled"], joined["cause"], joined["healthy"]) == (True, "no token", True)
 
 
 def test_of_a_replica_that_one_worker_finds_down_the_cause_is_shown() -> None:
