@@ -25,6 +25,7 @@ from proxy.http.answers import answer_error
 from proxy.http.downstream import Downstream
 from proxy.http.early_head import EarlyHead, is_held
 from proxy.http.headers import early_headers, exchange_headers
+from proxy.http.told_charge import is_charge_asked, tell_charge
 from proxy.identity.principal import Principal
 from proxy.in_force import Config, InForce
 from proxy.stages.admit import Admit, client_request_id, idempotency_key
@@ -79,6 +80,7 @@ class Exchange:
         state.client_request_id = client_request_id(downstream)
         key, held = idempotency_key(downstream), is_held(downstream)
         state.call = call = await _read(config, downstream, principal, state)
+        charge_asked = not call.request.stream or is_charge_asked(downstream)
         with self.progress.following(state):
             async with Reservation(self.outbox, call.plan.limits, state) as reservation:
                 state.admitted = admitted = await self.admit(call, state.record(), key)
@@ -86,6 +88,8 @@ class Exchange:
                 with EarlyHead(downstream, early_s, partial(early_headers, state)):
                     end = await self._answer(admitted, downstream, state)
                 await reservation.settle()
+        if charge_asked and call.price is not None and state.final is not None:
+            end = tell_charge(downstream, end, state.final)
         await downstream.finish(*end)
 
     async def _answer(self, admitted: Admitted, downstream: Downstream, state: ExchangeState) -> Sequence[bytes]:

@@ -21,9 +21,10 @@ from engine.protocols.usage import Usage, usage_of
 _VLLMS_OWN = b'data: {"id":"'
 _COUNTS = re.compile(
     rb',"usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})'
-    rb'(?:,"completion_tokens_details":null)?\}'
+    rb'(?:,"completion_tokens_details":(?:null|\{[^{}\r\n]*\}))?\}'
 )
-"""The usage that stands in every frame of a choice, read without parsing it."""
+"""The usage that stands in every frame of a choice, read without parsing it. What a model thought stands in it
+too, and counts in the sum alone."""
 _COUNTS_LAST = re.compile(_COUNTS.pattern + rb"\}\n\n")
 _LAST = b"}\n\n"
 _USAGE_KEY = b'"usage"'
@@ -104,8 +105,8 @@ def _by_bytes(frame: bytes) -> Chunk | None:
     """Return what a frame in vLLM's own writing says; None where it must be parsed to be sure."""
     if not frame.startswith(_VLLMS_OWN):
         return None
-    aborted = _ABORT in frame
-    found = _COUNTS.search(frame)
+    aborted, is_sum = _ABORT in frame, _NO_CHOICES in frame
+    found = None if is_sum else _COUNTS.search(frame)
     if found is not None:
         usage: Usage | None = Usage(int(found[1]), 0, int(found[2]))
     elif (found := _USAGE.search(frame)) is not None:
@@ -113,9 +114,9 @@ def _by_bytes(frame: bytes) -> Chunk | None:
         usage = usage_of(told) if told else None
     else:
         # The key may be written otherwise, or be a text: a token that is the word `usage`.
-        return None if _USAGE_KEY in frame else Chunk(frame, None, None, _NO_CHOICES not in frame, aborted)
+        return None if _USAGE_KEY in frame else Chunk(frame, None, None, not is_sum, aborted)
     stripped = frame[: found.start()] + frame[found.end() :]
-    if _NO_CHOICES in frame:
+    if is_sum:
         return Chunk(stripped, usage, None, has_choices=False)
     choice = _CHOICE_INDEX.search(frame)
     if choice is None:

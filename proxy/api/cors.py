@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+_OURS = ("replica", "queue-ms", "max-completion", "ignored", "charge", "first-request-id")
 EXPOSED = (
     "x-request-id",
     "retry-after",
     "ratelimit",
     "ratelimit-policy",
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
-    *(f"x-tollway-{name}" for name in ("replica", "queue-ms", "max-completion", "ignored", "first-request-id")),
+    *(f"x-tollway-{name}" for name in _OURS),
 )
 """Headers of an answer that a page's own script may read."""
 

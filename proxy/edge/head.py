@@ -23,7 +23,7 @@ TARGET_BYTES_MAX = 8 * 1024
 
 SINGLE = frozenset(
     b"host content-length transfer-encoding content-type content-encoding authorization expect upgrade "
-    b"idempotency-key x-tollway-head".split()
+    b"idempotency-key x-tollway-head x-tollway-charge".split()
 )
 """Fields that may stand once: of two, one server believes the first and another the last."""
 

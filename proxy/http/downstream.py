@@ -166,6 +166,11 @@ class Downstream:
         else:
             self._head = status, self._always + fields
 
+    def add(self, fields: bytes) -> None:
+        """Add lines to the head of an answer that has not begun."""
+        status, lines = self._head
+        self._head = status, lines + fields
+
     def begin(self, fields: bytes, comment: bytes) -> None:
         """Send a head of these lines and a comment before there is an answer, unless something went out already."""
         if self.started or self.left:

@@ -12,6 +12,7 @@ import pytest
 from engine.faults import ConnectFailed, UpstreamBroken
 from engine.protocols.completions import COMPLETIONS
 from engine.wire import sse
+from policies.pricing import decimal
 from proxy.billing.record import ExchangeRecord, Source
 from proxy.stages import relay
 from tests.transcripts import transcript
@@ -96,6 +97,29 @@ async def test_an_answer_in_one_piece(folder: Path) -> None:
     assert client.answer_headers["content-length"] == str(len(client.answer))
     assert (tokens(bill(gw)), bill(gw).outcome, bill(gw).stream) == ((17, 6), "ok", False)
     gw.assert_nothing_is_held()
+
+
+async def test_an_answer_in_one_piece_says_what_it_cost(folder: Path) -> None:
+    gw = gateway(folder, a=[replays("100-chat")])
+    client = await gw.ask(CHAT_BODY)
+    assert client.answer_headers["x-tollway-charge"] == f"{decimal(bill(gw).charge_picos)} EUR" == "0.000029 EUR"
+
+
+async def test_a_stream_says_what_it_cost_to_who_asks(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM), replays(STREAM)])
+    client = await gw.ask(STREAM_BODY, headers={"x-tollway-charge": "stream"})
+    assert client.answer.endswith(b"\n\n: x-tollway-charge: 0.000029 EUR\n\ndata: [DONE]\n\n")
+    assert "x-tollway-charge" not in client.answer_headers
+    assert b"x-tollway-charge" not in (await gw.ask(STREAM_BODY)).answer
+    assert (await gw.ask(STREAM_BODY, headers={"x-tollway-charge": "json"})).status == 400
+
+
+async def test_what_has_no_price_tells_no_charge(folder: Path) -> None:
+    unpriced = re.sub(r"\[\[prices\]\][^\[]*", "", CONFIG)
+    gw = gateway(folder, config=unpriced, a=[replays("100-chat"), replays(STREAM)])
+    assert "x-tollway-charge" not in (await gw.ask(CHAT_BODY)).answer_headers
+    client = await gw.ask(STREAM_BODY, headers={"x-tollway-charge": "stream"})
+    assert (client.complete, b"x-tollway-charge" in client.answer) == (True, False)
 
 
 async def test_a_prompt_list_with_choices_is_billed_as_the_engine_sums_it(folder: Path) -> None:

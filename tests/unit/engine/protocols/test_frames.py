@@ -11,7 +11,7 @@ import pytest
 
 from engine.faults import MalformedStream
 from engine.protocols.base import FrameKind
-from engine.protocols.frames import Chunk, read_chunk
+from engine.protocols.frames import Chunk, opening_of, read_chunk, read_run
 from engine.protocols.stream import CompletionStream
 from engine.protocols.usage import Usage
 from engine.wire.sse import data_of
@@ -65,6 +65,33 @@ def test_a_frame_of_vllm_is_cut_by_bytes(choice: bytes) -> None:
     assert chunk.choice == 0
     assert not chunk.aborted
     assert chunk.stripped == frame.replace(b"," + SO_FAR, b"")
+
+
+def thinking(tokens: int, details: bytes) -> bytes:
+    """Return the frame of one choice with a reasoning parser's usage (`UsageInfo.completion_tokens_details`)."""
+    usage = b'"usage":{"prompt_tokens":17,"total_tokens":%d,"completion_tokens":%d,"completion_tokens_details":%b}'
+    choice = b'{"index":0,"delta":{"reasoning":"hm"},"finish_reason":null}'
+    return event(b"{" + HEAD + b',"choices":[' + choice + b"]," + usage % (17 + tokens, tokens, details) + b"}")
+
+
+@pytest.mark.parametrize(
+    "details", [b'{"reasoning_tokens":%d}', b'{"audio_tokens":null,"reasoning_tokens":%d}', b"null"], ids=str
+)
+def test_frames_that_tell_thoughts_are_read_together_by_bytes(details: bytes) -> None:
+    frames = [thinking(tokens, details % tokens if b"%" in details else details) for tokens in (1, 2, 3)]
+    opening = opening_of(frames[0])
+    assert opening is not None
+    stripped = [frame[: frame.index(b',"usage"')] + b"}\n\n" for frame in frames]
+    assert read_run(b"".join(frames), opening) == (b"".join(stripped), [(0, Usage(17, 0, 3))])
+    assert read(frames[2])[:3] == (stripped[2], Usage(17, 0, 3), 0)
+
+
+def test_what_was_thought_is_told_by_the_sum() -> None:
+    usage = b'{"prompt_tokens":17,"total_tokens":20,"completion_tokens":3,"completion_tokens_details":%b}'
+    frame = event(b"{" + HEAD + b',"choices":[],"usage":' + usage + b"}")
+    assert read(frame.replace(b"%b", b'{"reasoning_tokens":2}')).usage == Usage(17, 0, 3, 2)
+    for odd in (b"null", b"{}", b'{"reasoning_tokens":null}', b'{"reasoning_tokens":-1}', b'{"reasoning_tokens":"2"}'):
+        assert read(frame.replace(b"%b", odd)).usage == Usage(17, 0, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""
+What a client is told of the cost of its answer: `x-tollway-charge: 0.000777 USD`, a decimal with all its digits.
+
+An answer in one piece has it among its headers. The head of a stream is long gone when its charge is known: a client
+that sends `x-tollway-charge: stream` gets it as a comment before `[DONE]`, behind the frame with the usage.
+
+Rules: what is told is what was billed, and is told once it is. Where the model has no price, nothing is told.
+"""
+
+from collections.abc import Sequence
+
+from policies.pricing import decimal
+from proxy.billing.record import ExchangeRecord
+from proxy.errors import InvalidRequest
+from proxy.http.downstream import Downstream
+
+_HEADER = "x-tollway-charge"
+_STREAM = "stream"
+
+
+def is_charge_asked(downstream: Downstream) -> bool:
+    """Tell whether the client asks for the charge of a stream; raise `InvalidRequest`."""
+    asked = downstream.header(_HEADER)
+    if asked not in (None, _STREAM):
+        raise InvalidRequest(f"The header {_HEADER} may only say `{_STREAM}`.")
+    return asked == _STREAM
+
+
+def tell_charge(downstream: Downstream, end: Sequence[bytes], record: ExchangeRecord) -> Sequence[bytes]:
+    """Return the end of an answer with its charge before it: of a stream a comment, else a line of the head."""
+    line = f"{_HEADER}: {decimal(record.charge_picos)} {record.currency}".encode()
+    if downstream.started:
+        return (b": %b\n\n" % line, *end)
+    downstream.add(b"%b\r\n" % line)
+    return end
