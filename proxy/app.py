@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 
 from engine.fleet.pool import Pool
 from engine.runtime.background import Background
+from engine.runtime.memory import give_back_large_blocks
 from engine.wire.client import DirectUpstream
 from policies.estimate import HoldTimes
 from proxy.api.admin import GatewayState, Operations, OwnState
@@ -108,6 +109,7 @@ async def running(source: ConfigSource, hurried: asyncio.Event) -> AsyncIterator
 @asynccontextmanager
 async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway]:
     """Have everything that serving takes for the block."""
+    give_back_large_blocks()
     listen, limits = settings.listen, settings.limits
     catalog = Catalog.of(settings)
     meter, holds, revoked = Meter(metrics), HoldTimes(), Revoked()

@@ -97,6 +97,15 @@ class Attempt:
         generated = min(admitted.max_completion, ceil(seconds * call.model.tokens_per_s_max))
         return admitted.asked.prompt_tokens + call.request.choices * generated
 
+    def forget_trace(self) -> None:
+        """
+        Let go of where the fault was raised, once nobody is to be told any more.
+
+        Its frames hold this attempt with all that was asked, and what holds each other waits for the garbage collector.
+        """
+        if self.fault is not None:
+            self.fault.__traceback__ = self.fault.__cause__ = self.fault.__context__ = None
+
     def write_off(self, fault: UpstreamFault) -> None:
         """
         Note that the client gets nothing of it, whatever it used.

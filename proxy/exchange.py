@@ -65,10 +65,12 @@ class Exchange:
             await self._serve(config, downstream, state)
         except ClientGone as gone:
             state.failed(gone)
+            state.forget_traces()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever it was, the client is answered)
             state.failed(error)
             with suppress(ClientGone):
                 await answer_error(downstream, _told(error, state), state)
+            state.forget_traces()
         finally:
             state.ended = perf_counter()
             self.meter(state)
@@ -124,12 +126,13 @@ class Exchange:
             except UpstreamFault as fault:
                 attempt.write_off(fault)
                 turn.failed(fault)
+                attempt.forget_trace()
         return attempt
 
 
 async def _read(config: Config, downstream: Downstream, principal: Principal, state: ExchangeState) -> Call:
     bounds = config.bounds
-    body = await downstream.read_body(bytes_max=bounds.body_bytes_max, s_max=bounds.body_s_max)
+    body = await downstream.read_body((principal.tenant, principal.user), bounds)
     state.body_read = perf_counter()
     return understand(state.protocol, body, principal, catalog=config.catalog, bounds=bounds)
 

@@ -104,6 +104,11 @@ class ExchangeState:
         upstream_s = (attempt.ended or self.ended) - attempt.dispatched if attempt and attempt.dispatched else 0.0
         return max(0.0, self.ended - begun - upstream_s)
 
+    def forget_traces(self) -> None:
+        """Let go of where its attempts failed."""
+        for attempt in self.attempts:
+            attempt.forget_trace()
+
     def failed(self, error: BaseException) -> None:
         """Note how the exchange ended, unless it had its end already."""
         if self.final is None:

@@ -31,7 +31,7 @@ def forwarded(
     def serving(protocol: ApiProtocol) -> Callable[[Client], Coroutine[Any, Any, None]]:
         async def serve(client: Client) -> None:
             bounds = exchange.in_force.now.bounds
-            with bodies.share(bounds.bodies_bytes_max) as share:
+            with bodies.share(bounds.bodies_bytes_max, bounds.bodies_parts) as share:
                 always = pages.headers(client.fields.get(b"origin"))
                 await exchange(protocol, Downstream(client, share, always, write_s_max=bounds.write_s_max))
 

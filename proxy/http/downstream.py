@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from proxy.edge.bodies import Share
+from proxy.edge.bodies import Owner, Share
 from proxy.errors import ApiError, ClientGone, Code, InvalidRequest
 
 _JSON = b"application/json"
@@ -70,6 +70,26 @@ class Client(Protocol):
         """Wait until the client has read most of what was written, or is gone."""
 
 
+class BodyBounds(Protocol):
+    """What a request's body is held to; the config's `[limits]` have it."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """Bytes of all of it."""
+
+    @property
+    def body_s_max(self) -> float:
+        """Seconds for all of it."""
+
+    @property
+    def body_stall_s(self) -> float:
+        """Seconds in which as much has to come as at `body_bytes_per_s_min`."""
+
+    @property
+    def body_bytes_per_s_min(self) -> int:
+        """Bytes a second at the least."""
+
+
 class Downstream:
     """
     One client, waiting for one answer.
@@ -106,8 +126,9 @@ class Downstream:
         value = self._client.fields.get(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
-    async def read_body(self, *, bytes_max: int, s_max: float) -> bytes:
+    async def read_body(self, owner: Owner, bounds: BodyBounds) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
+        self._share.owner, bytes_max = owner, bounds.body_bytes_max
         fields = self._client.fields
         if fields.get(b"content-encoding", b"identity").lower() != b"identity":
             raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
@@ -119,22 +140,29 @@ class Downstream:
             raise _too_large(bytes_max)
         if not self._client.more_body:
             return self._take(0, bytes_max)
+        end = self.loop.time() + bounds.body_s_max
         try:
-            async with asyncio.timeout(s_max):
-                return await self._arriving(bytes_max)
+            return await self._arriving(bounds, end)
         except TimeoutError:
-            message = f"The request body did not arrive within {s_max:g} seconds."
+            late = f"did not arrive within {bounds.body_s_max:g} seconds"
+            slow = f"came at less than {bounds.body_bytes_per_s_min} bytes a second"
+            message = f"The request body {late if self.loop.time() >= end else slow}."
             raise ApiError(Code.REQUEST_TIMEOUT, message) from None
 
-    async def _arriving(self, bytes_max: int) -> bytes:
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            await self._client.news()
-            more = self._client.more_body
-            parts.append(self._take(size, bytes_max))
-            size += len(parts[-1])
-        return b"".join(parts)
+    async def _arriving(self, bounds: BodyBounds, end: float) -> bytes:
+        """Return the rest of the body; raise `TimeoutError` where it is late, or slower than it may be."""
+        body = bytearray()  # one block, which the system has back whole: of many small ones it gets back few
+        due = bounds.body_stall_s * bounds.body_bytes_per_s_min
+        async with asyncio.timeout_at(min(end, self.loop.time() + bounds.body_stall_s)) as deadline:
+            expected, more = due, True
+            while more:
+                await self._client.news()
+                more = self._client.more_body
+                body += self._take(len(body), bounds.body_bytes_max)
+                if len(body) >= expected:
+                    expected = len(body) + due
+                    deadline.reschedule(min(end, self.loop.time() + bounds.body_stall_s))
+        return bytes(body)
 
     def _take(self, taken: int, bytes_max: int) -> bytes:
         if self._client.disconnected:

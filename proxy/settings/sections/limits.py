@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from engine.protocols.bounds import Maxima
+from proxy.edge.bodies import Parts
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Seconds
 
@@ -18,9 +19,20 @@ class Bounds(Section):
     """Bytes of a request's body."""
     body_s_max: Seconds = 30.0
     """Seconds for the body to arrive."""
+    body_stall_s: Seconds = 5.0
+    """Seconds of an arriving body in each of which `body_bytes_per_s_min` has to come on average; else it is answered
+    408."""
+    body_bytes_per_s_min: Annotated[int, Field(ge=0, le=2**30)] = 4096
+    """Bytes a second at which a body has to arrive, at the least; 0 bounds no pace, so that a body which stalls ends
+    after `body_stall_s` only where nothing comes at all."""
     bodies_bytes_max: Annotated[int, Field(ge=2**20, le=2**40)] = 2**30
     """Bytes of all bodies that are being read or served; one more request is answered 503. Parsed, a body takes several
     times as much memory."""
+    bodies_tenant_part: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Part that one tenant may hold of what the others leave of `bodies_bytes_max`; more is answered 429. One body
+    alone is never too much."""
+    bodies_user_part: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part that one user may hold of what the others of the tenant leave of that; likewise."""
     json_depth_max: Annotated[int, Field(ge=4, le=200)] = 64
     """Nesting of a body's JSON, at most 200."""
     prompts_max: Annotated[int, Field(ge=1, le=65_536)] = 128
@@ -71,6 +83,11 @@ class Bounds(Section):
     drain_notice_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
     """Seconds that a stopping gateway serves on while `/health/ready` says no, before it closes its socket: what a load
     balancer needs to notice. 0 closes it at once."""
+
+    @cached_property
+    def bodies_parts(self) -> Parts:
+        """What one tenant and one user may hold of all bodies."""
+        return Parts(self.bodies_tenant_part, self.bodies_user_part)
 
     @cached_property
     def maxima(self) -> Maxima:

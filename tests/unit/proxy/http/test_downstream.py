@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,8 +14,21 @@ from tests.unit.proxy.gateway import until
 from tests.unit.proxy.played_client import PlayedClient
 
 
+@dataclass
+class Held:
+    """What a body is held to."""
+
+    body_bytes_max: int = 10
+    body_s_max: float = 5.0
+    body_stall_s: float = 5.0
+    body_bytes_per_s_min: int = 1
+
+
+ADA = ("acme", "ada")
+
+
 async def read(client: PlayedClient, bytes_max: int = 10, s_max: float = 5.0) -> bytes:
-    return await client.downstream().read_body(bytes_max=bytes_max, s_max=s_max)
+    return await client.downstream().read_body(ADA, Held(body_bytes_max=bytes_max, body_s_max=s_max))
 
 
 # --- the body
@@ -73,6 +87,39 @@ async def test_a_body_that_does_not_arrive() -> None:
     assert caught.value.code is Code.REQUEST_TIMEOUT
 
 
+class Slow(PlayedClient):
+    """One that sends a part of its body each 20 ms, and nothing at the end."""
+
+    async def news(self) -> None:
+        """Let the next part arrive."""
+        await asyncio.sleep(0.02)
+        await super().news()
+
+
+@pytest.mark.parametrize(
+    ("stall_s", "pace", "why"),
+    [
+        (0.1, 1_000, "came at less than 1000 bytes a second"),
+        (5.0, 1_000, "did not arrive within 0.3 seconds"),
+        (0.1, 0, "did not arrive within 0.3 seconds"),
+    ],
+    ids=["too slow", "in its time to be slow", "no pace"],
+)
+async def test_a_body_slower_than_its_pace_is_not_waited_for(stall_s: float, pace: int, why: str) -> None:
+    client = Slow(parts=[b"x"] * 100)
+    held = Held(body_bytes_max=100, body_s_max=0.3, body_stall_s=stall_s, body_bytes_per_s_min=pace)
+    with pytest.raises(ApiError) as caught:
+        await client.downstream().read_body(ADA, held)
+    assert (caught.value.code, caught.value.message) == (Code.REQUEST_TIMEOUT, f"The request body {why}.")
+    assert no_cancellation_is_left()
+
+
+async def test_a_body_that_keeps_its_pace_has_all_of_its_time() -> None:
+    client = Slow(parts=[b"x" * 1_000] * 20)
+    held = Held(body_bytes_max=20_000, body_stall_s=0.2, body_bytes_per_s_min=4_000)
+    assert len(await client.downstream().read_body(ADA, held)) == 20_000
+
+
 async def test_a_client_that_leaves_while_it_sends() -> None:
     client = PlayedClient(parts=[])
     client.left.set()
@@ -91,7 +138,7 @@ async def test_headers_are_found_by_name() -> None:
 async def after_body(client: PlayedClient) -> Downstream:
     """Return the client with its body read, as it must be before it is watched."""
     downstream = client.downstream()
-    await downstream.read_body(bytes_max=10, s_max=5.0)
+    await downstream.read_body(ADA, Held())
     return downstream
 
 
