@@ -5,9 +5,9 @@ it is let go. `compose/fleet.py` and `compose/storage.py` say how each half of i
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from litestar.types import ASGIApp
@@ -17,7 +17,7 @@ from engine.runtime.background import Background
 from engine.runtime.memory import give_back_large_blocks
 from engine.wire.client import DirectUpstream
 from policies.estimate import HoldTimes
-from proxy.api.admin import GatewayState, Operations, OwnState
+from proxy.api.admin import GatewayState, Operations, OwnState, Shown
 from proxy.api.health import Vitals
 from proxy.api.reports import BATCH, Between, Reports
 from proxy.api.site import admin_site, public_site
@@ -60,6 +60,12 @@ class Addresses:
     admin_url: str
     replica_urls: Mapping[str, str]
     """By replica name."""
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Why a replica is given no work, by its name; nothing of those that are."""
+
+    def found(self, replicas: Iterable[Shown]) -> "Addresses":
+        """Return the same with what is wrong with the replicas as they stand."""
+        return replace(self, troubles={each["name"]: each["cause"] for each in replicas if not each["healthy"]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,14 @@ async def running(source: ConfigSource, hurried: asyncio.Event) -> AsyncIterator
         bound(settings.admin.host, settings.admin.port) as private,
     ):
         async with gateway(settings, metrics) as made:
-            reload = Reload(source, made.config, metrics)
+            reload, state = Reload(source, made.config, metrics), OwnState(made.pools, metrics)
             async with (
-                operated(OwnState(made.pools, metrics), reload, private, settings=settings, metrics=metrics),
+                operated(state, reload, private, settings=settings, metrics=metrics),
                 made.served(public, settings, hurried),
                 Background(reload.whenever_asked, "tollway-reload"),
             ):
-                yield Addresses(url_of(public), url_of(private), made.replica_urls)
+                addresses = Addresses(url_of(public), url_of(private), made.replica_urls)
+                yield addresses.found(await state.replicas())
 
 
 @asynccontextmanager

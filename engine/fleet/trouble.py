@@ -5,11 +5,9 @@ Rule: silence is not death. A replica is gone where nothing listens any more, wh
 where it says itself that it cannot work; one that is slow or far away may be at work all the same.
 """
 
-import os
-import ssl
 from typing import NamedTuple
 
-from engine.faults import ConnectFailed, UpstreamBroken, UpstreamFault
+from engine.faults import ConnectFailed, TlsFailed, UpstreamBroken, UpstreamFault
 
 
 class Trouble(NamedTuple):
@@ -32,26 +30,20 @@ def of_status(status: int) -> Trouble:
 
 def of_fault(fault: UpstreamFault) -> Trouble:
     """Return what a fault of the line says, by what caused it."""
-    match _root(fault):
-        case ssl.SSLCertVerificationError() as error:
-            return Trouble(f"TLS: {error.verify_message}")
-        case ssl.SSLError() as error:
-            return Trouble(f"TLS: {error.reason or 'no agreement'}")
-        case OSError() as error:
-            return Trouble(_words(error), gone=isinstance(error, ConnectionError))
-        case error if isinstance(fault, ConnectFailed):
-            return Trouble(f"timeout: {error}")
-        case error:
+    cause = _root(fault)
+    match fault:
+        case TlsFailed():
+            return Trouble(f"TLS: {fault}")
+        case ConnectFailed() if isinstance(cause, OSError):
+            return Trouble(str(fault), gone=isinstance(cause, ConnectionError))
+        case ConnectFailed():
+            return Trouble(f"timeout: {cause}")
+        case _:
             # Whoever ends a connection without an answer, or answers otherwise than in HTTP, is no engine any more.
-            return Trouble(str(error) or fault.reason, gone=type(fault) is UpstreamBroken)
+            return Trouble(str(cause) or fault.reason, gone=type(fault) is UpstreamBroken)
 
 
 def _root(fault: BaseException) -> BaseException:
     while fault.__cause__ is not None:
         fault = fault.__cause__
     return fault
-
-
-def _words(error: OSError) -> str:
-    """Return what the system calls it; asyncio puts the address in the place of that."""
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

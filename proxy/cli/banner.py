@@ -1,4 +1,4 @@
-"""What `tollway up` prints when everything answers: where it is, and requests ready to paste."""
+"""What `tollway up` prints when it serves: whether it is ready, where it is, and requests ready to paste."""
 
 import shlex
 import sys
@@ -17,9 +17,9 @@ _MAX_TOKENS = 64
 
 def banner(settings: Settings, addresses: Addresses) -> str:
     """Return the text; the snippets need a development issuer to sign their token."""
-    replicas = "\n".join(f"  {name:<10} {url}" for name, url in addresses.replica_urls.items())
+    replicas = "\n".join(_replica(name, url, addresses) for name, url in addresses.replica_urls.items())
     where = f"""
-Tollway is ready.
+{_readiness(settings, addresses)}
 
   base URL   {addresses.public_url}/v1
   admin      {addresses.admin_url}/metrics, {addresses.admin_url}/admin/replicas
@@ -36,6 +36,23 @@ Tollway is ready.
         f"The token speaks for {_USER} of {tenant} and lasts {_TTL_S // 86_400} days; `tollway token` signs others.\n"
     )
     return where + _snippets(addresses.public_url, token, model) + whose + "Ctrl-C stops everything.\n"
+
+
+def _replica(name: str, url: str, addresses: Addresses) -> str:
+    down = f"   down: {addresses.troubles[name]}" if name in addresses.troubles else ""
+    return f"  {name:<10} {url}{down}"
+
+
+def _readiness(settings: Settings, addresses: Addresses) -> str:
+    """Say which models nobody serves; a gateway without any replica is not ready, as `/health/ready` has it."""
+    unserved = [
+        model.name for model in settings.models if all(each.name in addresses.troubles for each in model.replicas)
+    ]
+    if not unserved:
+        return "Tollway is ready."
+    if len(unserved) < len(settings.models):
+        return f"Tollway is ready, but for {', '.join(unserved)}: no replica answers there yet."
+    return "Tollway is NOT ready: it listens, and no replica answers. It takes them up as they come."
 
 
 def _snippets(url: str, token: str, model: str) -> str:

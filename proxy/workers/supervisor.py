@@ -64,7 +64,7 @@ async def running(
                 Background(reload.whenever_asked, "tollway-reload"),
                 Background(partial(config.see_off, state.replicas), "tollway-see-off"),
             ):
-                yield Addresses(url_of(public), url_of(private), urls)
+                yield Addresses(url_of(public), url_of(private), urls).found(await state.replicas())
 
 
 @asynccontextmanager

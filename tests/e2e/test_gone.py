@@ -131,3 +131,17 @@ async def test_what_runs_on_it_is_cut_or_asked_of_another_and_operators_read_why
     [down] = [line for line in _log(running, "replica_down") if line["replica"] == "demo-0"]
     assert (down["url"], down["reason"]) == (shown["url"], "Connection refused")
     assert running.metrics("tollway_upstream_failures_total", replica="demo-0", reason="gone") == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gateway_without_any_replica_does_not_say_that_it_is_ready(tmp_path: Path, workers: int) -> None:
+    config = tmp_path / "tollway.toml"
+    with claimed_port() as first, claimed_port() as second:
+        config.write_text(CONFIG.format(first=f"127.0.0.1:{first}", second=second))
+        with gateway_of(config, tmp_path, workers=workers) as running:
+            down = [line for line in running.banner.splitlines() if line.startswith("  demo-")]
+            shown = json.loads(running.admin("/admin/replicas"))["data"]
+    assert "Tollway is ready" not in running.banner
+    assert "NOT ready" in running.banner
+    assert [line.partition("   down: ")[2] for line in down] == ["Connection refused"] * 2
+    assert [each["cause"] for each in shown] == ["Connection refused"] * 2

@@ -150,7 +150,7 @@ async def test_who_comes_back_after_it_was_down_has_a_new_life(
     assert replica.life == life
 
 
-REFUSED = ConnectFailed()
+REFUSED = ConnectFailed("Connection refused")
 REFUSED.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "")
 
 

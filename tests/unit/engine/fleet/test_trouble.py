@@ -20,32 +20,35 @@ def caused(error: httpx.TransportError, cause: BaseException | None = None) -> U
     return fault
 
 
-CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
-CERTIFICATE.verify_message = "self-signed certificate"
+def caused_by(error: OSError, cause: BaseException) -> OSError:
+    """Return an error that is raised from another."""
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
     ("fault", "trouble"),
     [
         (
-            caused(httpx.ConnectError(""), OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")),
+            caused(httpx.ConnectError("Connection refused"), ConnectionRefusedError(errno.ECONNREFUSED, "")),
             Trouble("Connection refused", gone=True),
         ),
+        (caused(httpx.ConnectError("No route to host"), OSError(errno.EHOSTUNREACH, "")), Trouble("No route to host")),
         (
-            caused(httpx.ConnectError(""), OSError(errno.EHOSTUNREACH, "Connect call failed")),
-            Trouble("No route to host"),
-        ),
-        (
-            caused(httpx.ConnectError(""), socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+            caused(httpx.ConnectError("Name or service not known"), socket.gaierror(socket.EAI_NONAME, "")),
             Trouble("Name or service not known"),
         ),
-        (caused(httpx.ConnectError(""), CERTIFICATE), Trouble("TLS: self-signed certificate")),
-        (caused(httpx.ConnectTimeout("it took too long")), Trouble("timeout: it took too long")),
         (
-            caused(httpx.ReadError("the connection ended"), OSError(errno.ECONNRESET, "")),
-            Trouble("Connection reset by peer", gone=True),
+            caused(httpx.ConnectError("its certificate is not trusted"), ssl.SSLCertVerificationError(1, "")),
+            Trouble("TLS: its certificate is not trusted"),
         ),
+        (
+            caused(httpx.ConnectError("it ended"), caused_by(ssl.SSLError(1, ""), ConnectionResetError())),
+            Trouble("TLS: it ended"),
+        ),
+        (caused(httpx.ConnectTimeout("it took too long")), Trouble("timeout: it took too long")),
         (caused(httpx.RemoteProtocolError("the connection ended")), Trouble("the connection ended", gone=True)),
+        (caused(httpx.ReadError("the connection ended")), Trouble("the connection ended", gone=True)),
         (ResponseTooLarge("the answer is too large"), Trouble("the answer is too large")),
         (UpstreamFault(), Trouble("failed")),
     ],

@@ -1,6 +1,7 @@
 import asyncio
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -27,6 +28,31 @@ def test_it_says_where_everything_is(demo: Settings) -> None:
     assert "base URL   http://127.0.0.1:8081/v1" in told
     assert "admin      http://127.0.0.1:9091/metrics" in told
     assert "demo-0     http://127.0.0.1:41000" in told
+
+
+def test_it_says_ready_when_it_is(demo: Settings) -> None:
+    assert banner(demo, ADDRESSES).startswith("\nTollway is ready.\n")
+
+
+def test_without_a_replica_it_is_not_ready_and_says_why(demo: Settings) -> None:
+    named = [each.name for model in demo.models for each in model.replicas]
+    urls = {name: f"http://{name}" for name in named}
+    down = replace(ADDRESSES, replica_urls=urls, troubles=dict.fromkeys(named, "Connection refused"))
+    told = banner(demo, down)
+    assert "Tollway is NOT ready" in told
+    assert "Tollway is ready" not in told
+    for name in named:
+        assert f"  {name:<10} http://{name}   down: Connection refused\n" in told
+    one_up = replace(down, troubles=dict.fromkeys(named[1:], "Connection refused"))
+    assert "Tollway is ready.\n" in banner(demo, one_up)
+
+
+def test_a_model_that_nobody_serves_is_named() -> None:
+    settings = load(PRODUCTION, {})
+    assert len(settings.models) > 1
+    unserved = settings.models[0]
+    told = banner(settings, replace(ADDRESSES, troubles={each.name: "TLS" for each in unserved.replicas}))
+    assert f"Tollway is ready, but for {unserved.name}: " in told
 
 
 def test_the_curl_is_one_shell_command_with_a_token_that_is_believed(demo: Settings) -> None:

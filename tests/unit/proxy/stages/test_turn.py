@@ -67,7 +67,7 @@ async def test_only_a_replica_that_takes_no_connection_is_down(
 async def test_a_replica_found_down_is_told_once_with_its_address_and_the_cause(
     gw: Gateway, job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fault = ConnectFailed()
+    fault = ConnectFailed("Connection refused")
     fault.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "")
     async with gw.exchange.turns.take(job) as one, gw.exchange.turns.take(job) as other:
         one.failed(fault)
