@@ -131,6 +131,14 @@ REDIS = Row(
             limits=((1, "red"),),
         ),
         Panel(
+            "Reservations of silent gateways, and their tokens",
+            "short",
+            (
+                level(metric.RESERVATIONS_SUSPECT, over="max").named("reservations"),
+                level(metric.SUSPECT_TOKENS, over="max").named("tokens"),
+            ),
+        ),
+        Panel(
             "Redis without its data",
             "short",
             (level(metric.LEDGER_EMPTIED, over="max"),),

@@ -1,8 +1,9 @@
 """
-The quota's decisions over a state in memory: reserve, progress, trim, settle, release, expire.
+The quota's decisions over a state in memory: reserve, progress, trim, suspect, settle, release, expire.
 
-`PENDING -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. Only a settle that
-comes after its reservation was EXPIRED still moves the limits, once, to where they were had it come first. The Lua
+`PENDING [-> SUSPECT] -> SETTLED | RELEASED | EXPIRED`; the first end wins and a step repeated changes nothing. Only a
+settle that comes after its reservation was EXPIRED still moves the limits, once, to where they were had it come first.
+A SUSPECT one is open still, and nobody knows by whom: rates and places in flight have it back, windows keep it. The Lua
 scripts of `proxy/store/lua` make the same decisions in Redis; the book is their oracle, so the two are written apart
 and never share arithmetic.
 
@@ -52,6 +53,7 @@ class ReservationState(StrEnum):
     """Where a reservation is in its life."""
 
     PENDING = "PENDING"
+    SUSPECT = "SUSPECT"
     SETTLED = "SETTLED"
     RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
@@ -62,6 +64,10 @@ class EntryKind(StrEnum):
 
     FINAL = "FINAL"
     CORRECTION = "CORRECTION"
+
+
+OPEN = (ReservationState.PENDING, ReservationState.SUSPECT)
+"""The states of one that has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class BookedReservation:
     """(prompt_tokens, completion_tokens) that the present attempt was seen to use."""
     attempt: int = 0
     trimmed: bool = False
+    rates_keep: int = 0
+    """The tokens that rates keep of a SUSPECT one."""
     posted: tuple[tuple[Limit, Hold, int], ...] = ()
     """What an expiry charged each limit, for as long as a settle may still correct it."""
     corrected: bool = False
@@ -159,7 +167,7 @@ class Book:
     def progress(self, request_id: str, usage: tuple[int, int] | None, attempt: int) -> None:
         """Note what an attempt has used so far (None: not told yet); neither number falls before the next attempt."""
         known = self.reservations.get(request_id)
-        if known is None or known.state is not ReservationState.PENDING or attempt < known.attempt:
+        if known is None or known.state not in OPEN or attempt < known.attempt:
             return
         if attempt > known.attempt:
             known.attempt, known.usage = attempt, None
@@ -180,6 +188,24 @@ class Book:
             holds.append((limit, replace(hold, cost=hold.cost - back)))
         known.holds, known.trimmed = tuple(holds), True
 
+    def suspect(self, request: Request, used: Used, now_us: int) -> None:
+        """
+        Give back places, and rates as if `used` ended it; windows keep it all. The second time changes nothing.
+
+        What it is about is open, and nobody has heard of its owner for long.
+        """
+        known = self.reservations.get(request.id)
+        if known is None or known.state is not ReservationState.PENDING:
+            return
+        for limit, hold in known.holds:
+            if limit.kind is LimitKind.WINDOW:
+                continue
+            cost = _cost(limit, hold, used)
+            self._post(limit, request.subject, (hold, cost), now_us)
+            if limit.unit is Unit.TOKENS:
+                known.rates_keep = cost
+        known.state = ReservationState.SUSPECT
+
     def settle(
         self, request: Request, used: Used, now_us: int, state: ReservationState = ReservationState.SETTLED
     ) -> EntryKind | None:
@@ -194,7 +220,7 @@ class Book:
             return None
         if known is not None and known.state is ReservationState.EXPIRED and state is ReservationState.SETTLED:
             return self._correct(request, known, used, now_us)
-        if known is not None and known.state is not ReservationState.PENDING:
+        if known is not None and known.state not in OPEN:
             return None
         if known is None:
             unreserved = Hold(request_id=request.id, cost=0)
@@ -203,7 +229,7 @@ class Book:
         else:
             postings = [(limit, hold, _cost(limit, hold, used)) for limit, hold in known.holds]
         for limit, hold, cost in postings:
-            self._post(limit, request.subject, (hold, cost), now_us)
+            self._post(limit, request.subject, (_held(known, limit, hold), cost), now_us)
         self._end(request.id, state)
         if used.frees and state is ReservationState.SETTLED:
             self._free(request.id)
@@ -233,10 +259,10 @@ class Book:
         if known is not None and known.state is ReservationState.EXPIRED:
             self._move(request, known, [-posted for _, _, posted in known.posted], now_us)
             return
-        if known is not None and known.state is not ReservationState.PENDING:
+        if known is not None and known.state not in OPEN:
             return
         for limit, hold in known.holds if known is not None else ():
-            self._post(limit, request.subject, (hold, 0), now_us)
+            self._post(limit, request.subject, (_held(known, limit, hold), 0), now_us)
         self._free(request.id)
         self._end(request.id, ReservationState.RELEASED)
 
@@ -277,6 +303,14 @@ def _cost(limit: Limit, hold: Hold, used: Used) -> int:
     if limit.unit is not Unit.TOKENS:
         return settled_cost(limit.unit, used.tokens)
     return max(used.tokens, min(used.tokens + used.held, hold.cost))
+
+
+def _held(known: BookedReservation | None, limit: Limit, hold: Hold) -> Hold:
+    """Return what a limit has of a reservation now."""
+    if known is None or known.state is not ReservationState.SUSPECT:
+        return hold
+    given_back = limit.kind is LimitKind.RATE and limit.unit is Unit.TOKENS
+    return replace(hold, cost=known.rates_keep) if given_back else hold
 
 
 def _completion_that_fits(limit: Limit, counter: Counter, ask: Ask) -> int:

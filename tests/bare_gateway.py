@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from proxy.redis.script import Script
 from proxy.store import keys, ledger, scripts
 from proxy.store.journal import lines
 from proxy.store.journal.journal import Journal
-from proxy.store.membership.incarnation import Incarnation, tenants
+from proxy.store.membership.incarnation import Incarnation, proven_dead, tenants
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.sweeper import Sweeper
@@ -43,6 +44,7 @@ class BareGateway:
             self.store,
             self.journal,
             self.incarnation.beat,
+            buried=partial(proven_dead, self.connection),
             billed=lambda record: self.billed.append(record.request_id),
             corrected=lambda record: self.corrected.append(record.request_id),
         )
@@ -84,7 +86,7 @@ async def reserved(gateway: BareGateway, request_id: str, limits: tuple[Limit, .
 
 
 async def dies(gateway: BareGateway) -> None:
-    await gateway.connection.call("ZREM", keys.INCARNATIONS, gateway.incarnation.id)
+    await proven_dead(gateway.connection, [gateway.incarnation.id])
 
 
 @contextmanager

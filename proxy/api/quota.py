@@ -53,6 +53,7 @@ async def _limits(
 ) -> list[dict[str, Any]]:
     lines = await limit_lines(
         store.statuses,
+        store.suspects,
         plan.limits,
         tenant=principal.tenant,
         user=principal.user,

@@ -12,7 +12,7 @@ import click
 from proxy import __version__
 from proxy.fatal import Fatal
 
-COMMANDS = ("up", "check", "token", "usage", "quota", "revoke", "ledger", "sim")
+COMMANDS = ("up", "check", "token", "usage", "quota", "revoke", "gateways", "ledger", "sim")
 """In the order in which a newcomer needs them."""
 
 

@@ -22,6 +22,7 @@ from proxy.observe import logs
 from proxy.settings import Settings
 from proxy.store import quotas
 from proxy.store.quotas import OF_A_MODEL, LimitLine, limit_lines
+from proxy.store.suspects import suspects
 from proxy.ulids import new_ulid
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def show(
         settings,
         lambda connection: limit_lines(
             partial(quotas.statuses, connection),
+            partial(suspects, connection),
             asked.shown,
             tenant=tenant,
             user=user or "",

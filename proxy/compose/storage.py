@@ -6,6 +6,7 @@ Each is a block; `app.py` puts them in their order.
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from engine.runtime.process import ChildFailed
@@ -21,7 +22,7 @@ from proxy.settings import Settings
 from proxy.stages.meter import Meter
 from proxy.store.journal.journal import Journal
 from proxy.store.membership.generation import file_of
-from proxy.store.membership.incarnation import Incarnation
+from proxy.store.membership.incarnation import Incarnation, proven_dead
 from proxy.store.outbox.outbox import Outbox
 from proxy.store.outbox.replay import Replay
 from proxy.store.redis_reservations import RedisReservations
@@ -113,14 +114,21 @@ async def settling(
     metrics: Metrics,
 ) -> AsyncIterator[Outbox]:
     """Bring every settlement home for the block: this gateway's, and those of gateways that died."""
-    replay = Replay(store, journal, incarnation.beat, billed=meter.billed, corrected=meter.corrected)
+    replay = Replay(
+        store,
+        journal,
+        incarnation.beat,
+        buried=partial(proven_dead, connection),
+        billed=meter.billed,
+        corrected=meter.corrected,
+    )
     outbox = Outbox(store, journal, billed=meter.billed, corrected=meter.corrected, failed=metrics.settle_failed)
     incarnation.when_restarted(replay.restarted)
     incarnation.when_restarted(outbox.restarted)
     async with (
         replay,
         # After the replay: what a dead gateway wrote down is more than its last progress.
-        Sweeper(connection, store, ended=meter.recovered),
+        Sweeper(connection, store, ended=meter.recovered, suspect=metrics.suspect),
         outbox,
     ):
         yield outbox

@@ -169,6 +169,18 @@ RESERVATIONS_OPEN = Definition(
     MetricKind.GAUGE,
     "Exchanges of this gateway that hold a reservation, neither settled nor released.",
 )
+RESERVATIONS_SUSPECT = Definition(
+    "tollway_reservations_suspect",
+    MetricKind.GAUGE,
+    "Reservations of gateways that nobody hears of, and that may serve still: what the fleet's last sweep found.",
+    joined=Joined.MAX,
+)
+SUSPECT_TOKENS = Definition(
+    "tollway_suspect_tokens",
+    MetricKind.GAUGE,
+    "Tokens that windows keep for such reservations.",
+    joined=Joined.MAX,
+)
 SETTLE_FAILURES = Definition(
     "tollway_settle_failures_total",
     MetricKind.COUNTER,
@@ -292,6 +304,8 @@ CATALOGUE = (
     CREDITED_TOKENS,
     CREDITED_CHARGE,
     RESERVATIONS_OPEN,
+    RESERVATIONS_SUSPECT,
+    SUSPECT_TOKENS,
     SETTLE_FAILURES,
     LEDGER_EMPTIED,
     LEDGER_LAG,

@@ -31,6 +31,7 @@ from proxy.observe.definitions import Definition
 from proxy.observe.series import Children, CounterSeries, Distribution, HistogramSeries, Sum, Timings, TokenCounters
 from proxy.observe.users import UserTokens
 from proxy.store.journal.failure import Failure
+from proxy.store.suspects import HeldInSilence
 
 USER_SERIES_MAX = 10_000
 
@@ -83,6 +84,8 @@ class Metrics:
         self._replica_up = self._gauge(definitions.REPLICA_UP)
         self._replica_stalled = self._gauge(definitions.REPLICA_STALLED)
         self._reservations_open = self._gauge(definitions.RESERVATIONS_OPEN)
+        self._suspect = self._gauge(definitions.RESERVATIONS_SUSPECT)
+        self._suspect_tokens = self._gauge(definitions.SUSPECT_TOKENS)
         self._ledger_lag = self._gauge(definitions.LEDGER_LAG)
         self._journal_bytes = self._gauge(definitions.JOURNAL_BYTES)
         self._ledger_emptied = self._gauge(definitions.LEDGER_EMPTIED)
@@ -225,6 +228,11 @@ class Metrics:
     def reservations_open(self, count: Callable[[], int]) -> None:
         """Ask `count`, in any thread, how many of this gateway's exchanges hold a reservation, whenever it is shown."""
         self._reservations_open.set_function(count)
+
+    def suspect(self, found: HeldInSilence) -> None:
+        """Tell what windows keep for gateways that nobody hears of."""
+        self._suspect.set(found.reservations)
+        self._suspect_tokens.set(found.tokens)
 
     def ledger_emptied(self, lost: Callable[[], bool]) -> None:
         """Ask `lost`, in any thread, whether Redis is without the data that is remembered, whenever it is shown."""

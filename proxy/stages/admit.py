@@ -59,7 +59,9 @@ class Admit:
         """
         self._outbox.check()
         ask = call.ask(self._holds.expected_us(call.model.name))
-        decision = await self._store.reserve(draft, call.plan.limits, ask, price=call.price, once=key)
+        decision = await self._store.reserve(
+            draft, call.plan.limits, ask, price=call.price, once=key, lasts_s=call.bounds.exchange_s_max
+        )
         if isinstance(decision, Repeated):
             raise IdempotencyKeyReused(decision.request_id)
         if isinstance(decision, Refused):

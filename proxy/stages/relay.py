@@ -90,11 +90,11 @@ class Relay:
     async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
         call = attempt.admitted.call
         stream, bounds = call.request.protocol.stream(call.request), call.bounds
+        # From its reserve on, by which everybody else knows when it is over, whatever it waited for or tried before.
+        whole_s = bounds.exchange_s_max - (attempt.dispatched - attempt.admitted.at)
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.
         first_s_max = bounds.exchange_s_max if stream is None else bounds.ttft_s_max
-        deadlines = Deadlines(
-            downstream.loop, first_s=first_s_max, whole_s=bounds.exchange_s_max, gone_s=bounds.gone_s_max
-        )
+        deadlines = Deadlines(downstream.loop, first_s=first_s_max, whole_s=whole_s, gone_s=bounds.gone_s_max)
         attempt.lease.hurry = deadlines.hurry
         try:
             with deadlines:

@@ -20,6 +20,10 @@ from policies.quota import Scope
 
 INCARNATIONS = "tollway:incarnations"
 """Sorted set: incarnation -> its last heartbeat in microseconds."""
+DEAD = "tollway:dead"
+"""Sorted set: incarnation that is proven dead -> when that was told, in microseconds."""
+SUSPECT = "tollway:suspect"
+"""What the last sweep found to be SUSPECT: reservations and tokens. Expires when nobody sweeps."""
 TENANTS = "tollway:tenants"
 """Set: every tenant that ever reserved. Only the archiver may shorten it."""
 REVOKED = "tollway:revoked"
@@ -44,6 +48,15 @@ def reservation(tenant: str, request_id: str) -> str:
 def open_index(tenant: str) -> str:
     """Return the key of the sorted set of a tenant's open reservations: member -> created, in microseconds."""
     return f"{_of(tenant)}:open"
+
+
+def suspect_index(tenant: str) -> str:
+    """
+    Return the key of the sorted set of what is SUSPECT: member of the open index -> when its exchange is over for sure.
+
+    Scripts that end a reservation make it of the open index (lua/lib/lines.lua).
+    """
+    return f"{open_index(tenant)}:suspect"
 
 
 def ledger(tenant: str) -> str:

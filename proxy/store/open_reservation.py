@@ -54,6 +54,11 @@ class OpenReservation(NamedTuple):
             raise ValueError("not an open reservation") from error
 
 
+def held_by(text: str) -> int:
+    """Return the tokens that an open reservation holds of windows."""
+    return int(text.split(" ", 2)[1])
+
+
 def _version(head: str) -> int:
     """Return the version that the last word of the first line tells, such as `v2`; without it, it is version 2."""
     word = head.rpartition(" ")[2]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from policies.book import place
 from policies.quota import Limit, LimitStatus, Scope, Subject
 from proxy.redis.client import RedisClient
 from proxy.store import keys, scripts
 from proxy.store.compiled_limits import CompiledLimits, compiled
+from proxy.store.suspects import Suspects, held_of
 
 GRANT_MS = 3_600_000
 """How long a grant is known by its id."""
@@ -31,6 +33,8 @@ class LimitLine:
     status: LimitStatus
     model: str | None
     """None where the limit is of all models together."""
+    suspect: int = 0
+    """What a window keeps for requests of gateways that nobody hears of; it is in what is used."""
 
     def as_dict(self, now_us: int) -> dict[str, Any]:
         """Return what JSON tells; `now_us` is microseconds since the epoch."""
@@ -43,6 +47,7 @@ class LimitLine:
             "model": self.model,
             "limit": limit.amount,
             "used": max(0, self.status.used),
+            "suspect": self.suspect,
             "remaining": self.status.remaining,
             "reset_after_s": self.status.reset_after_us / 1_000_000,
             "resets_at": self.resets_at(now_us),
@@ -55,15 +60,23 @@ class LimitLine:
 
 
 async def limit_lines(
-    statuses: Statuses, limits: Iterable[Limit], *, tenant: str, user: str, models: Iterable[str]
+    statuses: Statuses,
+    suspects: Suspects,
+    limits: Iterable[Limit],
+    *,
+    tenant: str,
+    user: str,
+    models: Iterable[str],
 ) -> list[LimitLine]:
     """Return each limit of a caller once, and those of a model once for each model."""
     limits, lines = tuple(limits), []
+    kept = held_of([each async for each in suspects(tenant)], tenant)
     everywhere = tuple(limit for limit in limits if limit.scope not in OF_A_MODEL)
     of_models = tuple(limit for limit in limits if limit.scope in OF_A_MODEL)
     for model, asked in ((None, everywhere), *((name, of_models) for name in models if of_models)):
-        told = await statuses(Subject(tenant=tenant, user=user, model=model or ""), asked)
-        lines += [LimitLine(status, model) for status in told]
+        subject = Subject(tenant=tenant, user=user, model=model or "")
+        told = await statuses(subject, asked)
+        lines += [LimitLine(status, model, kept[place(status.limit, subject)]) for status in told]
     return lines
 
 

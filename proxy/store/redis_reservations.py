@@ -6,7 +6,8 @@ between blanks, the first of which is the server's time in microseconds. What Re
 here (see `outbox/outbox.py`).
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from math import ceil
 from struct import Struct
 
 import orjson
@@ -17,14 +18,18 @@ from proxy.billing.record import ExchangeRecord, differing, written
 from proxy.errors import LedgerEmptied
 from proxy.redis.client import RedisClient, Value
 from proxy.redis.script import Script
-from proxy.store import keys, late_records, open_reservation, quotas, scripts
+from proxy.store import keys, late_records, open_reservation, quotas, scripts, suspects
 from proxy.store.compiled_limits import CompiledLimits, compiled
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.quotas import status_of
-from proxy.store.reservations import AlreadyEnded, Settlement
+from proxy.store.reservations import LASTS_S_MAX, AlreadyEnded, Settlement
+from proxy.store.suspects import Suspect
 
 ONCE_MS = 24 * 3_600_000
 """How long a client's own key for a request is remembered."""
+
+LATE_US_MAX = 30 * 1_000_000
+"""How long after the last moment of an exchange its own end may be on its way from a gateway that was cut off."""
 
 _ASKED = Struct("<6d")
 """The fields of an ask in their order, and how long the client's key is remembered."""
@@ -53,6 +58,7 @@ class RedisReservations:
         *,
         price: Price | None = None,
         once: str | None = None,
+        lasts_s: float = LASTS_S_MAX,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
         asked, (own, open_index) = compiled(limits), _places(draft)
@@ -60,7 +66,7 @@ class RedisReservations:
         place = own if once is None else keys.once(draft.tenant, draft.user, once)
         touched = (own, open_index, keys.generation(draft.tenant), place, *_counters(draft, asked))
         told = b"%b\n%b\n%b" % (written(draft), asked.text, orjson.dumps(price))
-        args = (told, _ASKED.pack(*ask, 0 if once is None else ONCE_MS), asked.packed)
+        args = (told, _ASKED.pack(*ask, 0 if once is None else ONCE_MS), asked.packed, ceil(lasts_s))
         return _decision(await self._run(scripts.RESERVE, draft, touched, args), asked.limits)
 
     async def progress(self, record: ExchangeRecord) -> None:
@@ -94,11 +100,27 @@ class RedisReservations:
         """Settle for a gateway that died: as `settle`, but only where the reservation is still open."""
         return self._end("EXPIRED", record, limits, held=held)
 
+    async def suspect(self, record: ExchangeRecord, limits: _Limits, *, held: int) -> bool:
+        """
+        Give back places and rates of a reservation whose gateway may be dead; windows keep it. Tell if it was open.
+
+        Raises: LedgerUnavailable. Sent again it changes nothing.
+        """
+        asked, tenant = compiled(limits), record.tenant
+        touched = [*_places(record), keys.suspect_index(tenant), *_counters(record, asked)]
+        tokens = record.prompt_tokens + record.completion_tokens
+        args: list[Value] = [*_names(record), asked.packed, tokens, held, LASTS_S_MAX, LATE_US_MAX]
+        return (await self._connection.run(scripts.SUSPECT, touched, args)).endswith(" 1")
+
     async def release(self, draft: ExchangeRecord, limits: _Limits) -> None:
         """Return everything that was reserved, the request count too; an unknown reservation is no error."""
         asked = compiled(limits)
         touched = [*_places(draft), *_counters(draft, asked)]
         await self._connection.run(scripts.RELEASE, touched, [*_names(draft), asked.packed])
+
+    def suspects(self, tenant: str) -> AsyncIterator[Suspect]:
+        """Yield what windows keep for requests of gateways that nobody hears of."""
+        return suspects.suspects(self._connection, tenant)
 
     async def statuses(self, subject: Subject, limits: _Limits) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands, changing nothing."""

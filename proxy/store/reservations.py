@@ -1,9 +1,10 @@
 """
-The reservation's life in Redis: reserve, progress, trim, settle, release, expire.
+The reservation's life in Redis: reserve, progress, trim, suspect, settle, release, expire.
 
-`PENDING -> SETTLED | RELEASED | EXPIRED`. Each step is one Lua script of `lua/`, so that every level of a request's
-limits moves together or not at all, and a step repeated changes nothing: the first end wins. A gateway that was paused
-for so long that a sweeper EXPIRED its reservation still settles: that FINAL stays, and one CORRECTION row beside it
+`PENDING [-> SUSPECT] -> SETTLED | RELEASED | EXPIRED`. Each step is one Lua script of `lua/`, so that every level of a
+request's limits moves together or not at all, and a step repeated changes nothing: the first end wins. One of a gateway
+that nobody hears of is SUSPECT, and kept by windows, until it is known how it ended. A gateway that was paused for so
+long that a sweeper EXPIRED its reservation still settles: that FINAL stays, and one CORRECTION row beside it
 tells the difference to the truth, by which the limits move too.
 
 Every step after `reserve` may be sent again, from any connection, until it is answered. Limits are told at each step,
@@ -11,12 +12,16 @@ the ones that `reserve` was given and no others, because a cluster must know a s
 reservation Redis has lost still charges them.
 """
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import NamedTuple, Protocol
 
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject
 from proxy.billing.record import ExchangeRecord
+from proxy.store.suspects import Suspect
+
+LASTS_S_MAX = 3_600
+"""Of an exchange that does not say within how many seconds it ends."""
 
 
 class AlreadyEnded(Exception):
@@ -45,12 +50,16 @@ class Reservations(Protocol):
         *,
         price: Price | None = None,
         once: str | None = None,
+        lasts_s: float = LASTS_S_MAX,
     ) -> Granted | Refused | Repeated:
         """
         Take what `ask` needs on every limit, or nothing.
 
         `once` is the client's own key for the request: for 24 h another request of this user with the same key is told
         the first one's id and takes nothing. A refusal does not remember it, a release forgets it.
+
+        `lasts_s` is within how many seconds the exchange ends at the latest: so long its windows are kept for it, where
+        nobody hears of its gateway.
 
         `draft` is the record as it is known so far (tokens 0): its ids name the reservation and the limits' subjects,
         and it is kept on the reservation with its `price`, so that a sweep can bill what a dead gateway left, whatever
@@ -111,4 +120,8 @@ class Reservations(Protocol):
 
     async def statuses(self, subject: Subject, limits: tuple[Limit, ...]) -> tuple[LimitStatus, ...]:
         """Tell how each limit stands, changing nothing."""
+        ...
+
+    def suspects(self, tenant: str) -> AsyncIterator[Suspect]:
+        """Yield what windows keep for requests of gateways that nobody hears of; raise LedgerUnavailable."""
         ...

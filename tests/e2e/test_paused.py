@@ -18,6 +18,7 @@ from proxy.billing.entry import Entry
 from proxy.billing.record import COUNTED
 from proxy.redis.client import RedisClient
 from proxy.store import keys
+from proxy.store.membership import registry
 from tests.asks import CHAT, chat
 from tests.e2e.gateway import Running, gateway
 from tests.redis_server import redis_in
@@ -71,11 +72,45 @@ async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> dict[str, Any
     return usage
 
 
-def used_of(running: Running) -> dict[str, int]:
-    """Return what ada has used of her limits, by name."""
+def used_of(running: Running, what: str = "used") -> dict[str, int]:
+    """Return what ada has used of her limits, by name; or what of it is suspect."""
     headers = running.bearer("globex", "ada", "tight")
     quota = httpx.get(f"{running.url}/v1/quota", headers=headers, verify=False).json()
-    return {limit["name"]: limit["used"] for limit in quota["limits"]}
+    return {limit["name"]: limit[what] for limit in quota["limits"]}
+
+
+async def until_suspect(running: Running) -> int:
+    """Wait until windows keep what nobody knows the end of; return how many tokens."""
+    deadline = time.monotonic() + SWEPT_S_MAX
+    while not (kept := used_of(running, "suspect")["tenant-tokens-day"]):
+        assert time.monotonic() < deadline, f"nothing is suspect after {SWEPT_S_MAX} s"
+        await asyncio.sleep(0.2)
+    return kept
+
+
+async def test_a_gateway_woken_while_it_was_only_suspect_bills_by_itself(
+    pair: tuple[Running, Running], redis_address: str
+) -> None:
+    paused, other = pair
+    begun = asyncio.Event()
+    async with paused.client(paused.bearer("globex", "ada", "tight")) as it:
+        streaming = asyncio.create_task(read(it, begun))
+        await begun.wait()
+        reserved = used_of(other)["tenant-tokens-day"]
+        os.kill(paused.process.pid, signal.SIGSTOP)
+        try:
+            assert await until_suspect(other) == reserved >= 2_000
+            told = used_of(other)
+            assert (told["tenant-tokens-day"], told["user-concurrent"]) == (reserved, 0)
+            assert await other.ledger() == []
+        finally:
+            os.kill(paused.process.pid, signal.SIGCONT)
+        usage = await streaming
+    [final] = await until_rows(other, 1, CORRECTED_S_MAX)
+    assert (final.kind, final.record.source, final.record.outcome) == ("FINAL", "engine", "ok")
+    assert final.record.completion_tokens == usage["completion_tokens"] == 2_000
+    assert used_of(other)["tenant-tokens-day"] == usage["total_tokens"]
+    assert used_of(other, "suspect")["tenant-tokens-day"] == 0
 
 
 async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
@@ -88,6 +123,10 @@ async def test_a_gateway_woken_after_it_was_swept_corrects_its_bill(
         await begun.wait()
         os.kill(paused.process.pid, signal.SIGSTOP)
         try:
+            await until_suspect(other)
+            async with RedisClient(redis_address, deadline_s=20) as connection:
+                [silent] = [each for each in await registry.known(connection) if each.held.reservations]
+                await registry.forget(connection, silent.id)
             [final] = await until_rows(other, 1, SWEPT_S_MAX)
         finally:
             os.kill(paused.process.pid, signal.SIGCONT)

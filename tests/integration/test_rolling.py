@@ -23,6 +23,8 @@ import pytest
 
 from policies.quota import Ask, Granted, Limit, Repeated
 from proxy.redis.client import RedisClient
+from proxy.store import keys
+from proxy.store.membership.incarnation import proven_dead
 from proxy.store.outbox.end import Settle, written
 from tests import recorded_versions
 from tests.bare_gateway import BareGateway, bare_gateway, dies, exchange, reserved
@@ -176,6 +178,7 @@ async def test_the_newer_sweeps_what_the_older_left_and_what_that_knows_better_w
     await older.do("trim", of_the_older, ALL, 10)
     await older.do("progress", {**of_the_older, "prompt_tokens": 90, "completion_tokens": 40})
     await older.do("dies")
+    await proven_dead(newer.connection, [older.id])
     assert await newer.sweeper.sweep() == 1
     await check_used(older, newer, ALL, tokens=130, requests=1)
     for _ in range(2):
@@ -188,9 +191,26 @@ async def test_the_newer_sweeps_what_the_older_left_and_what_that_knows_better_w
     assert await rows(older, newer) == [("FINAL", "of-the-older", 90, 40), ("CORRECTION", "of-the-older", 30, -29)]
 
 
+async def test_the_older_settles_what_the_newer_suspects(older: Older, newer: BareGateway) -> None:
+    of_the_older = {"request_id": "of-the-older"}
+    await older.do("reserve", of_the_older, FEW)
+    await older.do("progress", {**of_the_older, "prompt_tokens": 90, "completion_tokens": 40})
+    await older.do("dies")
+    assert await newer.sweeper.sweep() == 0
+    await check_used(older, newer, FEW, tokens=1_000, requests=1)
+    assert await older.do("settle", {**of_the_older, **USED}, FEW) is True
+    await check_used(older, newer, FEW, tokens=131, requests=1)
+    assert [each async for each in newer.store.suspects("acme")] == [], "what the older leaves in the index is no more"
+    member = keys.open_member(older.id, "of-the-older")
+    await newer.connection.call("ZADD", keys.suspect_index("acme"), 0, member)
+    assert await newer.sweeper.sweep() == 0
+    assert await newer.connection.call("EXISTS", keys.suspect_index("acme")) == 0
+
+
 async def test_the_newer_returns_what_the_older_swept(older: Older, newer: BareGateway) -> None:
     await older.do("reserve", {"request_id": "of-the-older"}, FEW)
     await older.do("dies")
+    await proven_dead(newer.connection, [older.id])
     await newer.incarnation.beat()
     assert await newer.sweeper.sweep() == 1
     await newer.store.release(exchange(newer, "of-the-older"), limits(FEW))

@@ -15,7 +15,7 @@ from proxy.redis.client import RedisClient
 from proxy.store import keys
 from proxy.store.compiled_limits import CompiledLimits, code_of
 from proxy.store.ledger import read
-from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation
+from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation, proven_dead
 from proxy.store.redis_reservations import RedisReservations
 from proxy.store.reservations import Settlement
 from proxy.store.sweeper import Sweeper
@@ -43,6 +43,7 @@ def noted(prompt: int, completion: int, **fields: Any) -> ExchangeRecord:
 @pytest.fixture
 async def incarnation(connection: RedisClient) -> AsyncIterator[Incarnation]:
     async with Incarnation(connection) as living:
+        await proven_dead(connection, [RECORD.incarnation])
         yield living
 
 
@@ -181,7 +182,7 @@ async def test_the_living_and_the_young_are_left_alone(
     assert await used(reservations) == [2000, 2, 2]
 
 
-async def test_who_has_not_beaten_for_ten_seconds_is_dead(
+async def test_who_has_not_beaten_for_ten_seconds_is_suspect(
     connection: RedisClient, incarnation: Incarnation, reservations: RedisReservations, sweeper: Sweeper
 ) -> None:
     async with Incarnation(connection) as other:
@@ -190,7 +191,9 @@ async def test_who_has_not_beaten_for_ten_seconds_is_dead(
         await made_long_ago(connection, silent)
         assert await sweeper.sweep() == 0
         await connection.call("ZINCRBY", keys.INCARNATIONS, -DEAD_AFTER_US - 1, other.id)
-        assert await sweeper.sweep() == 1
+        assert await sweeper.sweep() == 0
+        assert await used(reservations) == [1000, 1, 0]
+    assert await sweeper.sweep() == 1, "it has said goodbye"
 
 
 async def test_who_is_itself_taken_for_dead_judges_nobody(
@@ -340,6 +343,7 @@ async def test_each_record_that_a_sweep_appended_is_told_once(
 ) -> None:
     told: list[ExchangeRecord] = []
     dead = RECORD._replace(incarnation="01JB0000000000000000000000")
+    await proven_dead(connection, [dead.incarnation])
     await reservations.reserve(dead, LIMITS, ASK, price=PRICE)
     await reservations.progress(dead._replace(prompt_tokens=90, completion_tokens=40))
     await made_long_ago(connection, dead)

@@ -42,6 +42,8 @@ def recorded(commit: str) -> dict[str, Any]:
 def moved_us(redis_url: str, tmp_path: Path, commit: str) -> int:
     """Put what was recorded into Redis and onto the disk; tell how far it was moved in time."""
     recorded_versions.log_in(tmp_path, commit)
+    # Another start finds the log by the name of whose it is, which proves that it is dead.
+    (tmp_path / "journal" / "of-the-dead").rename(tmp_path / "journal" / recorded_versions.expected(commit)["dead"])
     (tmp_path / "epoch").write_bytes((recorded_versions.recorded(commit) / "epoch").read_bytes())
     return recorded_versions.restore(redis_url, commit)
 

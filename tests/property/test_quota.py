@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from policies.book import Book, CounterId, EntryKind, Request, ReservationState, place
+from policies.book import OPEN, Book, CounterId, EntryKind, Request, ReservationState, place
 from policies.holds import Hold
 from policies.in_flight import InFlight
 from policies.quota import (
@@ -208,6 +208,17 @@ class QuotaMachine(RuleBasedStateMachine):
         assert settlement.ours == (self._state(known) is ReservationState.EXPIRED)
 
     @rule(known=requests)
+    def suspect(self, known: Known) -> None:
+        usage = self.book.reservations[known.request.id].usage if self._is_open(known) else None
+        prompt, completion = usage or (0, 0)
+        record = known.record._replace(prompt_tokens=prompt, completion_tokens=completion)
+        first = self._state(known) is ReservationState.PENDING
+        done = self._do(self.store.suspect(record, known.request.limits, held=WHOLE if usage is None else 0))
+        used = Used(0, WHOLE) if usage is None else Used(sum(usage))
+        self.book.suspect(known.request, used, self.connection.now_us)
+        assert done == first
+
+    @rule(known=requests)
     def release(self, known: Known) -> None:
         self._do(self.store.release(known.record, known.request.limits))
         self.book.release(known.request, self.connection.now_us)
@@ -297,16 +308,20 @@ class QuotaMachine(RuleBasedStateMachine):
     def both_would_bill_the_same(self, seen: Snapshot) -> None:
         for known in self.known:
             reservation = self.book.reservations.get(known.request.id)
-            if reservation is not None and reservation.state is ReservationState.PENDING:
+            if reservation is not None and reservation.state in OPEN:
                 found = OpenReservation.read(seen.text(keys.reservation(known.record.tenant, known.request.id)))
                 noted = (found.record.prompt_tokens, found.record.completion_tokens) if found.observed else None
                 assert noted == reservation.usage
                 assert found.limits == in_order(known.request.limits)
 
     def what_is_open_is_in_the_index(self, seen: Snapshot) -> None:
-        open_now = {known.request.id for known in self.known if self._state(known) is ReservationState.PENDING}
-        members = [name for tenant in TENANTS for name in seen.scores(keys.open_index(tenant))]
-        assert {keys.read_open_member(member)[1] for member in members} == open_now
+        for state, index in (
+            (ReservationState.PENDING, keys.open_index),
+            (ReservationState.SUSPECT, keys.suspect_index),
+        ):
+            there = {known.request.id for known in self.known if self._state(known) is state}
+            members = [name for tenant in TENANTS for name in seen.scores(index(tenant))]
+            assert {keys.read_open_member(member)[1] for member in members} == there
 
     def everything_but_the_ledger_and_the_registry_ends(self, seen: Snapshot) -> None:
         for key, ends_ms in seen.ends_ms.items():
@@ -315,7 +330,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def everything_settled_leaves_nothing_pending(self) -> None:
         for known in self.known:
-            if self._state(known) is ReservationState.PENDING:
+            if self._is_open(known):
                 self.settle(known, 10, held=0, frees=False, late=False)
         seen = self._look()
         self.both_remember_the_same(seen)
@@ -344,6 +359,9 @@ class QuotaMachine(RuleBasedStateMachine):
     def _state(self, known: Known) -> ReservationState | None:
         reservation = self.book.reservations.get(known.request.id)
         return reservation.state if reservation else None
+
+    def _is_open(self, known: Known) -> bool:
+        return self._state(known) in OPEN
 
     def _look(self) -> Snapshot:
         return Snapshot.taken_by(self.everything)

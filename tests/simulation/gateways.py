@@ -29,6 +29,7 @@ from proxy.stages.turn import Turns
 from proxy.store.journal.journal import Journal
 from proxy.store.membership.incarnation import Incarnation
 from proxy.store.redis_reservations import RedisReservations
+from proxy.store.reservations import LASTS_S_MAX
 from tests.simulation.client import SimClient
 from tests.simulation.disk import unlocked
 from tests.simulation.fleet import SimUpstream
@@ -65,10 +66,11 @@ class WitnessedReservations(RedisReservations):
         *,
         price: Price | None = None,
         once: str | None = None,
+        lasts_s: float = LASTS_S_MAX,
     ) -> Granted | Refused | Repeated:
         """Reserve, and note for what."""
         self._asked[draft.request_id] = ask
-        return await super().reserve(draft, limits, ask, price=price, once=once)
+        return await super().reserve(draft, limits, ask, price=price, once=once, lasts_s=lasts_s)
 
 
 class SimGateway:

@@ -70,8 +70,9 @@ def at_rest(world: World) -> None:
 
 def _nothing_is_open(world: World) -> None:
     for tenant in TENANTS:
-        left = world.redis.call("ZRANGE", keys.open_index(tenant), 0, -1)
-        assert left == [], f"still open: {left}"
+        for index in (keys.open_index(tenant), keys.suspect_index(tenant)):
+            left = world.redis.call("ZRANGE", index, 0, -1)
+            assert left == [], f"still open: {left}"
     for gateway in world.gateways:
         assert not gateway.ended.done(), f"{gateway.name} ended: {gateway.ended!r}"
         assert gateway.ready, f"{gateway.name} does not serve"

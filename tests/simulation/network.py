@@ -44,6 +44,8 @@ class Line:
         self._rng = rng
         self._arrived = arrived
         self._silent: list[Callable[[], None]] | None = None
+        self.cut: set[Process] = set()
+        """Whose calls are lost, and their answers."""
         self.refusing = False
         """Whether nothing listens there, as after a kill -9."""
 
@@ -67,16 +69,18 @@ class Line:
         fate, weather = self._rng.randrange(1000), self.weather
         if fate >= weather.lost:
             answered = fate >= weather.lost + weather.unanswered
-            self._send(lambda: self._make(name, call, answer if answered else None))
+            self._send(process, lambda: self._make(process, name, call, answer if answered else None))
         if self._rng.randrange(1000) < weather.doubled:
-            self._send(lambda: self._make(name, call, None))
+            self._send(process, lambda: self._make(process, name, call, None))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await answer
         except TimeoutError as error:
             raise LedgerUnavailable from error
 
-    def _send(self, arrive: Callable[[], None]) -> None:
+    def _send(self, process: Process, arrive: Callable[[], None]) -> None:
+        if process in self.cut:
+            return
         late = self._rng.randrange(1000) < self.weather.late
         delay_s = self._rng.uniform(0, LATE_S_MAX) if late else QUICK_S * (1 + self._rng.random())
         asyncio.get_running_loop().call_later(delay_s, self._at_the_door, arrive, context=OUTSIDE.copy())
@@ -87,9 +91,11 @@ class Line:
         elif not self.refusing:
             arrive()
 
-    def _make(self, name: str, call: Callable[[SharedRedis], Any], answer: asyncio.Future[Any] | None) -> None:
+    def _make(
+        self, process: Process, name: str, call: Callable[[SharedRedis], Any], answer: asyncio.Future[Any] | None
+    ) -> None:
         made = call(self._redis)
-        if answer is not None and not answer.done():
+        if answer is not None and not answer.done() and process not in self.cut:
             answer.set_result(made)
         self._arrived(name)
 

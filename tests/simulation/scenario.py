@@ -68,6 +68,7 @@ class What(StrEnum):
     KILL_GATEWAY = "kill_gateway"
     PAUSE_GATEWAY = "pause_gateway"
     STOP_GATEWAY = "stop_gateway"
+    CUT_GATEWAY = "cut_gateway"
     KILL_REPLICA = "kill_replica"
     PAUSE_REPLICA = "pause_replica"
     BREAK_REPLICA = "break_replica"
@@ -80,6 +81,7 @@ WEIGHTS = {
     What.KILL_GATEWAY: 3,
     What.PAUSE_GATEWAY: 3,
     What.STOP_GATEWAY: 1,
+    What.CUT_GATEWAY: 2,
     What.KILL_REPLICA: 2,
     What.PAUSE_REPLICA: 1,
     What.BREAK_REPLICA: 4,
@@ -87,6 +89,8 @@ WEIGHTS = {
     What.REFUSE_REDIS: 2,
     What.BAD_NETWORK: 4,
 }
+LASTS_S = {What.PAUSE_GATEWAY: (0.5, 18.0), What.CUT_GATEWAY: (8.0, 22.0)}
+"""How long they last; a cut mostly for longer than a heartbeat and a sweep."""
 ENGINE_FAULTS = ("refuse", "http_500", "hang", "crash", "engine_dead", "abort")
 
 
@@ -140,5 +144,5 @@ def _body(rng: random.Random) -> dict[str, Any]:
 
 
 def _fault(rng: random.Random, what: What) -> Fault:
-    lasts = (0.5, 18.0) if what is What.PAUSE_GATEWAY else (0.2, 7.0)
+    lasts = LASTS_S.get(what, (0.2, 7.0))
     return Fault(at_s=rng.uniform(1, BUSY_S), what=what, lasts_s=rng.uniform(*lasts), place=rng.randrange(60))

@@ -34,8 +34,9 @@ GATEWAYS = 2
 NOON_US = 1_772_366_400_000_000
 """2026-03-01 12:00 UTC."""
 MIDNIGHT_US = NOON_US + 12 * 3_600 * 1_000_000
-QUIET_S = 26.0
-"""How long a healed world is left alone: a lease and its sweep, every deadline of an exchange, and what is owed."""
+QUIET_S = 66.0
+"""How long a healed world is left alone: every deadline of an exchange, the time that its own end may take after it, a
+lease and its sweep, and what is owed."""
 CLIENT_S_MAX = 75.0
 """Within which a client has its end unless it stalls: its body, both attempts, every deadline, a paused gateway."""
 
@@ -189,6 +190,16 @@ class World:
         if not stopping.process.killed:
             assert stopping.ended.done(), "a gateway did not stop"
             self.gateways[place] = self._new_gateway(place)
+
+    async def _cut_gateway(self, fault: Fault) -> None:
+        """Cut a gateway off from Redis while it serves on."""
+        process, began = self.gateways[fault.place % GATEWAYS].process, self.loop.now_s
+        if process in self.line.cut:
+            return
+        self.line.cut.add(process)
+        await asyncio.sleep(fault.lasts_s)
+        self.line.cut.discard(process)
+        self.troubled_s.append((began, self.loop.now_s))
 
     async def _kill_replica(self, fault: Fault) -> None:
         replica = list(self.replicas.values())[fault.place % len(self.replicas)]

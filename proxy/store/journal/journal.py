@@ -162,6 +162,11 @@ class Journal:
         self._segments = adopted + self._segments
         return sum(segment.unsettled for segment in adopted)
 
+    def orphaned(self) -> list[str]:
+        """Return the incarnations that `adopt` found dead, by their locks, since this was asked last."""
+        found, self._writer.orphaned = self._writer.orphaned, []
+        return found
+
     async def trim(self, settled_before: float) -> int:
         """Delete the segments of which nothing is owed or doubted since then (monotonic seconds); return how many."""
         await self._thread.run(self._writer.close_old)

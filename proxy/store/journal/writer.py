@@ -38,6 +38,8 @@ class Writer:
         self._active: Segment | None = None
         """Which segment is appended to."""
         self._made = 0
+        self.orphaned: list[str] = []
+        """Incarnations whose folders were found without their owners, since somebody asked."""
         self._newer: set[Path] = set()
         """Folders that are left to a newer gateway, and told."""
 
@@ -123,6 +125,7 @@ class Writer:
                 folder.release()
                 continue
             found += segments
+            self.orphaned.append(folder.path.name)
             if not segments:
                 folder.delete()
         return found

@@ -1,8 +1,10 @@
 """
 What one start of the gateway tells Redis of itself: that it lives, and which tenants it serves.
 
-An incarnation beats every 2 s and counts as dead 10 s after its last beat, by Redis' clock; the sweeper then ends its
-open reservations. One that was only paused beats again and lives on: what was swept stays swept.
+An incarnation beats every 2 s and is taken for dead 10 s after its last beat, by Redis' clock: its open reservations
+are then SUSPECT. It may only be cut off, and serve still; so they are ended once its death is proven: by its own word
+when it stops, by the kernel, which gave its lock on its log to another start on the same disk, or by an operator. One
+that beats again lives on, and what was ended stays so.
 
 A beat also learns which servers keep the data, by the id that each start of one has: a new one (started again, or
 taking over after a failover) may have lost its last second, and who cares is told.
@@ -10,7 +12,7 @@ taking over after a failover) may have lost its last second, and who cares is to
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,8 @@ from proxy.ulids import new_ulid
 BEAT_S = 2.0
 DEAD_AFTER_US = 10 * 1_000_000
 FORGOTTEN_AFTER_US = 86_400 * 1_000_000
+DEAD_MS = 31 * 86_400_000
+"""How long a death is remembered: longer than a reservation may be open."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,13 +71,15 @@ class Incarnation(Background):
         """Stop beating. What is still open is left to the sweeper at once, not in 10 s."""
         await super().__aexit__(kind, error, trace)
         with suppress(LedgerUnavailable):
-            await self._connection.call("ZREM", keys.INCARNATIONS, self.id)
+            await proven_dead(self._connection, [self.id])
 
     async def beat(self) -> None:
         """Say that this start lives. If Redis did not know it, it may know none of its tenants either."""
         answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
         if answer.split()[1] == "1":
             self._served.clear()
+            # Whoever said that it was dead was wrong.
+            await self._connection.call("ZREM", keys.DEAD, self.id)
         await self._look_who_answers()
         await self.generation.confirm()
 
@@ -116,6 +122,21 @@ class Incarnation(Background):
                 await self.beat()
             except LedgerUnavailable:
                 _log.warning("heartbeat_failed", exc_info=True)
+
+
+async def proven_dead(connection: RedisClient, incarnations: Sequence[str]) -> None:
+    """
+    Tell every gateway that these serve nothing any more: what they left open is ended by the next sweep.
+
+    Raises: LedgerUnavailable.
+    """
+    await connection.run(scripts.DEAD, [keys.DEAD], [DEAD_MS, *incarnations])
+    await connection.call("ZREM", keys.INCARNATIONS, *incarnations)
+
+
+async def dead(connection: RedisClient) -> frozenset[str]:
+    """Return the incarnations that are proven dead."""
+    return frozenset(await connection.call("ZRANGE", keys.DEAD, 0, -1))
 
 
 async def living(connection: RedisClient) -> tuple[int, frozenset[str]]:

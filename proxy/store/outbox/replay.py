@@ -16,7 +16,8 @@ import asyncio
 import logging
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,7 @@ START_S_MAX = 30.0
 """How long a start waits for what dead gateways left; the rest is sent while it serves."""
 LAST_TRY_S_MAX = 5.0
 
+Buried = Callable[[Sequence[str]], Awaitable[None]]
 _Send = Callable[[Position, Settle], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Replay(Background):
     """
     `async with Replay(store, journal, beat, billed=..., corrected=...)` sends what is owed, until it is left.
 
+    `buried` is told the incarnations that are dead for sure, once what they left on this disk was sent.
     `beat` asks Redis whether it is the same as before; if it is not, it calls `restarted` before it returns.
     Raises: LedgerUnavailable, from `beat`.
     Units: `retry_s`, `keep_s` in seconds.
@@ -63,6 +66,7 @@ class Replay(Background):
         *,
         billed: Callable[[ExchangeRecord], None],
         corrected: Callable[[ExchangeRecord], None],
+        buried: Buried | None = None,
         retry_s: float = RETRY_S,
         keep_s: float = KEEP_S,
     ) -> None:
@@ -70,6 +74,8 @@ class Replay(Background):
         self._store = store
         self._journal = journal
         self._beat = beat
+        self._buried = buried
+        self._dead: list[str] = []
         self._billed = billed
         self._corrected = corrected
         self._retry_s = retry_s
@@ -84,6 +90,8 @@ class Replay(Background):
         if adopted:
             _log.warning("journal_adopted", extra={"entries": adopted})
         await self._try(START_S_MAX)
+        with suppress(LedgerUnavailable):
+            await self.bury()
         return await super().__aenter__()
 
     async def __aexit__(
@@ -121,6 +129,18 @@ class Replay(Background):
             if segment.doubted:
                 await self._send_each(segment, segment.doubted, self._send_lost)
                 segment.settled_at = time.monotonic()
+
+    async def bury(self) -> None:
+        """
+        Tell who is dead for sure: those whose locks the kernel has given back.
+
+        Raises: LedgerUnavailable; then it is told the next time.
+        """
+        self._dead += self._journal.orphaned()
+        if self._dead:
+            if self._buried is not None:
+                await self._buried(self._dead)
+            self._dead = []
 
     async def trim(self) -> None:
         """
@@ -221,7 +241,7 @@ class Replay(Background):
                 adopted_at = time.monotonic()
                 await self._journal.adopt()
             # Each by itself: what one of them cannot get into Redis is no reason to keep the others' from it.
-            for step in (self.send_doubted, self.send_owed, self.trim):
+            for step in (self.send_doubted, self.send_owed, self.bury, self.trim):
                 try:
                     await step()
                 except (LedgerUnavailable, OSError):

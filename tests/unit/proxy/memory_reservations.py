@@ -5,13 +5,15 @@ A test may take the store away (`away`) or have a step wait (`held`); the ledger
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from policies.book import Book, EntryKind, Request, ReservationState
 from policies.pricing import Price
 from policies.quota import Ask, Granted, Limit, LimitStatus, Refused, Repeated, Subject, Used
 from proxy.billing.record import ExchangeRecord, correction
 from proxy.errors import LedgerUnavailable
-from proxy.store.reservations import AlreadyEnded, Settlement
+from proxy.store.reservations import LASTS_S_MAX, AlreadyEnded, Settlement
+from proxy.store.suspects import Suspect
 
 NOW_US = 1_700_000_000_000_000
 
@@ -37,6 +39,7 @@ class MemoryReservations:
         self.held: dict[str, asyncio.Event] = {}
         """The steps that are done, and answered only once their event is set."""
         self.steps: list[str] = []
+        self.suspected: list[Suspect] = []
 
     async def reserve(
         self,
@@ -46,6 +49,7 @@ class MemoryReservations:
         *,
         price: Price | None = None,
         once: str | None = None,
+        lasts_s: float = LASTS_S_MAX,
     ) -> Granted | Refused | Repeated:
         """Take what `ask` needs on every limit, or nothing."""
         await self._reach("reserve")
@@ -101,6 +105,11 @@ class MemoryReservations:
         """Tell how each limit stands."""
         await self._reach("statuses")
         return self.book.statuses(subject, limits, NOW_US)
+
+    async def suspects(self, tenant: str) -> AsyncIterator[Suspect]:
+        """Yield what a test says that is suspect."""
+        for each in self.suspected:
+            yield each
 
     @property
     def pending(self) -> list[str]:

@@ -47,6 +47,16 @@ local function numbers(words, first)
   return found
 end
 
+-- The tokens that rates keep of an open reservation that is SUSPECT; nil of one that is not.
+local function suspect_rates(head)
+  return tonumber(string.match(head[#head], '^s(%d+)$'))
+end
+
+-- The index of what is SUSPECT, beside that of what is open: only touched where something is.
+local function suspects_beside(open)
+  return open .. ':suspect'
+end
+
 -- Keep how a reservation ended.
 local function mark_ended(reservation, ended, alive_ms)
   redis.call('SET', reservation, ended .. '\n' .. MARK, 'PX', alive_ms)

@@ -21,8 +21,9 @@ local function move_one(counter, at, period, amount, difference, after, now)
 end
 
 -- Move what is used of each limit on tokens and on requests. `ends` tells which windows the reservation was taken from,
--- as `open_reservation` shortened it: others are not moved; nil moves the present ones.
-local function move(limits, first, found, ends, now, tokens, requests)
+-- as `open_reservation` shortened it: others are not moved; nil moves the present ones. Where `of_rates` is told, rates
+-- on tokens move by it and windows alone by `tokens`.
+local function move(limits, first, found, ends, now, tokens, requests, of_rates)
   local window = 0
   for g = 1, limits[1] do
     local codes, from, to, last_on_tokens = counter_of(limits, g)
@@ -38,6 +39,8 @@ local function move(limits, first, found, ends, now, tokens, requests)
           ends[window] = ends[window] or ends[window - 2] or 0
           after = ends[window]
         end
+      elseif of_rates and at <= last_on_tokens then
+        difference = of_rates
       end
       if difference ~= 0 then
         counter = counter or unpacked(found[first + g], codes, requests == 0 and last_on_tokens / 3 or #codes)

@@ -17,8 +17,12 @@ if state == 'PENDING' then
   -- Looked at before anything is written: this key is not among KEYS, and where a cluster has moved it already, it fails.
   local once = split(found[1], '\n')[2]
   local mine = once ~= '-' and redis.call('GET', once) == ARGV[1]
-  move(limits, FIRST, found, numbers(head, 4), now, -tonumber(head[2]), -1)
+  local of_rates = suspect_rates(head)
+  move(limits, FIRST, found, numbers(head, 4), now, -tonumber(head[2]), -1, of_rates and -of_rates)
   leave(limits, FIRST, ARGV[1])
+  if of_rates then
+    redis.call('ZREM', suspects_beside(KEYS[2]), ARGV[2])
+  end
   if mine then
     redis.call('DEL', once)
   end

@@ -4,7 +4,7 @@
 -- ARGV  1 request id, 2 member of the open index, 3 data generation, 4 record so far, limits and price (a line of JSON
 --       each, for the sweeper), 5 what is asked (six doubles): prompt tokens, choices, largest and least completion
 --       (tokens a choice), how long it is expected in flight (microseconds), how long the client's key is remembered
---       (milliseconds; 0: it gave none), 6 compiled limits
+--       (milliseconds; 0: it gave none), 6 compiled limits, 7 within how many seconds its exchange ends
 -- Returns "now granted completion [index used reset]..." or "now refused index wait [index used reset]..." or "now repeated
 --       id" or "now closed" or "now foreign": times in microseconds, index counts the compiled limits from 0 and
 --       tells of each unit the limit that binds, wait "-" is never; repeated: the client's key belongs to the request with
@@ -46,7 +46,7 @@ if once_ms > 0 then
 end
 local decision = written_now .. ' granted ' .. text(completion)
   .. told(limits, last_counter, counters, taken, binding, now)
-redis.call('SET', KEYS[1], open_reservation(cost, ends, once, decision, ARGV[4]), 'PX', PENDING)
+redis.call('SET', KEYS[1], open_reservation(cost, ends, ARGV[7], once, decision, ARGV[4]), 'PX', PENDING)
 redis.call('ZADD', KEYS[2], written_now, ARGV[2])
 keep(KEYS[2])
 return decision

@@ -77,12 +77,12 @@ if state and state ~= 'PENDING' then
   return table.concat({text(now), head[2], ours and '1' or '0', told}, ' ')
 end
 
-local held = state and tonumber(head[2]) or 0
+local held, of_rates = state and tonumber(head[2]) or 0, state and suspect_rates(head)
 local posted = state and kept(held) or beyond < ALL and tokens + beyond or tokens
 -- Looked at before anything is written: this key is not among KEYS, and where a cluster has moved it already, it fails.
 local once = ARGV[11] == '1' and ARGV[4] == 'SETTLED' and state and split(found[1], '\n')[2] or '-'
 local frees = once ~= '-' and redis.call('GET', once) == ARGV[1]
-move(limits, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1)
+move(limits, FIRST, found, state and numbers(head, 4), now, posted - held, state and 0 or 1, of_rates and posted - of_rates)
 leave(limits, FIRST, ARGV[1])
 if frees then
   redis.call('DEL', once)
@@ -96,4 +96,7 @@ if ARGV[4] == 'EXPIRED' then
     .. table.concat(billed, ' ', 2, LAST + 1)
 end
 finish(KEYS[1], KEYS[2], ARGV[2], marker, MARKER_MS)
+if of_rates then
+  redis.call('ZREM', suspects_beside(KEYS[2]), ARGV[2])
+end
 return text(now) .. ' ' .. entry .. ' 1 0'

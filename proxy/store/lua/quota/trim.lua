@@ -1,4 +1,5 @@
 -- Give back tokens that turned out not to be needed, while the request still runs. Once; the second call changes nothing.
+-- Of a SUSPECT one the windows keep all until it ends.
 -- KEYS  1 reservation, 2.. those of the compiled limits
 -- ARGV  1 tokens to give back, 2 compiled limits, those that it was reserved with
 -- Returns "now trimmed", trimmed 1 if this call gave something back.
@@ -6,7 +7,7 @@
 local now = clock()
 local found = redis.call('MGET', unpack(KEYS))
 local head = head_of(found[1])
-if head[1] ~= 'PENDING' or head[3] == '1' then
+if head[1] ~= 'PENDING' or head[3] == '1' or suspect_rates(head) then
   return text(now) .. ' 0'
 end
 

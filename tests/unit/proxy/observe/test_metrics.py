@@ -13,6 +13,7 @@ from proxy.billing.record import ExchangeRecord, Source
 from proxy.observe.definitions import CATALOGUE, MetricKind
 from proxy.observe.metrics import Metrics
 from proxy.store.journal.failure import Failure
+from proxy.store.suspects import HeldInSilence
 from tests import exposition
 from tests.exposition import samples
 from tests.records import RECORD
@@ -173,6 +174,7 @@ def test_gauges_and_plain_counters_tell_the_last_word() -> None:
     metrics.replica_up("demo", "demo-0", up=True)
     metrics.replica_up("demo", "demo-1", up=False)
     metrics.reservations_open(lambda: 3)
+    metrics.suspect(HeldInSilence(2, 3_000))
     metrics.settle_failed()
     metrics.fields_stripped("chat", ["priority", "priority"])
     metrics.refused("silent")
@@ -181,6 +183,8 @@ def test_gauges_and_plain_counters_tell_the_last_word() -> None:
     assert read(metrics, "tollway_replica_up", model="demo", replica="demo-0") == 1
     assert read(metrics, "tollway_replica_up", model="demo", replica="demo-1") == 0
     assert read(metrics, "tollway_reservations_open") == 3
+    assert read(metrics, "tollway_reservations_suspect") == 2
+    assert read(metrics, "tollway_suspect_tokens") == 3_000
     assert read(metrics, "tollway_settle_failures_total") == 1
     assert read(metrics, "tollway_stripped_fields_total", endpoint="chat", field="priority") == 2
     assert read(metrics, "tollway_edge_refusals_total", reason="silent") == 1

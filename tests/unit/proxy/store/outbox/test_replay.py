@@ -30,8 +30,15 @@ class Played:
         self.corrected: list[ExchangeRecord] = []
         self.beats = 0
         self.is_new = False
-        told = {"billed": self.billed.append, "corrected": self.corrected.append}
-        self.replay = Replay(self.store, journal, self.beat, **told, retry_s=0.001, keep_s=0)
+        self.replay = Replay(
+            self.store,
+            journal,
+            self.beat,
+            billed=self.billed.append,
+            corrected=self.corrected.append,
+            retry_s=0.001,
+            keep_s=0,
+        )
 
     async def beat(self) -> None:
         self.beats += 1
