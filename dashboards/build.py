@@ -101,6 +101,12 @@ REPLICAS = Row(
         Panel(
             "Attempts failed, by reason", "reqps", (rate(metric.UPSTREAM_FAILURES, "replica", "reason"),), stacked=True
         ),
+        Panel(
+            "Answers that nobody counted",
+            "short",
+            (increase(metric.UNCOUNTED, "model", "replica"),),
+            limits=((1, "red"),),
+        ),
         Panel("Tokens held a second", "short", (rate(metric.HELD_TOKENS, "tenant"),), stacked=True),
         Panel("Tokens wasted a second", "short", (rate(metric.WASTE_TOKENS, "model", "reason"),), stacked=True),
     ),

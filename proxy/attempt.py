@@ -35,6 +35,8 @@ class Attempt:
     usage: Usage = _NOTHING
     wasted_tokens: int = 0
     """What it used and the client did not get."""
+    uncounted: bool = False
+    """Whether it ran to its end, and the replica did not say what that cost."""
     fault: UpstreamFault | EngineRefused | None = None
     """Why it came to nothing, where the replica said or did something else than answer."""
     end: Sequence[bytes] | None = None
@@ -61,6 +63,18 @@ class Attempt:
             tokens = usage.prompt_tokens + usage.completion_tokens
             raise Unreadable("the engine says that it used more than it was given", tokens=tokens)
         self.usage = usage
+
+    def was_not_counted(self) -> None:
+        """Note that the replica came to its end and did not say what that cost: at most running counts are known."""
+        self.uncounted = True
+        if not self.usage.completion_tokens:
+            # Nothing was counted of what the client has.
+            self.usage = _NOTHING
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the client has any of the answer, or gets it now."""
+        return self.first_token > 0 or self.end is not None
 
     @property
     def known(self) -> bool:

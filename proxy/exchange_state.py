@@ -68,7 +68,7 @@ class ExchangeState:
     @property
     def held_tokens(self) -> int:
         """
-        Return what may have been used of an answer that was cut, or could not be read, and no usage of it is known.
+        Return what may have been used of an answer that was given, cut or could not be read, without any usage known.
 
         An upper bound: the prompt's, and what the replica could have generated since. The quota keeps it, so that
         nobody prefills for free by hanging up.
@@ -76,13 +76,14 @@ class ExchangeState:
         attempt = self.attempt
         if attempt is None or not attempt.unobserved:
             return 0
-        worked = self.outcome in _CUTS or (attempt.fault is not None and not attempt.fault.again)
+        fault = attempt.fault
+        worked = attempt.delivered or self.outcome in _CUTS or (fault is not None and not fault.again)
         return attempt.tokens_max if worked else 0
 
     @property
     def came_to_nothing(self) -> bool:
         """Whether the client got nothing of an answer and pays nothing."""
-        return self.usage == _NOTHING and not any(each.first_token or each.end for each in self.attempts)
+        return self.usage == _NOTHING and not any(each.delivered for each in self.attempts)
 
     @property
     def queue_ms(self) -> int:
@@ -159,7 +160,7 @@ class ExchangeState:
 def _source(attempt: Attempt | None, held_tokens: int) -> Source:
     if held_tokens:
         return Source.UNOBSERVED
-    if attempt is None or (attempt.end is None and not attempt.unreadable):
+    if attempt is None or attempt.uncounted or (attempt.end is None and not attempt.unreadable):
         return Source.CUT
     return Source.ENGINE
 

@@ -32,21 +32,27 @@ _KEY = b'"usage"'
 _BEFORE_KEYS = b",{ \t\r\n"
 _ABORTS = (b'"finish_reason":"abort"', b'"finish_reason": "abort"')
 _NO_TEXTS = (b'"text":""', b'"text": ""')
+_TEXTS = frozenset({"text", "content", "reasoning", "reasoning_content", "tool_calls", "function_call", "refusal"})
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"(?!abort")[a-z_]+"')
 _EMBEDDED = b'"embedding"'
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
-def read_answer(parts: Sequence[bytes], *, prompts: int) -> Answer:
+def read_answer(parts: Sequence[bytes], *, prompts: int, generates: bool = True) -> Answer:
     """
     Return what the answer to so many prompts says, which came in these parts.
+
+    What `generates` has used a token where it has any text, and everything else some of its prompt.
 
     Raises: UpstreamBroken, for what vLLM does not send; Unreadable, where the work behind it is done all the same.
     Bounds: what is not small is searched at 4 GB a second, and `_END_BYTES` of it are parsed.
     """
     is_small = sum(map(len, parts)) <= _PARSED_BYTES_MAX
     try:
-        return _parsed(b"".join(parts), prompts) if is_small else _read(parts, prompts)
+        answer = _parsed(b"".join(parts), prompts) if is_small else _read(parts, prompts)
+        if answer.usage.completion_tokens or answer.aborted:
+            return answer
+        return answer if _is_counted(parts, answer.usage, generates=generates) else Answer(Usage(), aborted=False)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # What is large is no error of an engine that has not worked.
         raise (unread(b"".join(parts)) if is_small else Unreadable("a large answer cannot be read")) from error
@@ -55,11 +61,32 @@ def read_answer(parts: Sequence[bytes], *, prompts: int) -> Answer:
 def _parsed(body: bytes, prompts: int) -> Answer:
     answer = orjson.loads(body)
     choices = answer.get("choices", ())
-    usage = usage_of(answer["usage"])
+    usage = usage_of(_told(answer))
     if "abort" not in [choice.get("finish_reason") for choice in choices]:
         return Answer(usage, aborted=False)
     all_begun = prompts == 1 or all(choice.get("text") for choice in choices)
     return Answer(_proven(usage, all_begun=all_begun), aborted=True)
+
+
+def _is_counted(parts: Sequence[bytes], usage: Usage, *, generates: bool) -> bool:
+    """Tell whether an answer that says of no token it generated has indeed none."""
+    if not usage.prompt_tokens or not generates:
+        return usage.prompt_tokens > 0
+    body = b"".join(parts)
+    return len(body) <= _PARSED_BYTES_MAX and not any(map(_has_text, orjson.loads(body).get("choices", ())))
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer's usage, or an empty one where it has all but that; raise `KeyError` where it has nothing."""
+    told: dict[str, Any] = answer.get("usage") or {}
+    if told or answer.get("data") or any(choice["finish_reason"] for choice in answer.get("choices") or ()):
+        return told
+    raise KeyError("usage")
+
+
+def _has_text(choice: dict[str, Any]) -> bool:
+    message = choice.get("message") or choice
+    return any(value for name, value in message.items() if name in _TEXTS)
 
 
 def _read(parts: Sequence[bytes], prompts: int) -> Answer:
@@ -120,9 +147,14 @@ def _proven(usage: Usage, *, all_begun: bool) -> Usage:
     return usage if all_begun else Usage(completion_tokens=usage.completion_tokens)
 
 
+def is_finished(body: bytes) -> bool:
+    """Tell whether an answer, or a part of a stream, says of a choice that it came to its end."""
+    return _FINISHED.search(body) is not None
+
+
 def unread(body: bytes) -> UpstreamBroken:
     """Return what an answer, or a part of a stream, is that cannot be read: whether its engine had come to an end."""
-    if _FINISHED.search(body) is None and _EMBEDDED not in body:
+    if not is_finished(body) and _EMBEDDED not in body:
         return UpstreamBroken("the answer is not what vLLM sends")
     return Unreadable("the answer is whole and cannot be read", tokens=_tokens(body))
 

@@ -55,6 +55,8 @@ class ParsedRequest:
     """The field that said so."""
     min_completion: int = 0
     """Tokens each choice asks for at least."""
+    scores: bool = False
+    """Whether its prompt is only to be scored and shown: no token of an answer has to be counted."""
 
     @property
     def prompts(self) -> int:
@@ -116,12 +118,21 @@ class StreamMachine(Protocol):
         """Whether the engine finished everything that was asked and said what it cost."""
 
     @property
+    def uncounted(self) -> bool:
+        """Whether the engine finished, and did not say what it cost."""
+
+    @property
     def failure(self) -> EngineFailure | None:
         """What the engine's error frame says, once one was received."""
 
 
 class Answer(NamedTuple):
-    """What a whole answer says; `usage` of one that was aborted is what was computed, which is less than it says."""
+    """
+    What a whole answer says.
+
+    `usage` of one that was aborted is what was computed, which is less than it says; of one that tells none, or nothing
+    beside text, it is nothing at all.
+    """
 
     usage: Usage
     aborted: bool

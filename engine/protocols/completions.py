@@ -36,7 +36,8 @@ class Completions(CompletionProtocol):
         integer(fields, "logprobs", 0, maxima.logprobs_max)
         n = integer(fields, "n", 1, maxima.n_max) or 1
         max_completion = integer(fields, "max_tokens", 0 if flag(fields, "echo") else 1, INTEGER_MAX)
-        if max_completion == 0:
+        scores = max_completion == 0
+        if scores:
             # The prompt is scored and shown; the one token that vLLM generates for it is counted and not shown.
             max_completion = 1
         min_completion = integer(fields, "min_tokens", 0, INTEGER_MAX) or 0
@@ -52,6 +53,7 @@ class Completions(CompletionProtocol):
             max_completion=max_completion,
             limit_field="max_tokens",
             min_completion=min_completion,
+            scores=scores,
         )
 
     def logprobs(self, fields: dict[str, Any]) -> int:

@@ -62,11 +62,13 @@ class OpenAiProtocol:
     """What is the same at each of the endpoints."""
 
     __slots__ = ()
+    generates: bool
+    """Whether it generates tokens."""
     default_completion: int | None = None
 
     def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
         """Return what an answer in one piece says."""
-        return read_answer(parts, prompts=request.prompts)
+        return read_answer(parts, prompts=request.prompts, generates=self.generates and not request.scores)
 
     def error_body(self, error: FailureRow) -> bytes:
         """Return OpenAI's error envelope."""
@@ -113,7 +115,10 @@ class CompletionProtocol(OpenAiProtocol):
         if not request.stream:
             return None
         return CompletionStream(
-            n=request.n, include_usage=request.include_usage, continuous_usage=request.continuous_usage
+            n=request.n,
+            include_usage=request.include_usage,
+            continuous_usage=request.continuous_usage,
+            scores=request.scores,
         )
 
     def render(

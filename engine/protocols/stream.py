@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from engine.faults import MalformedStream
-from engine.protocols.answer import unread
+from engine.protocols.answer import is_finished, unread
 from engine.protocols.base import EngineFailure, Frame, FrameKind
 from engine.protocols.frames import opening_of, read_chunk, read_run
 from engine.protocols.usage import RunningUsage, Usage
@@ -27,9 +27,11 @@ from engine.wire.sse import FrameSplitter, data_of
 class CompletionStream:
     """One stream of `/v1/chat/completions` or `/v1/completions`."""
 
-    def __init__(self, *, n: int, include_usage: bool, continuous_usage: bool) -> None:
+    def __init__(self, *, n: int, include_usage: bool, continuous_usage: bool, scores: bool = False) -> None:
         self._splitter = FrameSplitter()
-        self._usage = RunningUsage(n)
+        self._usage = RunningUsage(n, scores=scores)
+        self._last = b""
+        """The last content, which says of a choice that it is finished."""
         self._include_usage = include_usage
         self._continuous_usage = include_usage and continuous_usage
         self._opening: bytes | None = None
@@ -62,9 +64,16 @@ class CompletionStream:
     @property
     def complete(self) -> bool:
         """Whether the engine finished every choice and said what they cost."""
-        final = self._usage.final
-        whole = self.done and self.error is None and not self.aborted
-        return whole and final is not None and final.completion_tokens > 0
+        return self._whole and self._usage.is_summed
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether the engine finished, and did not say what it cost."""
+        return self._whole and not self._usage.is_summed and is_finished(self._last)
+
+    @property
+    def _whole(self) -> bool:
+        return self.done and self.error is None and not self.aborted
 
     @property
     def failure(self) -> EngineFailure | None:
@@ -96,6 +105,7 @@ class CompletionStream:
         if run is None:
             return None
         stripped, usages = run
+        self._last = stripped
         for choice, usage in usages:
             self._usage.see(choice, usage)
         return Frame(FrameKind.CONTENT, data if self._continuous_usage else stripped)
@@ -118,6 +128,7 @@ class CompletionStream:
             return Frame(FrameKind.ABORT, b"")
         if not chunk.has_choices:
             return Frame(FrameKind.USAGE, raw if self._include_usage else b"")
+        self._last = raw
         if self._opening is None:
             self._opening = opening_of(raw)
         return Frame(FrameKind.CONTENT, raw if self._continuous_usage else chunk.stripped)

@@ -53,8 +53,10 @@ class RunningUsage:
     vLLM numbers the choices of a prompt list in turn: choice `i` belongs to prompt `i // n`.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, scores: bool = False) -> None:
         self._n = n
+        self._scores = scores
+        """Whether a sum without a completion token is one."""
         self._completions: dict[int, int] = {}
         self._prompts: dict[int, int] = {}
         self._completed = 0
@@ -82,10 +84,16 @@ class RunningUsage:
         return self._final
 
     @property
+    def is_summed(self) -> bool:
+        """Whether the engine's own sum was received, and is one of what there was."""
+        final = self._final
+        return final is not None and (final.prompt_tokens if self._scores else final.completion_tokens) > 0
+
+    @property
     def so_far(self) -> Usage | None:
         """The engine's own sum if there is one, else the running one; None before any usage came."""
-        if self._final is not None:
-            return self._final if self._final.completion_tokens else Usage()
+        if self._final is not None and (self.is_summed or not self._completed):
+            return self._final if self.is_summed else Usage()
         if not self._prompts:
             return None
         return Usage(self._prompted, 0, self._completed)

@@ -33,7 +33,7 @@ class Source(StrEnum):
     CUT = "cut"
     """The last usage received before the exchange was cut."""
     UNOBSERVED = "unobserved"
-    """Nothing: it was cut before any usage was known, and the quota keeps what may have been used."""
+    """Nothing: no usage was ever known, and the quota keeps what may have been used."""
     RECOVERED = "recovered"
     """The last progress of a gateway that died."""
 

@@ -133,6 +133,12 @@ UPSTREAM_FAILURES = Definition(
     "Attempts that a replica failed: connect, timeout, gone, broken, malformed, too_large, error_frame, status_NNN.",
     ("model", "replica", "reason"),
 )
+UNCOUNTED = Definition(
+    "tollway_uncounted_answers_total",
+    MetricKind.COUNTER,
+    "Answers that ran to their end and of which the replica did not say what they used; none of that is billed.",
+    ("model", "replica"),
+)
 WASTE_TOKENS = Definition(
     "tollway_waste_tokens_total",
     MetricKind.COUNTER,
@@ -298,6 +304,7 @@ CATALOGUE = (
     INFLIGHT,
     ROUTES,
     UPSTREAM_FAILURES,
+    UNCOUNTED,
     WASTE_TOKENS,
     HELD_TOKENS,
     CORRECTIONS,

@@ -61,6 +61,7 @@ class Metrics:
         self._charge = self._counter(definitions.CHARGE)
         self._routes = self._counter(definitions.ROUTES)
         self._upstream_failures = self._counter(definitions.UPSTREAM_FAILURES)
+        self._uncounted = self._counter(definitions.UNCOUNTED)
         self._waste = self._counter(definitions.WASTE_TOKENS)
         self._corrections = self._counter(definitions.CORRECTIONS)
         self._held = self._counter(definitions.HELD_TOKENS)
@@ -156,7 +157,7 @@ class Metrics:
             charge[record.tenant, record.model, record.currency].inc(abs(record.charge_picos))
 
     def held(self, tenant: str, model: str, tokens: int) -> None:
-        """Count what a quota keeps of an answer that was cut before any usage was known."""
+        """Count what a quota keeps of an answer of which no usage is known."""
         self._held[tenant, model].inc(tokens)
 
     def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
@@ -171,9 +172,15 @@ class Metrics:
         """Count an attempt that a replica failed."""
         self._upstream_failures[model, replica, reason].inc()
 
+    def uncounted(self, model: str, replica: str) -> None:
+        """Count an answer of which its replica did not say what it used."""
+        self._uncounted[model, replica].inc()
+
     def inflight(self, model: str, replica: str, count: Callable[[], int]) -> None:
         """Ask `count`, in any thread, how many requests are in flight on a replica, whenever it is shown."""
         self._inflight.labels(model, replica).set_function(count)
+        # There from the start, so that the first answer that is not counted is seen as an increase.
+        self._uncounted[model, replica].inc(0)
 
     def replica_up(self, model: str, replica: str, *, up: bool) -> None:
         """Tell whether a replica takes requests."""
@@ -188,8 +195,9 @@ class Metrics:
         for gauge in (self._inflight, self._replica_up, self._replica_stalled):
             with suppress(KeyError):
                 gauge.remove(model, replica)
-        for values in [values for values in self._routes if values[:2] == (model, replica)]:
-            del self._routes[values]
+        for series in (self._routes, self._uncounted):
+            for values in [values for values in series if values[:2] == (model, replica)]:
+                del series[values]
 
     def redis(self, op: str, seconds: float) -> None:
         """Note one round trip to Redis; `op` is a script's or a command's name."""
@@ -265,10 +273,10 @@ class Metrics:
 
 def _waste_reason(record: ExchangeRecord) -> str:
     """Return the one reason for which an exchange's waste is counted, by how the exchange ended."""
-    if record.outcome == OK:
-        return RETRIED
     if record.source is Source.UNOBSERVED:
         return UNOBSERVED
+    if record.outcome == OK:
+        return RETRIED
     if record.source is Source.ENGINE and record.outcome == Code.UPSTREAM_ERROR:
         return UNREADABLE
     return ABORTED if record.outcome in (CLIENT_CLOSED, SHUTDOWN, GATEWAY_LOST) else FAILED

@@ -37,6 +37,8 @@ class Meter:
         for attempt in state.attempts:
             if isinstance(attempt.fault, UpstreamFault):
                 self._metrics.upstream_failed(record.model, attempt.replica.name, attempt.fault.reason)
+            elif attempt.uncounted:
+                self._metrics.uncounted(record.model, attempt.replica.name)
         logs.exchange(record, map(_try, state.attempts))
 
     def billed(self, record: ExchangeRecord) -> None:

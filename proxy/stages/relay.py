@@ -221,7 +221,9 @@ class _Passing:
     def _ended(self, last: Frame) -> None:
         if (failure := self._stream.failure) is not None:
             raise _refusal(failure.status, failure.body)
-        if not self._stream.complete:
+        if self._stream.uncounted:
+            self._attempt.was_not_counted()
+        elif not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
         self._attempt.end = (last.forward,)
         self._deadlines.with_replica(_END_S_MAX)
@@ -264,6 +266,8 @@ def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:
     attempt.observed(answer.usage)
     if answer.aborted:
         raise UpstreamBroken("the engine gave the request up")
+    if not attempt.known:
+        attempt.was_not_counted()
     return named_answer(parts, attempt.admitted.call.model.name) if attempt.replica.serves else parts
 
 

@@ -6,11 +6,15 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.faults import ConnectFailed, UpstreamBroken
+from engine.protocols.base import ApiProtocol
+from engine.protocols.chat import CHAT
 from engine.protocols.completions import COMPLETIONS
+from engine.protocols.embeddings import EMBEDDINGS
 from engine.wire import sse
 from policies.pricing import decimal
 from proxy.billing.record import ExchangeRecord, Source
@@ -411,9 +415,9 @@ async def test_waste_is_told_when_no_answer_came_of_it(folder: Path, second: Cal
 # --- answers that are whole and cannot be read
 
 
-def told(usage: object, finish: str = "stop") -> bytes:
+def told(usage: object, text: str = "a b") -> bytes:
     """Return an answer in one piece that says this of what it used."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "a b"}, "finish_reason": finish}
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return json.dumps({"id": "chatcmpl-1", "choices": [choice], "usage": usage}).encode()
 
 
@@ -427,7 +431,11 @@ TOO_LARGE = b"data: " + b"x" * 5_000
 UNREADABLE: dict[str, tuple[dict[str, object], Callable[[], Answer], int]] = {
     # What is asked, what is answered, and what is known to be used.
     "a token too many": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 17, "completion_tokens": 101}),)), 118),
-    "beyond all bounds": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 10**15}),)), 4096 + 100),
+    "beyond all bounds": (
+        CHAT_BODY,
+        lambda: Answer((told({"prompt_tokens": 10**15, "completion_tokens": 3}),)),
+        4096 + 100,
+    ),
     "no JSON": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": 17, "completion_tokens": 3})[1:],)), 20),
     "no count": (CHAT_BODY, lambda: Answer((told({"prompt_tokens": -1, "completion_tokens": 3}),)), 0),
     "no usage": (CHAT_BODY, lambda: Answer((told("none"),)), 0),
@@ -472,6 +480,83 @@ async def test_work_that_is_done_is_not_done_again_and_is_accounted_for(
 async def test_a_refusal_too_large_to_read_is_no_answer(folder: Path) -> None:
     gw = gateway(folder, a=[Answer((b" " * 5_000,), 503)], b=[replays("100-chat")])
     assert (await gw.ask(CHAT_BODY)).answer == transcript("100-chat").body
+
+
+# --- answers of which nobody says what they cost
+
+
+def without_usage(*, sum_: bytes = b"") -> Answer:
+    """Return a stream whose frames say nothing of any completion token, and its sum this."""
+    *frames, last, done = transcript(STREAM).chunks
+    silent = [re.sub(rb',"usage":{[^}]*}', b"", frame) for frame in frames]
+    return Answer((*silent, *([last.replace(b'"completion_tokens":6', sum_)] if sum_ else []), done))
+
+
+NO_TOKENS: dict[str, Any] = {"prompt_tokens": 17, "completion_tokens": 0}
+UNCOUNTED: dict[str, tuple[ApiProtocol, dict[str, object], Callable[[], Answer]]] = {
+    "an empty usage": (CHAT, CHAT_BODY, lambda: Answer((told({}),))),
+    "none": (CHAT, CHAT_BODY, lambda: Answer((told(None),))),
+    "zeros": (CHAT, CHAT_BODY, lambda: Answer((told({"prompt_tokens": 0, "completion_tokens": 0}),))),
+    "zero beside text": (CHAT, CHAT_BODY, lambda: Answer((told(NO_TOKENS),))),
+    "zero beside much text": (CHAT, CHAT_BODY, lambda: Answer((told(NO_TOKENS, text="a" * 20_000),))),
+    "a stream's none": (CHAT, STREAM_BODY, without_usage),
+    "a stream's zero": (CHAT, STREAM_BODY, lambda: without_usage(sum_=b'"completion_tokens":0')),
+    "an embedding's": (
+        EMBEDDINGS,
+        {"model": "demo", "input": "a" * 60},
+        lambda: Answer((b'{"data":[{"embedding":[1]}],"usage":{"prompt_tokens":0}}',)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("protocol", "body", "answer"), UNCOUNTED.values(), ids=UNCOUNTED)
+async def test_an_answer_that_nobody_counts_is_given_and_held(
+    folder: Path, protocol: ApiProtocol, body: dict[str, object], answer: Callable[[], Answer]
+) -> None:
+    gw = gateway(folder, a=[answer()])
+    client = await gw.ask(body, protocol)
+    assert (client.status, client.complete, len(gw.upstream.asked)) == (200, True, 1)
+    assert client.events[-1] == b"[DONE]" if "stream" in body else client.json
+    record = bill(gw)
+    assert (tokens(record), record.charge_picos) == ((0, 0), 0)
+    assert (record.outcome, record.source) == ("ok", Source.UNOBSERVED)
+    # The prompt's bound, and what can have been generated since.
+    assert gw.used() == {"tokens": record.wasted_tokens, "requests": 1, "concurrent": 0}
+    assert gw.metric("tollway_held_tokens_total") == record.wasted_tokens > 51
+    assert gw.metric("tollway_waste_tokens_total", reason="unobserved") == record.wasted_tokens
+    assert gw.metric("tollway_uncounted_answers_total", model="demo", replica="a") == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_without_a_sum_a_whole_stream_is_billed_by_its_last_counts(folder: Path) -> None:
+    *frames, _, done = transcript(STREAM).chunks
+    gw = gateway(folder, a=[Answer((*frames, done))])
+    assert (await gw.ask(STREAM_BODY)).events[-1] == b"[DONE]"
+    record = bill(gw)
+    assert (tokens(record), record.outcome, record.source) == (STREAM_USAGE, "ok", Source.CUT)
+    assert gw.metric("tollway_uncounted_answers_total", replica="a") == 1
+    assert gw.used()["tokens"] == sum(STREAM_USAGE)
+
+
+async def test_a_stream_that_nobody_counts_is_held_also_where_it_breaks(folder: Path) -> None:
+    gw = gateway(folder, a=[Answer((*without_usage().steps[:CUT], UpstreamBroken()))])
+    assert in_band(await gw.ask(STREAM_BODY)) == "stream_truncated"
+    assert (tokens(bill(gw)), bill(gw).source) == ((0, 0), Source.UNOBSERVED)
+    assert gw.used()["tokens"] == bill(gw).wasted_tokens > 51
+
+
+SCORED = b'{"id":"cmpl-1","choices":[{"index":0,"text":"a b","finish_reason":"length"}],"usage":{"prompt_tokens":2}}'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_is_scored_needs_no_token_of_an_answer(folder: Path, *, stream: bool) -> None:
+    head, tail = SCORED.split(b"}],")
+    frames = (b"data: %b}]}\n\n" % head, b'data: {"id":"cmpl-1","choices":[],%b\n\n' % tail, b"data: [DONE]\n\n")
+    gw = gateway(folder, a=[Answer(frames if stream else (SCORED,))])
+    body = {"model": "demo", "prompt": "a b", "max_tokens": 0, "echo": True, "stream": stream}
+    assert (await gw.ask(body, COMPLETIONS)).status == 200
+    assert (tokens(bill(gw)), bill(gw).outcome, bill(gw).source) == ((2, 0), "ok", Source.ENGINE)
+    assert gw.metric("tollway_uncounted_answers_total") == 0
 
 
 async def test_with_one_attempt_nobody_else_is_asked(folder: Path) -> None:

@@ -40,6 +40,7 @@ class Told:
         self._sum: Usage | None = None
         self.failure: EngineFailure | None = None
         self.complete = False
+        self.uncounted = False
 
     @property
     def usage(self) -> Usage | None:
