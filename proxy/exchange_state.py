@@ -73,7 +73,7 @@ class ExchangeState:
         An upper bound: the prompt's, and what the replica could have generated since. The quota keeps it, so that
         nobody prefills for free by hanging up.
         """
-        attempt = self.attempt
+        attempt = self.attempts[-1] if self.attempts else None
         if attempt is None or not attempt.unobserved:
             return 0
         fault = attempt.fault
@@ -118,11 +118,12 @@ class ExchangeState:
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""
         principal, call, attempts = self.principal, self.call, self.attempts
-        attempt, usage, first_token, held_tokens, wasted_tokens = None, _NOTHING, 0.0, 0, 0
+        attempt, usage, first_token, held_tokens, wasted_tokens, queue_ms = None, _NOTHING, 0.0, 0, 0, 0
         if attempts:
             attempt = attempts[-1]
             usage, first_token, held_tokens = attempt.usage, attempt.first_token, self.held_tokens
             wasted_tokens = held_tokens + sum([each.wasted_tokens for each in attempts])
+            queue_ms = self.queue_ms
         charge = charge_for(call.price if call else None, usage)
         # In the order of the fields: by their names it costs twice as much.
         return ExchangeRecord(
@@ -139,7 +140,7 @@ class ExchangeState:
             principal.plan if principal else "",
             call.plan.lane if call else "",
             call.model.name if call else "",
-            attempt.replica.name if attempt else "",
+            attempt.lease.replica.name if attempt else "",
             attempt.lease.group if attempt else "",
             self.protocol.name,
             call.request.choices if call else 0,
@@ -148,7 +149,7 @@ class ExchangeState:
             _source(attempt, held_tokens),
             self.outcome,
             call.request.stream if call else False,
-            self.queue_ms,
+            queue_ms,
             int(1_000 * (first_token - self.started)) if first_token else None,
             charge.price_version,
             charge.currency,

@@ -24,7 +24,7 @@ How others fit:
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
@@ -57,16 +57,17 @@ class ParsedRequest:
     """Tokens each choice asks for at least."""
     scores: bool = False
     """Whether its prompt is only to be scored and shown: no token of an answer has to be counted."""
+    choices: int = field(init=False)
+    """How many completions it asks for over all prompts."""
+
+    def __post_init__(self) -> None:
+        """Count them once: who asks most does so six times a request."""
+        self.choices = self.prompt.count * self.n
 
     @property
     def prompts(self) -> int:
         """How many prompts it holds."""
         return self.prompt.count
-
-    @property
-    def choices(self) -> int:
-        """How many completions it asks for over all prompts."""
-        return self.prompt.count * self.n
 
 
 class FrameKind(Enum):

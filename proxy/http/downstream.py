@@ -121,9 +121,9 @@ class Downstream:
         """Whose callbacks the client's are."""
         return self._client.loop
 
-    def header(self, name: str) -> str | None:
+    def header(self, name: bytes) -> str | None:
         """Return the first value of a header, by its lower-case name."""
-        value = self._client.fields.get(name.encode("latin-1"))
+        value = self._client.fields.get(name)
         return None if value is None else value.decode("latin-1")
 
     async def read_body(self, owner: Owner, bounds: BodyBounds) -> bytes:

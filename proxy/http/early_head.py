@@ -12,7 +12,7 @@ from types import TracebackType
 from proxy.errors import InvalidRequest
 from proxy.http.downstream import Downstream
 
-_HEADER = "x-tollway-head"
+_HEADER = b"x-tollway-head"
 _HOLD = "hold"
 _WAITING = b": waiting\n\n"
 
@@ -21,7 +21,7 @@ def is_held(downstream: Downstream) -> bool:
     """Tell whether the client asks for its head to be held until the first frame; raise `InvalidRequest`."""
     asked = downstream.header(_HEADER)
     if asked not in (None, _HOLD):
-        raise InvalidRequest(f"The header {_HEADER} may only say `{_HOLD}`.")
+        raise InvalidRequest(f"The header {_HEADER.decode()} may only say `{_HOLD}`.")
     return asked == _HOLD
 
 

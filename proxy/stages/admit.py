@@ -19,7 +19,7 @@ CLIENT_REQUEST_ID_CHARACTERS_MAX = 512
 
 def idempotency_key(downstream: Downstream) -> str | None:
     """Return the client's own key for its request, if it gives one; raise `InvalidRequest` for what is none."""
-    key = downstream.header("idempotency-key")
+    key = downstream.header(b"idempotency-key")
     if key is not None:
         _check("Idempotency-Key", key, KEY_CHARACTERS_MAX)
     return key
@@ -27,7 +27,7 @@ def idempotency_key(downstream: Downstream) -> str | None:
 
 def client_request_id(downstream: Downstream) -> str:
     """Return the client's own name for its request, "" where it gives none; raise `InvalidRequest` for what is none."""
-    name = downstream.header("x-client-request-id")
+    name = downstream.header(b"x-client-request-id")
     if name is None:
         return ""
     _check("X-Client-Request-Id", name, CLIENT_REQUEST_ID_CHARACTERS_MAX)

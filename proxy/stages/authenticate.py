@@ -12,7 +12,7 @@ _SCHEME = "bearer "
 
 async def authenticate(verifier: Verifier, downstream: Downstream) -> Principal:
     """Return who is asking; raise as `Verifier.verify` does."""
-    token = _token(downstream.header("authorization"))
+    token = _token(downstream.header(b"authorization"))
     return verifier.known(token) or await verifier.verify(token, downstream.address)
 
 

@@ -129,7 +129,7 @@ async def test_a_client_that_leaves_while_it_sends() -> None:
 
 async def test_headers_are_found_by_name() -> None:
     downstream = PlayedClient(headers={"authorization": "Bearer x"}).downstream()
-    assert (downstream.header("authorization"), downstream.header("cookie")) == ("Bearer x", None)
+    assert (downstream.header(b"authorization"), downstream.header(b"cookie")) == ("Bearer x", None)
 
 
 # --- the client's leaving
