@@ -23,12 +23,13 @@ from proxy.errors import ApiError, ClientGone, Code, InternalError, ShuttingDown
 from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error
 from proxy.http.downstream import Downstream
-from proxy.http.early_head import EarlyHead, is_held
+from proxy.http.early_head import EarlyHead
 from proxy.http.headers import early_headers, exchange_headers
-from proxy.http.told_charge import is_charge_asked, tell_charge
+from proxy.http.told_charge import tell_charge
+from proxy.http.wishes import wishes
 from proxy.identity.principal import Principal
 from proxy.in_force import Config, InForce
-from proxy.stages.admit import Admit, client_request_id, idempotency_key
+from proxy.stages.admit import Admit
 from proxy.stages.authenticate import authenticate
 from proxy.stages.meter import Meter
 from proxy.stages.progress import Progress
@@ -79,18 +80,17 @@ class Exchange:
 
     async def _serve(self, config: Config, downstream: Downstream, state: ExchangeState) -> None:
         state.principal = principal = await authenticate(config.verifier, downstream)
-        state.client_request_id = client_request_id(downstream)
-        key, held = idempotency_key(downstream), is_held(downstream)
+        wished = wishes(downstream)
+        state.client_request_id = wished.request_id
         state.call = call = await _read(config, downstream, principal, state)
-        charge_asked = not call.request.stream or is_charge_asked(downstream)
         with self.progress.following(state):
             async with Reservation(self.outbox, call.plan.limits, state) as reservation:
-                state.admitted = admitted = await self.admit(call, state.record(), key)
-                early_s = config.bounds.head_hold_s_max if call.request.stream and not held else None
+                state.admitted = admitted = await self.admit(call, state.record(), wished.once)
+                early_s = config.bounds.head_hold_s_max if call.request.stream and not wished.holds_head else None
                 with EarlyHead(downstream, early_s, partial(early_headers, state)):
                     end = await self._answer(admitted, downstream, state)
                 await reservation.settle()
-        if charge_asked and call.price is not None and state.final is not None:
+        if call.price and state.final and (wished.tells_charge or not call.request.stream):
             end = tell_charge(downstream, end, state.final)
         await downstream.finish(*end)
 

@@ -126,6 +126,10 @@ class Downstream:
         value = self._client.fields.get(name)
         return None if value is None else value.decode("latin-1")
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Tell whether any of these headers was sent, by their lower-case names."""
+        return not self._client.fields.keys().isdisjoint(names)
+
     async def read_body(self, owner: Owner, bounds: BodyBounds) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
         self._share.owner, bytes_max = owner, bounds.body_bytes_max

@@ -9,20 +9,9 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from proxy.errors import InvalidRequest
 from proxy.http.downstream import Downstream
 
-_HEADER = b"x-tollway-head"
-_HOLD = "hold"
 _WAITING = b": waiting\n\n"
-
-
-def is_held(downstream: Downstream) -> bool:
-    """Tell whether the client asks for its head to be held until the first frame; raise `InvalidRequest`."""
-    asked = downstream.header(_HEADER)
-    if asked not in (None, _HOLD):
-        raise InvalidRequest(f"The header {_HEADER.decode()} may only say `{_HOLD}`.")
-    return asked == _HOLD
 
 
 class EarlyHead:

@@ -11,19 +11,9 @@ from collections.abc import Sequence
 
 from policies.pricing import decimal
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import InvalidRequest
 from proxy.http.downstream import Downstream
 
 _HEADER = "x-tollway-charge"
-_STREAM = "stream"
-
-
-def is_charge_asked(downstream: Downstream) -> bool:
-    """Tell whether the client asks for the charge of a stream; raise `InvalidRequest`."""
-    asked = downstream.header(_HEADER)
-    if asked not in (None, _STREAM):
-        raise InvalidRequest(f"The header {_HEADER} may only say `{_STREAM}`.")
-    return asked == _STREAM
 
 
 def tell_charge(downstream: Downstream, end: Sequence[bytes], record: ExchangeRecord) -> Sequence[bytes]:

@@ -7,36 +7,9 @@ from policies.quota import Refused, Repeated
 from proxy.admitted import Admitted
 from proxy.billing.record import ExchangeRecord
 from proxy.call import Call
-from proxy.errors import IdempotencyKeyReused, InvalidRequest, refusal
-from proxy.http.downstream import Downstream
+from proxy.errors import IdempotencyKeyReused, refusal
 from proxy.store.outbox.outbox import Outbox
 from proxy.store.reservations import Reservations
-
-KEY_CHARACTERS_MAX = 255
-CLIENT_REQUEST_ID_CHARACTERS_MAX = 512
-"""As OpenAI's."""
-
-
-def idempotency_key(downstream: Downstream) -> str | None:
-    """Return the client's own key for its request, if it gives one; raise `InvalidRequest` for what is none."""
-    key = downstream.header(b"idempotency-key")
-    if key is not None:
-        _check("Idempotency-Key", key, KEY_CHARACTERS_MAX)
-    return key
-
-
-def client_request_id(downstream: Downstream) -> str:
-    """Return the client's own name for its request, "" where it gives none; raise `InvalidRequest` for what is none."""
-    name = downstream.header(b"x-client-request-id")
-    if name is None:
-        return ""
-    _check("X-Client-Request-Id", name, CLIENT_REQUEST_ID_CHARACTERS_MAX)
-    return name
-
-
-def _check(header: str, value: str, characters_max: int) -> None:
-    if not (0 < len(value) <= characters_max and value.isascii() and value.isprintable()):
-        raise InvalidRequest(f"{header} must be 1 to {characters_max} printable ASCII characters.")
 
 
 class Admit:

@@ -2,8 +2,7 @@ import asyncio
 
 import pytest
 
-from proxy.errors import InvalidRequest
-from proxy.http.early_head import EarlyHead, is_held
+from proxy.http.early_head import EarlyHead
 from tests.unit.proxy.played_client import PlayedClient
 
 
@@ -36,10 +35,3 @@ async def test_an_answer_that_has_begun_is_left_alone() -> None:
         await asyncio.sleep(0.01)
     assert client.answer == b"data: 1\n\n"
     assert "x-a" not in client.answer_headers
-
-
-async def test_a_client_may_ask_for_real_statuses() -> None:
-    assert is_held(PlayedClient(b"", {"x-tollway-head": "hold"}).downstream())
-    assert not is_held(PlayedClient().downstream())
-    with pytest.raises(InvalidRequest, match="may only say `hold`"):
-        is_held(PlayedClient(b"", {"x-tollway-head": "now"}).downstream())

@@ -1,10 +1,7 @@
 """What a client is told of the cost of its answer."""
 
-import pytest
-
-from proxy.errors import InvalidRequest
 from proxy.http.headers import JSON
-from proxy.http.told_charge import is_charge_asked, tell_charge
+from proxy.http.told_charge import tell_charge
 from tests.records import RECORD
 from tests.unit.proxy.played_client import PlayedClient
 
@@ -26,10 +23,3 @@ async def test_a_stream_has_a_comment_before_its_end() -> None:
     await downstream.finish(*tell_charge(downstream, (b"data: [DONE]\n\n",), RECORD))
     assert client.answer == b"data: 1\n\n: x-tollway-charge: 0.000777 USD\n\ndata: [DONE]\n\n"
     assert "x-tollway-charge" not in client.answer_headers
-
-
-def test_a_stream_tells_it_to_who_asks() -> None:
-    assert is_charge_asked(PlayedClient(b"", {"x-tollway-charge": "stream"}).downstream())
-    assert not is_charge_asked(PlayedClient().downstream())
-    with pytest.raises(InvalidRequest, match="`stream`"):
-        is_charge_asked(PlayedClient(b"", {"x-tollway-charge": "yes"}).downstream())

@@ -4,9 +4,8 @@ import pytest
 
 from engine.protocols.usage import Usage
 from proxy.call import Call
-from proxy.errors import Code, IdempotencyKeyReused, InvalidRequest, LimitRefused
+from proxy.errors import Code, IdempotencyKeyReused, LimitRefused
 from proxy.exchange_state import ExchangeState
-from proxy.stages.admit import client_request_id, idempotency_key
 from tests.unit.proxy.gateway import Gateway
 from tests.unit.proxy.stages.conftest import admitting, begun, tries
 
@@ -64,26 +63,3 @@ async def test_what_no_replica_saw_may_be_asked_again(gw: Gateway, asked: Call, 
     again = begun(asked)
     async with admitting(gw, again, "order 7"):
         assert gw.store.pending == [again.request_id]
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256, "tab\t", "caf\u00e9"])
-async def test_what_is_no_key_is_told(gw: Gateway, key: str) -> None:
-    with pytest.raises(InvalidRequest, match="1 to 255 printable ASCII"):
-        idempotency_key(gw.client(headers={"idempotency-key": key}).downstream())
-
-
-@pytest.mark.parametrize("key", ["x", "x" * 255, " ~!{}:%"])
-def test_what_is_a_key(gw: Gateway, key: str) -> None:
-    assert idempotency_key(gw.client(headers={"idempotency-key": key}).downstream()) == key
-    assert idempotency_key(gw.client().downstream()) is None
-
-
-@pytest.mark.parametrize("name", ["", "x" * 513, "tab\t", "caf\u00e9"])
-async def test_what_is_no_name_of_a_request_is_told(gw: Gateway, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="1 to 512 printable ASCII"):
-        client_request_id(gw.client(headers={"x-client-request-id": name}).downstream())
-
-
-def test_a_clients_own_name_of_its_request_is_taken_as_it_is(gw: Gateway) -> None:
-    assert client_request_id(gw.client(headers={"x-client-request-id": "x" * 512}).downstream()) == "x" * 512
-    assert client_request_id(gw.client().downstream()) == ""
