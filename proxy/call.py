@@ -40,6 +40,8 @@ class Call(NamedTuple):
     """How long anything may take, and how often it is tried."""
     ignored: tuple[str, ...] = ()
     """Fields of the body that do not go on."""
+    answer_bytes: int = 0
+    """How large an answer in one piece can get; 0 for a stream."""
 
     def ask(self, hold_us: int) -> Ask:
         """Return what to reserve; `hold_us` is how long a request to this model is expected to take."""
@@ -101,8 +103,8 @@ def understand(protocol: ApiProtocol, body: bytes, principal: Principal, *, cata
     ignored = _ignored(request, model)
     _check_context(request, model)
     _check_media(request, model)
-    _check_answer(request, model)
-    return Call(principal, plan, model, catalog.price(model), request, bounds, ignored)
+    answer_bytes = _answer_bytes(request, model)
+    return Call(principal, plan, model, catalog.price(model), request, bounds, ignored, answer_bytes)
 
 
 def named(fields: Iterable[str]) -> str:
@@ -144,9 +146,10 @@ def _max_completion(request: ParsedRequest, model: Model) -> int:
     return min(request.protocol.default_completion or model.default_completion, model.context_tokens)
 
 
-def _check_answer(request: ParsedRequest, model: Model) -> None:
+def _answer_bytes(request: ParsedRequest, model: Model) -> int:
+    """Return how large the answer can get; raise `InvalidRequest` where that is too large to be read."""
     try:
-        request.protocol.check_answer(
+        return request.protocol.check_answer(
             request,
             max_completion=_max_completion(request, model),
             context_tokens=model.context_tokens,

@@ -19,6 +19,7 @@ from policies.routing import Job
 from proxy.admitted import Admitted
 from proxy.attempt import Attempt
 from proxy.call import Call, understand
+from proxy.edge.bodies import SMALL_ANSWER_BYTES_MAX
 from proxy.errors import ApiError, ClientGone, Code, InternalError, ShuttingDown
 from proxy.exchange_state import ExchangeState
 from proxy.http.answers import answer_error
@@ -134,7 +135,10 @@ async def _read(config: Config, downstream: Downstream, principal: Principal, st
     bounds = config.bounds
     body = await downstream.read_body((principal.tenant, principal.user), bounds)
     state.body_read = perf_counter()
-    return understand(state.protocol, body, principal, catalog=config.catalog, bounds=bounds)
+    call = understand(state.protocol, body, principal, catalog=config.catalog, bounds=bounds)
+    if call.answer_bytes > SMALL_ANSWER_BYTES_MAX:
+        downstream.share.expect(call.answer_bytes)
+    return call
 
 
 def _told(error: BaseException, state: ExchangeState) -> ApiError | EngineRefused:

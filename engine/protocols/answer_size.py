@@ -29,6 +29,8 @@ _NUMBER_BYTES = 24
 _BASE64_NUMBER_BYTES = 6
 _VECTOR_BYTES = 128
 """What stands around a vector."""
+_OFTEN_BYTES = 16 * 1024
+"""A vector of 1,024 numbers or so."""
 
 
 _GENERATED = "`n`, `max_tokens`, `logprobs`, `top_logprobs` or `echo`, or a shorter prompt"
@@ -37,15 +39,15 @@ _EMBEDDED = "`dimensions`, or fewer inputs"
 
 def check_completion(
     request: ParsedRequest, entries: int, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
-) -> None:
+) -> int:
     """
-    Pass a request whose answer can be read; raise `MalformedRequest`.
+    Return how large an answer in one piece can get, 0 for a stream; raise `MalformedRequest` where it is not read.
 
     `entries` is how many there are of logprobs for each token.
     """
     echo = request.fields.get("echo")
     if request.stream and not echo:
-        return
+        return 0
     size = request.choices * max_completion * (_TOKEN_BYTES + entries * _ENTRY_BYTES)
     if echo or "prompt_logprobs" in extra_fields:
         shown = _shown(request, entries if echo else 0, context_tokens, extra_fields)
@@ -54,16 +56,22 @@ def check_completion(
         size += request.n * shown
     if not request.stream:
         _check(size, ANSWER_BYTES_MAX, "The answer", lessened=_GENERATED, param="logprobs" if entries else "n")
+    return 0 if request.stream else size
 
 
-def check_embeddings(request: ParsedRequest) -> None:
-    """Pass a request whose vectors can be read, as far as it says how long they are; raise `MalformedRequest`."""
+def check_embeddings(request: ParsedRequest) -> int:
+    """
+    Return how large the answer can get, by what vectors often are where the request does not say how long they are.
+
+    Raises: MalformedRequest, where it is not read.
+    """
     dimensions = integer(request.fields, "dimensions", 1, INTEGER_MAX)
     if dimensions is None:
-        return
+        return min(ANSWER_BYTES_MAX, request.prompts * _OFTEN_BYTES)
     number = _BASE64_NUMBER_BYTES if request.fields.get("encoding_format") == "base64" else _NUMBER_BYTES
     size = request.prompts * (_VECTOR_BYTES + dimensions * number)
     _check(size, ANSWER_BYTES_MAX, "The answer", lessened=_EMBEDDED, param="dimensions")
+    return size
 
 
 def _shown(request: ParsedRequest, entries: int, context_tokens: int, extra_fields: Collection[str]) -> int:

@@ -197,11 +197,11 @@ class ApiProtocol(Protocol):
 
     def check_answer(
         self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
-    ) -> None:
+    ) -> int:
         """
-        Pass a request whose answer will not be too large to read.
+        Return how large an answer in one piece can get, in bytes; 0 for a stream.
 
-        Raises: MalformedRequest.
+        Raises: MalformedRequest, where it would be too large to read.
         """
 
     def render(

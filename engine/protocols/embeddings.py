@@ -48,9 +48,9 @@ class Embeddings(OpenAiProtocol):
 
     def check_answer(
         self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
-    ) -> None:
-        """Pass a request whose answer will not be too large to read."""
-        check_embeddings(request)
+    ) -> int:
+        """Return how large the answer can get."""
+        return check_embeddings(request)
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]

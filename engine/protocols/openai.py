@@ -100,9 +100,9 @@ class CompletionProtocol(OpenAiProtocol):
 
     def check_answer(
         self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
-    ) -> None:
-        """Pass a request whose answer will not be too large to read."""
-        check_completion(
+    ) -> int:
+        """Return how large the answer can get."""
+        return check_completion(
             request,
             self.logprobs(request.fields),
             max_completion=max_completion,

@@ -10,6 +10,7 @@ Leaving a response's block before its end closes the connection, which is how vL
 """
 
 import ssl
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import TracebackType
@@ -152,11 +153,18 @@ class _Exchange:
         return await read_whole(self, bytes_max)
 
 
-async def read_parts(response: UpstreamResponse, bytes_max: int) -> list[bytes]:
+def _any_size(size: int) -> bool:
+    return True
+
+
+async def read_parts(
+    response: UpstreamResponse, bytes_max: int, room: Callable[[int], bool] = _any_size
+) -> list[bytes]:
     """
     Return the body of a response in parts, of which small ones are put together; raise likewise.
 
-    A large body is not: that costs as much as reading it, and takes its memory twice.
+    `room` is asked whether there is any for a body of so many bytes. Large parts stay as they are: to put them together
+    costs as much as to read them, and takes their memory twice.
     """
     parts: list[bytes] = []
     size = 0
@@ -166,6 +174,8 @@ async def read_parts(response: UpstreamResponse, bytes_max: int) -> list[bytes]:
         size += len(part)
         if size > bytes_max:
             raise ResponseTooLarge(f"the answer is larger than {bytes_max} bytes")
+        if not room(size):
+            raise ResponseTooLarge("there is no room for the rest of the answer")
         if parts and len(parts[-1]) + len(part) <= _SMALL_BYTES_MAX:
             parts[-1] += part
         else:

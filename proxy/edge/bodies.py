@@ -1,5 +1,9 @@
 """
-How many bytes of request bodies are held at a time, over all connections, and how many of them by one tenant and user.
+How many bytes of bodies are held at a time, over all connections, and how many of them by one tenant and user: of
+requests, and of answers in one piece until their clients have read them.
+
+Room for an answer is taken before it is asked for, by how large it can get, so that it need not be waited for when it
+comes.
 
 A tenant may hold a part of what the others leave of the room, and a user a part of what the others of his tenant leave
 of that. So there is always room left: by the parts that are the default, behind `k` tenants that take all they can
@@ -18,6 +22,8 @@ from proxy.errors import ApiError, Code
 
 _SMALL_BYTES_MAX = 16 * 1024
 """Held by a request without being counted as its tenant's: ten thousand connections hold 160 MiB so."""
+SMALL_ANSWER_BYTES_MAX = 64 * 1024
+"""Of an answer for which no room is taken: a connection may hold as much unread of any."""
 
 Owner = tuple[str, str]
 """A tenant and a user of it."""
@@ -37,7 +43,7 @@ PARTS = Parts()
 @dataclass(slots=True)
 class Bodies:
     """
-    The bodies that are being read or served.
+    The bodies that are being read, served or answered.
 
     Units: bytes as they came; parsed, a body takes several times as much.
     """
@@ -76,6 +82,10 @@ class Share:
     held: int = 0
     _counted: int = 0
     """Of it, as the owner's."""
+    _answer: int = 0
+    """Of it, for the answer."""
+    _room: int = SMALL_ANSWER_BYTES_MAX
+    """What the answer may have without more being taken."""
 
     def __enter__(self) -> Self:
         return self
@@ -91,11 +101,44 @@ class Share:
         """Count bytes that have arrived; raise `ApiError` where there is no room for them."""
         bodies, held = self._bodies, self.held + size
         if bodies.held + size > self._bytes_max:
-            raise ApiError(Code.OVERLOADED, "The gateway holds too many request bodies at once.", retry_after_s=1)
+            raise ApiError(Code.OVERLOADED, "The gateway holds too many bodies at once.", retry_after_s=1)
         if held > _SMALL_BYTES_MAX:
             self._count(held - self._counted)
         bodies.held += size
         self.held = held
+
+    def expect(self, size: int) -> None:
+        """
+        Take room for an answer before it is asked for; raise `ApiError` where there is none.
+
+        Of one that is larger than what its owner may hold while nobody else does, the rest is taken as it comes.
+        """
+        alone = int(self._bytes_max * self._parts.tenant * self._parts.user)
+        self._answer_takes(min(size, max(0, alone - self.held)))
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether there is room for an answer of this size, of which more comes than was expected."""
+        if size > self._room:
+            try:
+                self._answer_takes(size)
+            except ApiError:
+                return False
+        return True
+
+    def keep(self, size: int) -> None:
+        """Give back what was taken for an answer that has only this size."""
+        less = self._answer - size
+        if less > 0:
+            self._answer = self._room = size
+            self._bodies.held -= less
+            self.held -= less
+            if self._counted:
+                self._counted -= less
+                self._bodies.count(self.owner, -less)
+
+    def _answer_takes(self, size: int) -> None:
+        self.take(size - self._answer)
+        self._answer = self._room = size
 
     def _count(self, more: int) -> None:
         """Count so much more as the owner's; raise `ApiError` where that is more than his part."""
@@ -113,7 +156,7 @@ class Share:
 
 def _too_much(whose: str, held: int, left: float) -> ApiError:
     message = (
-        f"The bodies of this {whose}'s requests hold {held} bytes, and may hold {max(0, int(left))} now; "
+        f"The bodies of this {whose}'s requests and answers hold {held} bytes, and may hold {max(0, int(left))} now; "
         "send it again when some of them are answered."
     )
     return ApiError(Code.CONCURRENCY_LIMIT_EXCEEDED, message, retry_after_s=1)

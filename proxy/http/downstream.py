@@ -99,10 +99,11 @@ class Downstream:
 
     def __init__(self, client: Client, share: Share, always: bytes = b"", *, write_s_max: float) -> None:
         """Stand for a client; `always` are lines of the head of every answer."""
+        self.share = share
+        """What is held for it of bodies, its own and its answer's."""
         self.address = client.address
         """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self._client = client
-        self._share = share
         self._always = always
         self._write_s_max = write_s_max
         self._head: tuple[int, bytes] = (500, b"")
@@ -132,7 +133,7 @@ class Downstream:
 
     async def read_body(self, owner: Owner, bounds: BodyBounds) -> bytes:
         """Return the whole request body; raise `ApiError` past a bound, `ClientGone` when the client leaves."""
-        self._share.owner, bytes_max = owner, bounds.body_bytes_max
+        self.share.owner, bytes_max = owner, bounds.body_bytes_max
         fields = self._client.fields
         if fields.get(b"content-encoding", b"identity").lower() != b"identity":
             raise ApiError(Code.UNSUPPORTED_MEDIA_TYPE, "The request body must be sent without a Content-Encoding.")
@@ -174,7 +175,7 @@ class Downstream:
         part = self._client.take()
         if taken + len(part) > bytes_max:
             raise _too_large(bytes_max)
-        self._share.take(len(part))
+        self.share.take(len(part))
         return part
 
     def watched(self, part: Callable[[], Awaitable[None]]) -> "HangUpWatch":

@@ -102,7 +102,9 @@ class Relay:
                     if response.status != 200:
                         raise await _refused(response)
                     if stream is None:
-                        attempt.end = _whole(await read_parts(response, ANSWER_BYTES_MAX), attempt)
+                        parts = await read_parts(response, ANSWER_BYTES_MAX, downstream.share.has_room)
+                        downstream.share.keep(sum(map(len, parts)))
+                        attempt.end = _whole(parts, attempt)
                         attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return

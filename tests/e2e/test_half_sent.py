@@ -81,7 +81,7 @@ async def test_half_sent_bodies_of_one_user_stop_nobody_else(folder: Path) -> No
     assert sum(answer.status == 408 for answer in answers) * HALF_BYTES <= ROOM_BYTES // 8
     refused = next(answer for answer in answers if answer.status == 429)
     assert refused.headers["retry-after"] == "1"
-    assert "The bodies of this user's requests hold" in refused.json["error"]["message"]
+    assert "The bodies of this user's requests and answers hold" in refused.json["error"]["message"]
 
 
 async def test_what_bodies_held_is_given_back(folder: Path) -> None:

@@ -26,8 +26,8 @@ class Bounds(Section):
     """Bytes a second at which a body has to arrive, at the least; 0 bounds no pace, so that a body which stalls ends
     after `body_stall_s` only where nothing comes at all."""
     bodies_bytes_max: Annotated[int, Field(ge=2**20, le=2**40)] = 2**30
-    """Bytes of all bodies that are being read or served; one more request is answered 503. Parsed, a body takes several
-    times as much memory."""
+    """Bytes of all bodies that are being read or served, and of answers in one piece that their clients have not read
+    yet; one more request is answered 503. Parsed, a body takes several times as much memory."""
     bodies_tenant_part: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Part that one tenant may hold of what the others leave of `bodies_bytes_max`; more is answered 429. One body
     alone is never too much."""

@@ -88,7 +88,8 @@ class Messages:
 
     def check_answer(
         self, request: ParsedRequest, *, max_completion: int, context_tokens: int, extra_fields: Collection[str]
-    ) -> None: ...
+    ) -> int:
+        return 0
 
     def render(
         self, request: ParsedRequest, *, model: str, max_completion: int, cache_salt: str, extra_fields: Collection[str]

@@ -71,7 +71,7 @@ def test_a_user_holds_a_part_and_is_told_so() -> None:
         429,
         1,
     )
-    assert f"this user's requests hold {ROOM // 8} bytes" in caught.value.message
+    assert f"this user's requests and answers hold {ROOM // 8} bytes" in caught.value.message
     held.begun(BOB).take(10 * MIB)
     held.begun(EVE).take(10 * MIB)
 
@@ -119,3 +119,51 @@ def test_all_is_given_back_and_nobody_is_remembered() -> None:
         held.fill(owner)
     held.end()
     assert held.bodies == Bodies()
+
+
+# --- answers
+
+
+def test_room_for_an_answer_is_taken_before_and_what_it_does_not_need_is_given_back() -> None:
+    held = Held()
+    one = held.begun(ADA)
+    one.take(MIB)
+    one.expect(50 * MIB)
+    assert (held.bodies.held, held.bodies.of(ADA)) == (51 * MIB, 51 * MIB)
+    assert one.has_room(50 * MIB)
+    one.keep(3 * MIB)
+    assert (held.bodies.held, held.bodies.of("acme")) == (4 * MIB, 4 * MIB)
+    one.expect(5 * MIB)
+    assert held.bodies.held == 6 * MIB
+    held.end()
+    assert held.bodies == Bodies()
+
+
+def test_answers_are_a_part_of_what_their_user_may_hold() -> None:
+    held = Held()
+    for _ in range(2):
+        held.begun(ADA).expect(64 * MIB)
+    with pytest.raises(ApiError) as caught:
+        held.begun(ADA).expect(64 * MIB)
+    assert caught.value.code is Code.CONCURRENCY_LIMIT_EXCEEDED
+    held.begun(EVE).expect(64 * MIB)
+
+
+def test_an_answer_that_no_user_could_hold_is_taken_as_it_comes() -> None:
+    held = Held(Parts(0.1, 0.1))
+    one = held.begun(ADA)
+    one.expect(ROOM * 2)
+    assert held.bodies.held <= ROOM // 100
+    assert one.has_room(ROOM // 2)
+    assert held.bodies.held == ROOM // 2
+    assert not one.has_room(ROOM + 1)
+
+
+def test_a_small_answer_takes_no_room_and_a_large_one_does() -> None:
+    held = Held()
+    one = held.begun(ADA)
+    assert one.has_room(64 * 1_024)
+    one.keep(64 * 1_024)
+    assert held.bodies == Bodies()
+    assert one.has_room(MIB)
+    assert held.bodies.of(ADA) == MIB
