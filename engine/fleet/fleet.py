@@ -41,7 +41,9 @@ class Placement:
 
     def made(self) -> Replica:
         """Return a replica of which nothing is known yet."""
-        return Replica(self.name, self.url, self.sequences, model=self.model, credentials=self.credentials)
+        made = Replica(self.name, self.url, self.sequences, model=self.model)
+        self.apply_to(made)
+        return made
 
     def is_at(self, replica: Replica) -> bool:
         """Tell whether a replica is where this one is wanted; else it has to be replaced by another."""
@@ -51,9 +53,9 @@ class Placement:
         """Give a replica all that may be changed of it while it works."""
         replica.sequences, replica.group = self.sequences, self.group
         replica.generates, replica.abort_path = self.generates, self.abort_path
-        replica.serves = self.serves
-        if not replica.credentials.are(self.credentials):
-            replica.credentials = self.credentials
+        if replica.serves != self.serves or not replica.credentials.are(self.credentials):
+            replica.serves, replica.credentials = self.serves, self.credentials
+            replica.named_looks = 0
 
 
 Arrangement = Sequence[tuple[Placement, Replica]]

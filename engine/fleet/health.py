@@ -17,6 +17,7 @@ from engine.faults import UpstreamFault
 from engine.fleet import trouble
 from engine.fleet.generation import TokenWatch
 from engine.fleet.replica import Replica
+from engine.fleet.served import misnamed
 from engine.fleet.trouble import Trouble
 from engine.runtime.background import Background
 from engine.wire.client import JSON, Upstream, UpstreamResponse
@@ -34,10 +35,15 @@ Changed = Callable[[Replica], None]
 
 
 async def check(replica: Replica, upstream: Upstream) -> bool:
-    """Return whether `GET /health` answers 200 within its deadline; note on the replica why it does not."""
+    """
+    Return whether `GET /health` answers 200 within its deadline, by who serves the model; note on the replica why not.
+    """
     looked = upstream.request("GET", f"{replica.url}/health", credentials=replica.credentials)
-    replica.trouble = await _trouble(looked, _ANSWER_S_MAX)
-    return replica.trouble is None
+    met = await _trouble(looked, _ANSWER_S_MAX)
+    if met is None and replica.asked_for:
+        met = await misnamed(replica, upstream)
+    replica.trouble = met
+    return met is None
 
 
 async def probe(replica: Replica, upstream: Upstream) -> bool:

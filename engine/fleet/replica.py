@@ -121,6 +121,8 @@ class Replica:
     """When its engine was last seen to generate, by the clock of the event loop."""
     stall: str | None = None
     """What its engine says of itself while it generates nothing and should; None while it does."""
+    named_looks: int = 0
+    """How many looks it is believed to serve the model by its name, before it is asked again."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
     leases: set[Lease] = field(default_factory=set)
@@ -153,6 +155,7 @@ class Replica:
     def lost(self, trouble: Trouble) -> None:
         """Note that it does not answer at all."""
         self.healthy, self.down, self.trouble = False, True, trouble
+        self.named_looks = 0
 
     def bereave(self) -> None:
         """Let nobody wait much longer for what runs on it: it is gone."""

@@ -45,6 +45,7 @@ abort_path = "/abort_requests"
 plans = ["open"]
 """
 KEY = "sk-engines-own-secret"
+UNTRUSTED = "TLS: its certificate is not trusted"
 PROMPT = "a prompt that nobody else may read"
 
 
@@ -103,3 +104,44 @@ async def test_another_key_takes_effect_at_a_reload_and_no_key_is_ever_told(
     told = (folder / "log").read_text() + running.admin("/metrics") + running.admin("/admin/replicas") + refused.text
     assert KEY not in told
     assert front.key not in told
+
+
+def causes(running: Running) -> dict[str, str | None]:
+    """Return what the operator reads of each replica that is given no work."""
+    replicas = json.loads(running.admin("/admin/replicas"))["data"]
+    return {each["name"]: each["cause"] for each in replicas if not each["healthy"]}
+
+
+async def test_engines_that_cannot_be_asked_are_told_by_cause_and_given_no_work(
+    front: Front, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("ca.pem", "gateway.pem", "gateway.key"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "engine-key").write_text(front.key)
+    (tmp_path / "other-key").write_text("sk-of-another-engine")
+    (tmp_path / "other").mkdir()
+    Authority(tmp_path / "other")
+    model = CONFIG[CONFIG.index("[[models]]") : CONFIG.index("[plans.open]")].replace('"gpt-4o-mini"', "")
+    wrong = {
+        "other-name": ("localhost", "127.0.0.1"),
+        "unknown-ca": ("ca.pem", "other/ca.pem"),
+        "wrong-key": ("engine-key", "other-key"),
+        "no-such-model": ("meta/Llama", "meta/Other"),
+    }
+    more = ""
+    for name, replaced in wrong.items():
+        more += model.replace('"demo"', f'"{name}"').replace('"secured"', f'"{name}"').replace(*replaced)
+    text = CONFIG.replace("[plans.open]", f"{more}[plans.open]").replace("PORT", str(front.port))
+    (tmp_path / "tollway.toml").write_text(text)
+    with gateway_of(tmp_path / "tollway.toml", tmp_path) as running:
+        told = causes(running)
+        async with running.client(running.bearer()) as client:
+            answers = {name: await client.post(CHAT, json=chat(2, model=name)) for name in ("demo", *wrong)}
+    assert {name: answer.status_code for name, answer in answers.items()} == {"demo": 200} | dict.fromkeys(wrong, 503)
+    # How OpenSSL calls an unknown authority depends on what it was shown.
+    assert (told.pop("unknown-ca") or "").startswith(f"{UNTRUSTED}: ")
+    assert told == {
+        "other-name": f"{UNTRUSTED}: IP address mismatch, certificate is not valid for '127.0.0.1'",
+        "wrong-key": "HTTP status 401: it does not take the key in api_key_file",
+        "no-such-model": "it serves no model named 'meta/Other'; upstream_model says by which name it is asked",
+    }

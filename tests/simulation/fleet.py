@@ -7,7 +7,7 @@ A wire tells the world what it carried: the usage that a gateway received is wha
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +54,8 @@ class Attempt:
             text = frame.removeprefix(b"data: ")
             if text.startswith(b"{"):
                 self._read(orjson.loads(text))
+        if self._rest.startswith(b"{") and self._rest.endswith(b"}"):
+            self._whole_if_it_is(self._rest)
         self.seen_at_s.append((at_s, self.usage.completion_tokens))
 
     def _read(self, event: dict[str, Any]) -> None:
@@ -66,6 +68,11 @@ class Attempt:
         index = event["choices"][0]["index"]
         self.completions[index] = usage["completion_tokens"]
         self.prompts[0] = usage["prompt_tokens"]
+
+    def _whole_if_it_is(self, body: bytes) -> None:
+        """Note what an answer in one piece says, once all of it came."""
+        with suppress(orjson.JSONDecodeError):
+            self.was_whole(orjson.loads(body))
 
     def was_whole(self, answer: dict[str, Any]) -> None:
         """Note the engine's own sum."""
@@ -190,8 +197,6 @@ class _Response:
             data += part
         if len(data) > bytes_max:
             raise ResponseTooLarge
-        if self.status == 200 and data:
-            self.attempt.was_whole(orjson.loads(data))
         return data
 
 
