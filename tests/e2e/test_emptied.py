@@ -92,3 +92,23 @@ async def test_nothing_counts_from_zero_until_an_operator_accepts_the_loss(tmp_p
         assert await status(f"{again.url}/health/ready") == 200
         async with RedisClient(address(again.settings.redis.data_dir), deadline_s=20) as connection:
             assert len((await connection.call("GET", keys.GENERATION)).split()) == 2
+
+
+async def test_what_the_log_has_is_charged_again_where_the_loss_is_accepted_while_the_gateway_runs(
+    tmp_path: Path,
+) -> None:
+    with gateway(tmp_path) as running:
+        for _ in range(3):
+            assert (await ask(running)).status_code == 200
+        await until_remembered(running)
+        [before] = running.usage("user")
+        assert before["requests"] == 3
+        await flush(running)
+        assert "is lost" in running.tollway("ledger", "accept-empty", "--yes")
+        async with asyncio.timeout(TAKEN_S_MAX):
+            while running.usage("user") != [before]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            while (await ask(running)).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        [after] = running.usage("user")
+        assert after["requests"] == 4

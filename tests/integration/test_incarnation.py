@@ -4,10 +4,13 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from proxy.errors import LedgerUnavailable
+import pytest
+
+from proxy.errors import LedgerEmptied, LedgerUnavailable
 from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import EmbeddedRedis
 from proxy.store import keys
+from proxy.store.membership import generation
 from proxy.store.membership.incarnation import DEAD_AFTER_US, Incarnation, living, tenants
 
 
@@ -55,6 +58,35 @@ async def test_another_start_of_redis_is_told_once(tmp_path: Path) -> None:
         await one.beat()
         await one.beat()
     assert told == ["restarted"]
+
+
+async def test_data_that_is_lost_while_redis_runs_on_is_told(
+    connection: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "ON_DISK_AFTER_S", 0.0)
+    told: list[str] = []
+    async with Incarnation(connection) as one:
+        one.when_restarted(lambda: told.append("doubted"))
+        await one.serve("acme")
+        await one.beat()
+        assert told == []
+        await connection.call("FLUSHALL")
+        await generation.accept(connection, one.generation.value)
+        await one.beat()
+        await one.beat()
+        assert told == ["doubted"], "accepted before anybody missed it"
+        await connection.call("FLUSHALL")
+        await one.beat()
+        await generation.accept(connection, one.generation.value)
+        await one.beat()
+        assert told[1:2] == ["doubted"]
+        before = len(told)
+        await one.serve_again("acme")
+        await connection.call("DEL", keys.generation("acme"))
+        with pytest.raises(LedgerEmptied):
+            await one.serve_again("acme")
+        await one.beat()
+        assert len(told) == before + 1, "of one tenant"
 
 
 async def back(connection: RedisClient) -> None:

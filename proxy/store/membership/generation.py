@@ -50,6 +50,10 @@ class Generation:
         self._written_at: float | None = None
         self.lost = False
         """Whether Redis does not have the data that is remembered."""
+        self.losses = 0
+        """How often Redis turned out to have lost what it had: all of it, or a tenant's."""
+        self._without: set[str] = set()
+        """Tenants whose data was missed."""
 
     async def confirm(self) -> None:
         """
@@ -77,7 +81,10 @@ class Generation:
         own = await self._connection.call("GET", keys.generation(tenant))
         if own is None and await self._connection.call("SISMEMBER", keys.TENANTS, tenant):
             _log.error("tenant_data_lost", extra={"tenant": tenant})
+            self.losses += tenant not in self._without
+            self._without.add(tenant)
             raise LedgerEmptied
+        self._without.discard(tenant)
         if own != self.value:
             await self._connection.call("SET", keys.generation(tenant), self.value)
         await self._connection.call("SADD", keys.TENANTS, tenant)
@@ -97,6 +104,7 @@ class Generation:
 
     async def _write(self) -> None:
         value = self.value or new_ulid()
+        self.losses += bool(self.value)
         if await self._connection.call("SET", keys.GENERATION, value, "NX"):
             self._written_at = monotonic()
             await enrol_all(self._connection, value)
@@ -105,6 +113,7 @@ class Generation:
         if self.lost:
             _log.warning("epoch_found_again")
         if found[0] != self.value:
+            self.losses += bool(self.value)
             self.value, self._seen_at = found[0], monotonic()
         self.lost = False
         self._seen_at = self._seen_at or monotonic()
@@ -121,6 +130,7 @@ class Generation:
 
     async def _miss(self) -> None:
         if not self.lost:
+            self.losses += 1
             _log.error("epoch_lost", extra={"epoch": self.value})
         self.lost = True
         if self.value:

@@ -7,7 +7,8 @@ when it stops, by the kernel, which gave its lock on its log to another start on
 that beats again lives on, and what was ended stays so.
 
 A beat also learns which servers keep the data, by the id that each start of one has: a new one (started again, or
-taking over after a failover) may have lost its last second, and who cares is told.
+taking over after a failover) may have lost its last second, and who cares is told. So it is where the same one does not
+know this gateway any more or has lost its data (FLUSHALL), whatever an operator decided meanwhile.
 """
 
 import asyncio
@@ -50,11 +51,15 @@ class Incarnation(Background):
         self._beat_s = beat_s
         self._served: set[str] = set()
         self._servers: frozenset[str] = frozenset()
+        self._losses = 0
+        self._doubted = False
+        """Whether Redis may have lost something, and nobody was told."""
         self._restarted: list[Callable[[], None]] = []
 
     def when_restarted(self, callback: Callable[[], None]) -> None:
         """
-        Have `callback` called by the first beat after Redis was started again or another took over.
+        Have `callback` called by the first beat after Redis may have lost something: it was started again, another took
+        over, or it is without this gateway or the data that was there.
 
         It must not wait: a beat does not go on before it returns.
         """
@@ -78,10 +83,16 @@ class Incarnation(Background):
         answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
         if answer.split()[1] == "1":
             self._served.clear()
+            self._doubted |= bool(self._servers)
             # Whoever said that it was dead was wrong.
             await self._connection.call("ZREM", keys.DEAD, self.id)
         await self._look_who_answers()
         await self.generation.confirm()
+        losses, self._losses = self._losses, self.generation.losses
+        if self._doubted or losses != self._losses:
+            self._doubted = False
+            for callback in self._restarted:
+                callback()
 
     def serves(self, tenant: str) -> bool:
         """
@@ -112,8 +123,7 @@ class Incarnation(Background):
         before, self._servers = self._servers, servers
         if before and servers - before:
             _log.warning("redis_restarted")
-            for callback in self._restarted:
-                callback()
+            self._doubted = True
 
     async def _beat_on(self) -> None:
         while True:

@@ -4,8 +4,9 @@ Sends again what is in the write-ahead log and not in Redis: what is owed, what 
 Rules:
 - Sending again changes nothing where Redis has it: the settle script remembers its ends for longer than `LATE_US`. What
   began before that, and is not known, goes to the ledger alone, which is searched for it first.
-- A Redis that was restarted may have lost its last second. So a settled entry stays in the log for another `KEEP_S`,
-  and all that is there is sent again when Redis turns out to be another process than before.
+- A Redis that was restarted may have lost its last second, and one that was emptied everything. So a settled entry
+  stays in the log for another `KEEP_S`, and all that is there is sent again when Redis turns out to be another process
+  than before, or without the data that was there.
 - A record is told to `billed` once, when it is known to be the exchange's own FINAL, and to `corrected` once, when it
   became a CORRECTION. Sending again what may be lost tells nobody: it was told when it was settled.
 - What fails goes to the back: an entry that Redis never takes holds up no other. One that cannot be read stays in the
