@@ -218,7 +218,7 @@ JOURNAL_SECONDS = Definition(
 JOURNAL_FAILURES = Definition(
     "tollway_journal_failures_total",
     MetricKind.COUNTER,
-    "Writes to the write-ahead log that failed (write), entries found damaged (damage), logs of a newer one (newer).",
+    "What failed of the write-ahead log: a write, an entry (damage), a log that was removed, one of a newer gateway.",
     ("kind",),
 )
 REPLICA_UP = Definition(

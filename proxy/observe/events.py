@@ -79,7 +79,9 @@ EVENTS = {
     "journal_damaged": _event("error", "lines are not what was written", "path", "place", "lines", "kept"),
     "journal_failed": _event("error", "the disk does not take the log", "reason"),
     "journal_healed": _event("warning", "the disk takes the log again"),
+    "journal_lost": _event("error", "settlements were in a file that somebody removed", "path", "entries"),
     "journal_newer": _event("error", "a newer gateway wrote this log; it is left to such a one", "path", "reason"),
+    "journal_removed": _event("error", "somebody removed the log of a running gateway; it is made again", "path"),
     "journal_unreadable": _event("error", "a folder of the log cannot be read", "path"),
     # Redis and who lives on it
     "draft_unreadable": _event("error", "an open reservation cannot be read, and is left", "request_id"),

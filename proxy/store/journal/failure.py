@@ -8,6 +8,8 @@ class Failure(StrEnum):
 
     WRITE = "write"
     """The disk took nothing."""
+    REMOVED = "removed"
+    """Somebody removed it while its gateway ran; it was made again."""
     DAMAGE = "damage"
     """What stands there is not what was written."""
     NEWER = "newer"

@@ -58,6 +58,29 @@ class Folder:
             return None
         return cls(path, fd)
 
+    @property
+    def there(self) -> bool:
+        """Tell whether it is still the one that others would find."""
+        try:
+            return os.path.samestat(os.stat(self.path / LOCK), os.fstat(self.lock_fd))
+        except OSError:
+            return False
+
+    def restore(self) -> None:
+        """
+        Make it again where somebody removed it, and own it; what owned it before stays valid.
+
+        Raises: OSError.
+        """
+        if self.path.is_dir():
+            again = Folder.claimed(self.path)
+            if again is None:
+                raise FileExistsError(f"{self.path} was taken over by another start")
+        else:
+            again = Folder.made(self.path.parent, self.path.name)
+        os.dup2(again.lock_fd, self.lock_fd, inheritable=False)
+        os.close(again.lock_fd)
+
     def release(self) -> None:
         """Unlock it, for the next one that comes."""
         os.close(self.lock_fd)

@@ -5,6 +5,8 @@ Rules:
 - Appends that come while the disk is busy share the next write: nobody waits longer than the write under way and its
   own, and the disk is asked once for all of them.
 - While it cannot be written every append fails at once; a new segment is tried each second until one can be made.
+- It is looked after each half second, whether or not anything is written: where somebody removed it, it is made again,
+  with what the present segment had, or cannot be written.
 - A segment goes once all of its entries are known to be settled, and its owner says that this has lasted. So on a disk
   that works and with a Redis that answers it holds the entries of about `writer.SEGMENT_S` + the owner's horizon; while
   Redis is away it grows by one line for each settle.
@@ -29,6 +31,8 @@ from proxy.store.journal.writer import Writer
 
 WRITE_S_MAX = 2.0
 """A write that takes longer has failed: the disk hangs."""
+LOOK_S = 0.5
+"""Between two looks whether it is there still."""
 HEAL_S = 1.0
 """Between two tries while it cannot be written."""
 
@@ -59,6 +63,7 @@ class Journal:
         self._fault: BaseException | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heal: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         """Own a new folder and be ready to append."""
@@ -69,13 +74,14 @@ class Journal:
         except OSError:
             await self._thread.stop()
             raise
+        self._look_later()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every file; what is not settled is found by the next start."""
-        for timer in (self._watch, self._heal):
+        for timer in (self._watch, self._heal, self._look):
             if timer is not None:
                 timer.cancel()
         self._thread.submit(self._writer.close, lambda _, fault: None)
@@ -218,12 +224,35 @@ class Journal:
     def _hangs(self, group: Group) -> None:
         self._fail(TimeoutError(f"the disk did not answer within {WRITE_S_MAX:g} s"), group)
 
-    def _fail(self, fault: BaseException, group: Group) -> None:
+    def _look_later(self) -> None:
+        self._look = self._loop.call_later(LOOK_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._thread.submit(self._looked_after, self._looked)
+
+    def _looked_after(self) -> list[Segment]:
+        """Look whether it is there; return which segments somebody removed."""
+        self._writer.look()
+        removed, self._writer.removed = self._writer.removed, False
+        return [each for each in self._segments if not each.path.exists()] if removed else []
+
+    def _looked(self, removed: list[Segment] | None, fault: Exception | None) -> None:
+        self._look_later()
+        if fault is not None and self._fault is None:
+            self._fail(fault)
+        for segment in removed or ():
+            if segment.unsettled:
+                _log.error("journal_lost", extra={"path": str(segment.path), "entries": segment.unsettled})
+                self._failed(Failure.DAMAGE)
+        self._segments = [each for each in self._segments if each not in (removed or ())]
+
+    def _fail(self, fault: BaseException, group: Group | None = None) -> None:
         reason = str(fault) if isinstance(fault, OSError) else None
         _log.error("journal_failed", exc_info=fault, extra={"reason": reason})
         self._failed(Failure.WRITE)
         self._fault = fault
-        group.failed(fault)
+        if group is not None:
+            group.failed(fault)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.failed(fault)

@@ -22,6 +22,7 @@ from proxy.store.journal.lines import Damaged, payload_of, scan
 from proxy.versions import NewerVersion
 
 SUFFIX = ".wal"
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_DSYNC | os.O_CLOEXEC
 ROOM_BYTES = 256 * 1024
 """What must be free for a new segment: a disk with less is full, whatever single line would still fit."""
 
@@ -58,7 +59,7 @@ class Segment:
         """
         path = folder.path / f"{number:08d}{SUFFIX}"
         segment = cls(folder, path, 0)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_DSYNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, _NEW, 0o600)
         try:
             os.posix_fallocate(fd, 0, ROOM_BYTES)
             os.ftruncate(fd, 0)
@@ -93,6 +94,34 @@ class Segment:
     def open(self) -> bool:
         """Tell whether more may be appended."""
         return self._fd is not None
+
+    @property
+    def there(self) -> bool:
+        """Tell whether its file is still the one of its name."""
+        try:
+            return self._fd is None or os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def restore(self) -> None:
+        """
+        Write it again where somebody removed its file while it is open; every entry stands where it stood.
+
+        Raises: OSError.
+        """
+        assert self._fd is not None
+        data = os.pread(self._fd, self.size, 0)
+        fd = os.open(self.path, _NEW, 0o600)
+        try:
+            if os.write(fd, data) != self.size:
+                raise OSError("the disk took a part only")
+            synced(self.folder.path)
+            os.dup2(fd, self._fd, inheritable=False)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
 
     def append(self, data: bytes) -> int:
         """

@@ -15,6 +15,8 @@ from proxy.store.journal.segment import SUFFIX, Segment
 from proxy.versions import NewerVersion
 
 SEGMENT_BYTES_MAX = 8 * 1024 * 1024
+LOOK_S = 0.4
+"""Between two looks whether somebody removed it."""
 SEGMENT_S = 10.0
 """A segment takes no more entries when it is this old."""
 
@@ -38,6 +40,9 @@ class Writer:
         self._active: Segment | None = None
         """Which segment is appended to."""
         self._made = 0
+        self.removed = False
+        """Whether somebody removed it, since somebody asked."""
+        self._looked_at = time.monotonic()
         self.orphaned: list[str] = []
         """Incarnations whose folders were found without their owners, since somebody asked."""
         self._newer: set[Path] = set()
@@ -63,6 +68,7 @@ class Writer:
         Raises: OSError; then none of them is there.
         """
         began = time.perf_counter()
+        self.look()
         if self._active is None or _is_full(self._active):
             self.make()
         active = self._active
@@ -82,8 +88,33 @@ class Writer:
         Raises: OSError.
         """
         self.close()
+        if not self.folder.there:
+            self.folder.restore()
+            self.removed = True
         self._made += 1
         self._active = Segment.made(self.folder, self._made)
+
+    def look(self) -> None:
+        """
+        Look, at most each `LOOK_S`, whether folder and file are there; make again what is not.
+
+        Raises: OSError.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        removed = False
+        if not self.folder.there:
+            self.folder.restore()
+            removed = True
+        if self._active is not None and not self._active.there:
+            self._active.restore()
+            removed = True
+        if removed:
+            _log.error("journal_removed", extra={"path": str(self.folder.path)})
+            self._failed(Failure.REMOVED)
+            self.removed = True
 
     def close_old(self) -> None:
         """Write no more into a segment that is full or old, so that it may go."""

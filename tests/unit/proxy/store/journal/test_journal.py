@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -275,3 +276,66 @@ async def test_a_start_on_a_full_disk_is_told(tmp_path: Path) -> None:
             pass
     assert told.value.errno == errno.EFBIG
     assert os.listdir(tmp_path) == []
+
+
+async def until_made_again(journal: Journal, failures: list[Failure]) -> None:
+    """Wait until it is noticed that somebody removed the log; a second at most."""
+    async with asyncio.timeout(1.0):
+        while Failure.REMOVED not in failures:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("what", ["", "living", "living/lock", "living/00000001.wal"])
+async def test_what_somebody_removes_is_made_again_within_a_second_with_all_that_it_had(
+    journal: Journal, tmp_path: Path, failures: list[Failure], what: str
+) -> None:
+    await append(journal, b"one", b"two")
+    removed = tmp_path / what
+    shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
+    await until_made_again(journal, failures)
+    await append(journal, b"three")
+    assert await payloads(journal) == [b"one", b"two", b"three"]
+    assert (tmp_path / "living" / "00000001.wal").read_bytes() == line_of(b"one") + line_of(b"two") + line_of(b"three")
+    async with Journal(tmp_path, "another") as another:
+        assert await another.adopt() == 0, "it is owned as before"
+
+
+async def test_what_was_moved_away_is_missed_too(journal: Journal, tmp_path: Path, failures: list[Failure]) -> None:
+    await append(journal, b"one")
+    (tmp_path / "living").rename(tmp_path / ".elsewhere")
+    await until_made_again(journal, failures)
+    assert await payloads(journal) == [b"one"]
+
+
+async def test_where_it_cannot_be_made_again_nothing_is_appended_until_it_can(
+    tmp_path: Path, failures: list[Failure]
+) -> None:
+    root = tmp_path / "journal"
+    async with Journal(root, "living", failed=failures.append) as journal:
+        await append(journal, b"one")
+        shutil.rmtree(root)
+        root.write_text("in the way")
+        async with asyncio.timeout(1.0):
+            while journal.writable:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        with pytest.raises(JournalUnavailable):
+            await journal.append(b"two")
+        root.unlink()
+        await healed(journal)
+        await append(journal, b"three")
+        assert (await payloads(journal))[-1] == b"three"
+        assert b"three" in b"".join(path.read_bytes() for path in root.glob("living/*.wal"))
+
+
+async def test_settlements_in_an_older_file_that_is_gone_are_told(
+    tmp_path: Path, journal: Journal, failures: list[Failure], caplog: pytest.LogCaptureFixture
+) -> None:
+    await left(tmp_path, "dead", b"one", b"two")
+    assert await journal.adopt() == 2
+    shutil.rmtree(tmp_path)
+    await until_made_again(journal, failures)
+    async with asyncio.timeout(1.0):
+        while journal.segments:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert [line.entries for line in caplog.records if line.message == "journal_lost"] == [2]  # type: ignore[attr-defined]
+    assert journal.unsettled == 0
