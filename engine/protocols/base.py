@@ -1,10 +1,13 @@
 """
 What a protocol is: one path that is forwarded, and everything that depends on how it is spoken there.
 
-A new protocol is one file with an object of this shape, and one line in `engine/protocols/registry.py`; nothing else in
-the gateway asks which protocol it is. What several share stands in files of its own: `fields` and `bounds` (a body
-read, and written anew), `prompt` with `parts`, `media` and `normal` (what becomes prompt), `frames`, `usage`, `stream`
-and `answer` (what engines send), `openai` (what OpenAI's endpoints have in common).
+A new protocol is one file with an object of this shape, and one line in `engine/protocols/registry.py`; nothing else
+in the gateway asks which protocol it is, but for a header of its own with the client's token
+(`proxy/stages/authenticate.py`, `proxy/edge/head.py`). Its tests: a body in `tests/unit/engine/protocols/parsing.py`
+and in `tests/property/test_hostile_bytes.py`, and its path in the simulated engine (`engine/sim/app.py`), held to
+what vLLM was recorded to say (`tests/record_vllm.py`). What several share stands in files of its own: `fields` and
+`bounds` (a body read, and written anew), `prompt` with `parts`, `media` and `normal` (what becomes prompt), `frames`,
+`usage`, `stream` and `answer` (what engines send), `openai` (what OpenAI's endpoints have in common).
 
 Decision: an object with methods, and machines that it makes for one answer.
 Because a protocol differs in all of these at once, and who relays needs none of the differences.

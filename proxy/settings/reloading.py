@@ -18,7 +18,13 @@ from proxy.settings.faults import ConfigError, ConfigFault
 from proxy.settings.sections import ModelSection, ReplicaSection, Settings
 
 RELOADED = frozenset({"auth", "models", "plans", "tenants", "prices", "limits"})
-"""Sections that a reload brings into force; all others are what a start is made of."""
+"""
+Sections that a reload brings into force; all others are what a start is made of.
+
+A field of theirs takes effect where it is read from `InForce.now` for each request (as `Call.bounds` is), or handed to
+what lives longer by a follower (`proxy/compose/followers.py`, entered in `proxy/app.py`). One that is read once, at the
+start, would be told as changed and stay as it was.
+"""
 
 
 class Reloadable(NamedTuple):

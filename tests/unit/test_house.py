@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: STYLE's "every source file has its test, every metric its place"."""
+"""The rules of the house that a machine can check: every source file has its test, every metric its place."""
 
 import ast
 import re

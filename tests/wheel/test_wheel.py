@@ -23,11 +23,11 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
+from proxy.cli.main import COMMANDS
 from tests.raw_http import connected
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("proxy", "engine", "policies")
-COMMANDS = ("up", "check", "token", "usage", "revoke", "ledger", "sim")
 FOREIGN = ("PYTHON", "TOLLWAY", "VIRTUAL_ENV")
 """Variables of the checkout's environment, and of whoever runs the tests."""
 INSTALL_S_MAX = 600

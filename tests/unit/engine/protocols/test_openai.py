@@ -9,6 +9,7 @@ import pytest
 from engine.protocols.base import ApiProtocol
 from engine.protocols.chat import CHAT
 from engine.protocols.completions import COMPLETIONS
+from engine.protocols.embeddings import EMBEDDINGS
 from engine.protocols.registry import PROTOCOLS
 from engine.wire.sse import FrameSplitter, data_of
 from tests.unit.engine.protocols.parsing import rendered, request
@@ -70,6 +71,10 @@ def test_only_what_asks_for_a_stream_gets_one(protocol: ApiProtocol) -> None:
     assert (protocol.stream(request(protocol, stream=True)) is not None) == protocol.generates
 
 
+openais = pytest.mark.parametrize("protocol", [CHAT, COMPLETIONS, EMBEDDINGS], ids=lambda protocol: protocol.name)
+"""Who speaks OpenAI's envelope."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A failure of the gateway's table."""
@@ -82,7 +87,7 @@ class Row:
     retry_after_s: int | None = 7
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@openais
 def test_a_failure_reads_as_openais_clients_expect(protocol: ApiProtocol) -> None:
     envelope = {
         "error": {"message": "Broke\noff.", "type": "server_error", "param": None, "code": "stream_truncated"},
@@ -94,7 +99,7 @@ def test_a_failure_reads_as_openais_clients_expect(protocol: ApiProtocol) -> Non
     assert json.loads(data_of(frame) or b"")["error"] == envelope["error"] | {"status": 502, "retry_after_s": 7}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@openais
 def test_an_engines_refusal_fits_in_a_frame(protocol: ApiProtocol) -> None:
     body = json.dumps({"error": {"message": "No.", "code": 400}}, indent=2).encode()
     (frame,) = FrameSplitter().feed(protocol.refusal_frame(400, body))
