@@ -17,13 +17,15 @@ from proxy.observe import definitions as metric
 TARGET = Path(__file__).with_name("tollway.json")
 
 ANSWERED = "ok|client_closed|shutdown"
-FAULTS = "upstream_error|upstream_timeout|stream_truncated|no_replica|ledger_unavailable|internal_error|gateway_lost"
-"""Outcomes that are the fleet's fault; these two as in `rules/recording.yml`."""
-REFUSALS = (
-    "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|queue_full|overloaded|tokens_exceed_plan|"
-    "model_not_allowed"
+FAULTS = (
+    "upstream_error|upstream_timeout|stream_truncated|no_replica|queue_full|overloaded|ledger_unavailable|"
+    "internal_error|gateway_lost"
 )
-"""Outcomes that a plan, a full queue or a full gateway decides."""
+"""Outcomes that are the fleet's fault; these two as in `rules/recording.yml`."""
+REFUSALS = "rate_limit_exceeded|insufficient_quota|concurrency_limit_exceeded|tokens_exceed_plan|model_not_allowed"
+"""Outcomes that a plan decides."""
+NO_ROOM = "queue_full|overloaded"
+"""Outcomes of a fleet or a gateway that is full: of the faults."""
 
 TRAFFIC = Row(
     "Traffic and errors",
@@ -39,6 +41,16 @@ TRAFFIC = Row(
                 ),
             ),
             limits=((0.001, "orange"), (0.0144, "red")),
+        ),
+        Panel(
+            "Share of requests without room in the fleet",
+            "percentunit",
+            (
+                rate(metric.REQUESTS, "model", outcome=NO_ROOM).over(
+                    rate(metric.REQUESTS, "model", outcome=f"{ANSWERED}|{FAULTS}")
+                ),
+            ),
+            limits=((0.05, "red"),),
         ),
     ),
 )
@@ -88,6 +100,7 @@ REPLICAS = Row(
             "Up (0 when any gateway cannot use it)",
             "short",
             (level(metric.REPLICA_UP, "model", "replica", over="min"),),
+            base="red",
             limits=((1, "green"),),
         ),
         Panel(

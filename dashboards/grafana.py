@@ -24,6 +24,8 @@ class Panel:
     stacked: bool = False
     limits: tuple[tuple[float, str], ...] = ()
     """Values from which on a line or a number takes a colour."""
+    base: str = "green"
+    """The colour below the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _drawn(panel: Panel) -> dict[str, Any]:
 
 
 def _thresholds(panel: Panel) -> dict[str, Any]:
-    steps = [{"value": None, "color": "green"}, *({"value": value, "color": color} for value, color in panel.limits)]
+    steps = [{"value": None, "color": panel.base}, *({"value": value, "color": color} for value, color in panel.limits)]
     return {"mode": "absolute", "steps": steps}
 
 

@@ -63,7 +63,8 @@ def test_every_outcome_is_an_answer_a_fault_a_refusal_or_the_clients_own() -> No
 
 def test_rules_and_dashboard_agree_on_what_a_fault_is() -> None:
     outcomes = set(re.findall(r'outcome=~"([^"]+)"', (RULES / "recording.yml").read_text()))
-    assert outcomes == {build.FAULTS, f"{build.ANSWERED}|{build.FAULTS}"}
+    assert outcomes == {build.FAULTS, f"{build.ANSWERED}|{build.FAULTS}", build.NO_ROOM}
+    assert set(build.NO_ROOM.split("|")) < set(build.FAULTS.split("|"))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

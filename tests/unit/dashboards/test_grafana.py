@@ -56,3 +56,9 @@ def test_a_number_asks_for_now_and_a_curve_for_the_range() -> None:
 def test_limits_become_thresholds() -> None:
     panel = drawn(Panel("c", "s", (level(metric.RESERVATIONS_OPEN),), limits=((5, "red"),)))
     assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1] == {"value": 5, "color": "red"}
+
+
+def test_what_is_good_only_when_it_is_there_is_red_without_it() -> None:
+    (up,) = [panel for panel in BOARD["panels"] if panel["title"].startswith("Up ")]
+    steps = up["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert steps == [{"value": None, "color": "red"}, {"value": 1, "color": "green"}]
