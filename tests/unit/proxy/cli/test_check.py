@@ -18,7 +18,17 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 def test_the_production_example_is_sound(cli: CliRunner) -> None:
     result = cli.invoke(tollway, ["check", str(PRODUCTION)])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == (f"{PRODUCTION}: ok (2 issuers, 3 models, 8 replicas, 3 plans, 3 tenants, 3 prices)\n")
+    *warnings, last = result.stdout.splitlines()
+    assert last == f"{PRODUCTION}: ok (2 issuers, 3 models, 8 replicas, 3 plans, 3 tenants, 3 prices)"
+    assert warnings == [
+        f"{PRODUCTION}: warning: {path}: {message}"
+        for path, message in [
+            ("admin.host", "is every address: who reaches it reads all metrics and reloads the config"),
+            ("auth.issuers[1].key_file", "/etc/tollway/scheduler.pem is not there"),
+            ("redis.password_file", "/run/secrets/tollway/redis-password is not there"),
+            ("routing.cache_secret_file", "/run/secrets/tollway/cache-secret is not there"),
+        ]
+    ]
 
 
 def test_every_fault_is_a_line(cli: CliRunner, tmp_path: Path) -> None:
@@ -62,3 +72,42 @@ def test_without_a_file_it_checks_what_the_other_commands_use(cli: CliRunner, tm
     assert cli.invoke(tollway, ["check"]).exit_code == 0
     (tmp_path / "tollway.toml").write_text("listen.port = 1")
     assert "auth: is missing" in cli.invoke(tollway, ["check"]).stdout
+
+
+OWN = """
+auth.issuers = [{ issuer = "i", key_file = "i.pem" }]
+models = [{ name = "m", context_tokens = 1000, replicas = [{ name = "r", url = "https://r", ca_file = "ca.pem" }] }]
+plans.p.limits = [{ scope = "user", unit = "requests", amount = 5, per = "minute" }]
+tenants.t = { plans = ["p"] }
+"""
+
+
+def test_a_file_that_cannot_be_used_is_a_fault_and_one_that_is_not_there_a_warning(
+    cli: CliRunner, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    result = cli.invoke(tollway, ["check", "own.toml"])
+    assert (result.exit_code, result.stdout.splitlines()[:2]) == (
+        0,
+        [
+            f"own.toml: warning: auth.issuers[0].key_file: {tmp_path / 'i.pem'} is not there",
+            f"own.toml: warning: models[0].replicas[0].ca_file: {tmp_path / 'ca.pem'} is not there",
+        ],
+    )
+    (tmp_path / "ca.pem").write_text("no PEM")
+    (tmp_path / "i.pem").mkdir()
+    result = cli.invoke(tollway, ["check", "own.toml"])
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        1,
+        [
+            f"own.toml: models[0].replicas[0].ca_file: {tmp_path / 'ca.pem'} holds no certificates in PEM",
+            f"own.toml: auth.issuers[0].key_file: {tmp_path / 'i.pem'} cannot be read: Is a directory",
+        ],
+    )
+
+
+def test_warnings_are_data_too(cli: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN.replace(', ca_file = "ca.pem"', ""))
+    told = json.loads(cli.invoke(tollway, ["check", "--format", "json", "own.toml"]).stdout)
+    message = f"{tmp_path / 'i.pem'} is not there"
+    assert (told["ok"], told["warnings"]) == (True, [{"path": "auth.issuers[0].key_file", "message": message}])
