@@ -58,6 +58,12 @@ class ReplicaGone(UpstreamBroken):
     reason = "gone"
 
 
+class ForeignAnswer(UpstreamBroken):
+    """What came is the answer to another request: the connection is of no more use."""
+
+    reason = "foreign"
+
+
 class MalformedStream(UpstreamBroken):
     """A frame that never ends, or one that cannot be read."""
 

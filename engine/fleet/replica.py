@@ -24,6 +24,8 @@ from engine.fleet.trouble import HUNG, Trouble
 from engine.wire.credentials import NONE, Credentials
 
 SILENCES_MAX = 3
+STRANGERS_MAX = 3
+"""Answers in a row with ids of their own, behind which there is another engine and not another's answer."""
 _UNKNOWN = "not looked at yet"
 
 
@@ -125,6 +127,10 @@ class Replica:
     """How many looks it is believed to serve the model by its name, before it is asked again."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
+    echoes: bool = False
+    """Whether its answers have the ids of their requests."""
+    strangers: int = 0
+    """Answers in a row that had another, though it echoes."""
     leases: set[Lease] = field(default_factory=set)
     inflight_sequences: int = 0
     inflight_tokens: int = 0
@@ -169,6 +175,17 @@ class Replica:
         self.down = False
         self.life += 1
         self.silences = 0
+        self.echoes = False
+
+    def answered(self, *, own: bool) -> bool:
+        """Note whether an answer has its request's id; return whether it may be that request's."""
+        if own:
+            self.echoes, self.strangers = True, 0
+        elif self.echoes:
+            self.strangers += 1
+            self.echoes = self.strangers < STRANGERS_MAX
+            return False
+        return True
 
     def lease(self, sequences: int, tokens: int, expected_end_us: int) -> Lease:
         """Hold `sequences` places and `tokens` on this replica until the block ends."""

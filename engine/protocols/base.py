@@ -219,6 +219,13 @@ class ApiProtocol(Protocol):
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         """Return by which ids an engine aborts a request sent with `x-request-id: request_id`; none where by none."""
 
+    def answers(self, request_id: str, begin: bytes) -> bool | None:
+        """
+        Tell whether an answer, or its first frame with content, which begins so, has the request's id.
+
+        None where it does not begin with an id: then there is nothing to compare.
+        """
+
     def stream(self, request: ParsedRequest) -> StreamMachine | None:
         """Return the machine that reads the answer, or None where it comes in one piece."""
 

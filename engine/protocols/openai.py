@@ -39,6 +39,8 @@ WITHHELD_FIELDS = frozenset(
 )
 """What vLLM 0.32 would take where tokens are generated, and does not get."""
 
+_ID = b'{"id":"'
+
 
 def error_body(error: FailureRow) -> bytes:
     """Return OpenAI's error envelope as JSON."""
@@ -65,6 +67,15 @@ class OpenAiProtocol:
     generates: bool
     """Whether it generates tokens."""
     default_completion: int | None = None
+    id_prefix: str
+    """What vLLM puts before the request's id."""
+
+    def answers(self, request_id: str, begin: bytes) -> bool | None:
+        """Tell whether an answer has the request's id, where it begins as vLLM's do."""
+        begin = begin.removeprefix(b"data: ")
+        if not begin.startswith(_ID):
+            return None
+        return begin.startswith(b'%b%b%b"' % (_ID, self.id_prefix.encode(), request_id.encode()))
 
     def read_answer(self, request: ParsedRequest, parts: Sequence[bytes]) -> Answer:
         """Return what an answer in one piece says."""

@@ -91,6 +91,7 @@ class Simulator:
         try:
             job = make_job(parse_body(exchange.body, exchange.content_type), self.config)
             limits = self._meet_fault(exchange.path, in_band=job.stream)
+            exchange.comes_again = limits[0] is Trap.LATE
             if self.engine.overloaded:
                 raise Overloaded
         except Rejection as rejection:
@@ -107,6 +108,7 @@ class Simulator:
         try:
             body = parse_body(exchange.body, exchange.content_type)
             trap, _ = self._meet_fault(exchange.path, in_band=False)
+            exchange.comes_again = trap is Trap.LATE
             tokens, answer = embed(body, self.config, exchange.id, int(time.time()))
             if trap is Trap.ENGINE_DEAD:
                 raise EngineDead

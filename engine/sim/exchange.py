@@ -13,7 +13,7 @@ from engine.sim.rejection import Rejection
 from engine.sim.wire import DONE
 
 DROP = "tollway.sim.drop"
-"""Name of the ASGI extension by which `engine.sim.server` lends its connection's `close`."""
+"""Name of the ASGI extension by which `engine.sim.server` lends its connection's `close`, and more of it."""
 
 
 class HungUp(Exception):
@@ -37,8 +37,15 @@ class SimExchange:
         self.dropped = False
         """Whether we closed the connection, not the client."""
 
+        self.comes_again = False
+        """Whether the next answer of this connection is this one once more, before its own."""
+        self._said = b""
+        """What then comes, as HTTP."""
+
         self._asked_id: bytes | None = headers.get(b"x-request-id")
-        self._drop: Callable[[], None] | None = scope.get("extensions", {}).get(DROP, {}).get("close")
+        connection = scope.get("extensions", {}).get(DROP, {})
+        self._drop: Callable[[], None] | None = connection.get("close")
+        self._leave_behind: Callable[[bytes], None] | None = connection.get("leave_behind")
         self._receive = receive
         self._send = send
 
@@ -103,21 +110,24 @@ class SimExchange:
         """Answer in one piece."""
         head = [(b"allow", allow.encode())] if allow else []
         head += [(b"content-length", str(len(body)).encode()), *content, *self._common()]
-        await self._send({"type": "http.response.start", "status": status, "headers": head})
+        await self._begin(status, head)
+        self._say(body, ends=True)
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self) -> None:
         """Send the 200 head of an event stream."""
         head = [(b"content-type", b"text/event-stream; charset=utf-8"), *self._common()]
-        await self._send({"type": "http.response.start", "status": 200, "headers": head})
+        await self._begin(200, head)
 
     async def chunk(self, frame: bytes) -> None:
         """Send one frame as one chunk."""
+        self._say(b"%x\r\n%b\r\n" % (len(frame), frame))
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
 
     async def end_stream(self) -> None:
         """Send `[DONE]` and the terminator."""
         await self.chunk(DONE)
+        self._say(b"0\r\n\r\n", ends=True)
         await self._send({"type": "http.response.body", "body": b""})
 
     async def drop(self) -> None:
@@ -126,6 +136,19 @@ class SimExchange:
         if self._drop is not None:
             self._drop()
             await asyncio.Event().wait()
+
+    async def _begin(self, status: int, head: list[tuple[bytes, bytes]]) -> None:
+        lines = b"".join(b"%b: %b\r\n" % field for field in head)
+        chunked = b"" if b"content-length" in dict(head) else b"transfer-encoding: chunked\r\n"
+        self._say(b"HTTP/1.1 %d \r\n%b%b\r\n" % (status, lines, chunked))
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
+
+    def _say(self, part: bytes, *, ends: bool = False) -> None:
+        """Note a part of an answer that comes again."""
+        if self.comes_again:
+            self._said += part
+        if self.comes_again and ends and self._leave_behind is not None:
+            self._leave_behind(self._said)
 
     def _common(self) -> list[tuple[bytes, bytes]]:
         return [(b"vary", b"Origin"), (b"x-request-id", self._asked_id or os.urandom(16).hex().encode())]

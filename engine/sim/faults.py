@@ -14,6 +14,7 @@ A table of faults, set by `POST /sim/faults` with a JSON object or a list of the
 | `engine_dead` | after k tokens an error frame and `[DONE]`; a request without stream gets 500                        |
 | `abort`       | after k tokens the sequence ends with `finish_reason` "abort"                                        |
 | `hold_end`    | every token, and then neither usage nor `[DONE]`                                                     |
+| `late`        | its own answer, and once more the same where the next one of its connection should be                |
 
 `after_tokens` counts the tokens of one sequence (default 0); a sequence that ends earlier never notices. `count` is how
 many requests the fault hits before it is used up (default: every one until it is cleared). `path` limits it to one
@@ -36,6 +37,7 @@ class FaultKind(StrEnum):
     ENGINE_DEAD = "engine_dead"
     ABORT = "abort"
     HOLD_END = "hold_end"
+    LATE = "late"
 
 
 @dataclass(slots=True)

@@ -32,6 +32,8 @@ class Trap(StrEnum):
     ABORT = "abort"
     HOLD_END = "hold_end"
     """Not before the next token, but before the usage and `[DONE]` of the whole answer."""
+    LATE = "late"
+    """Not within the answer, but behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Sequence:
     @property
     def trapped(self) -> Trap | None:
         """The trap that snaps instead of the next token, if any."""
-        if self.limits.trap is Trap.HOLD_END:
+        if self.limits.trap in (Trap.HOLD_END, Trap.LATE):
             return None
         return self.limits.trap if len(self.generated) >= self.limits.trap_after else None
 

@@ -23,12 +23,20 @@ SHUTDOWN_S = 5
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's own protocol; it also lends its connection's `close`, for faults that drop it."""
+    """uvicorn's own protocol; it also lends its connection, for faults that drop it or leave something behind on it."""
+
+    _left = b""
 
     def on_message_begin(self) -> None:
-        """Offer the extension with each request."""
+        """Offer the extension with each request; write what the one before has left behind."""
         super().on_message_begin()
-        self.scope["extensions"] = {DROP: {"close": self.transport.close}}
+        self.scope["extensions"] = {DROP: {"close": self.transport.close, "leave_behind": self._leave_behind}}
+        left, self._left = self._left, b""
+        if left:
+            self.transport.write(left)
+
+    def _leave_behind(self, answer: bytes) -> None:
+        self._left = answer
 
 
 class SimServer(uvicorn.Server):

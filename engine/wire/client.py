@@ -18,7 +18,15 @@ from typing import NamedTuple, Protocol, Self
 
 import httpx
 
-from engine.faults import ConnectFailed, ResponseTooLarge, TlsFailed, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import (
+    ConnectFailed,
+    ForeignAnswer,
+    ResponseTooLarge,
+    TlsFailed,
+    UpstreamBroken,
+    UpstreamFault,
+    UpstreamTimeout,
+)
 from engine.wire.connection import Take, UpstreamConnection
 from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Destination, Sent, Transport, unheard
@@ -139,6 +147,8 @@ class _Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, ForeignAnswer):
+            self._connection.close()
         self._transport.leave(self._connection, self._destination)
 
     async def pour(self, take: Take) -> None:

@@ -12,6 +12,7 @@ Must not know pools, deadlines, or whose request it is.
 """
 
 import asyncio
+import select
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -38,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
+        self._arrivals = select.poll()
         self._waiter: asyncio.Future[None] | None = None
         self._take: Take | None = None
         """Who takes the body, while its task sleeps."""
@@ -62,6 +64,11 @@ class UpstreamConnection(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether another request may be written."""
         return not self.asked and not self._parts and self._fault is None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that the event loop has not read yet: 0.4 us, once for a request."""
+        return not self._arrivals.poll(0)
 
     # What the pool and the response do
 
@@ -163,6 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._arrivals.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if not self.asked:

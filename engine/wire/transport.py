@@ -2,7 +2,8 @@
 The connections to replicas, over asyncio and httptools: HTTP/1.1, and nothing that they do not need.
 
 Rules:
-- A connection goes back to the pool only when its answer was read to the end and the replica keeps it.
+- A connection goes back to the pool only when its answer was read to the end and the replica keeps it. It leaves it
+  only while nothing has come on it since, not even what the event loop has not read yet.
 - One that lay idle for `keepalive_s` is closed and never used.
 - A kept connection that ends before a byte of the answer came is replaced by a fresh one, once: an idle close that
   crossed our request. Nobody pays twice: what such an attempt cost, if anything, no one learns.
@@ -100,7 +101,9 @@ class Transport:
                     older.close()
                 idle.clear()
             elif connection.usable:
-                return connection
+                if connection.is_quiet:
+                    return connection
+                connection.close()
         return None
 
     async def _connect(self, destination: Destination, s_max: float | None) -> UpstreamConnection:

@@ -131,7 +131,8 @@ ROUTES = Definition(
 UPSTREAM_FAILURES = Definition(
     "tollway_upstream_failures_total",
     MetricKind.COUNTER,
-    "Attempts that a replica failed: connect, timeout, gone, broken, malformed, too_large, error_frame, status_NNN.",
+    "Attempts that a replica failed: connect, timeout, gone, broken, malformed, too_large, unreadable, foreign, "
+    "error_frame, status_NNN.",
     ("model", "replica", "reason"),
 )
 UNCOUNTED = Definition(

@@ -25,6 +25,7 @@ import orjson
 from engine.faults import (
     Declined,
     EngineRefused,
+    ForeignAnswer,
     ReplicaGone,
     ResponseTooLarge,
     UpstreamBroken,
@@ -46,6 +47,8 @@ from proxy.stages.deadlines import Deadlines
 
 _PARSED_BYTES_MAX = 64 * 1024
 """Of an engine's refusal; a larger one repeats what it refuses."""
+_ID_BYTES_MAX = 128
+"""Within which an answer says whose it is."""
 READ_ON_S_MAX = 0.25
 _ABORT_AGAIN_S = 0.1
 """An abort that overtakes its own request is passed over by the replica."""
@@ -104,12 +107,13 @@ class Relay:
                     if stream is None:
                         parts = await read_parts(response, ANSWER_BYTES_MAX, downstream.share.has_room)
                         downstream.share.keep(sum(map(len, parts)))
-                        attempt.end = _whole(parts, attempt)
+                        attempt.end = _whole(parts, attempt, request_id)
                         attempt.lease.spoke()
                         downstream.head(200, JSON + headers)
                         return
                     downstream.head(200, EVENT_STREAM + headers)
                     passing = _Passing(stream, attempt, deadlines, downstream)
+                    passing.unnamed = request_id
                     deadlines.spare = passing.spared_s
                     await response.pour(passing.take)
         except (TimeoutError, UpstreamFault) as fault:
@@ -168,6 +172,8 @@ class _Passing:
         self._bounds = attempt.admitted.call.bounds
         self._shown_as = attempt.admitted.call.model.name if attempt.replica.serves else None
         """The model's name, where the replica knows another."""
+        self.unnamed = ""
+        """The request's id, until it is known whose the answer is."""
 
     def take(self, data: bytes) -> Wait | None:
         """Pass on what came; raise what an error frame stands for, and `UpstreamBroken` for half a stream."""
@@ -175,13 +181,19 @@ class _Passing:
         if attempt.end is not None:
             return None
         stream, downstream = self._stream, self._downstream
+        fault = None
         try:
             frames = stream.feed(data)
-        finally:
-            # Also of what cannot be read on: what it said before is known.
-            usage = stream.proven if downstream.left else stream.usage
-            if usage is not None:
-                attempt.observed(usage)
+        except UpstreamFault as unread:
+            frames, fault = [], unread
+        if self.unnamed:
+            self._identify(frames)
+        # Also of what cannot be read on: what it said before is known.
+        usage = stream.proven if downstream.left else stream.usage
+        if usage is not None:
+            attempt.observed(usage)
+        if fault is not None:
+            raise fault
         forward, last, progress = _sift(frames, comments=downstream.started)
         if self._shown_as is not None:
             forward = named_frames(forward, self._shown_as)
@@ -190,6 +202,14 @@ class _Passing:
             return partial(self._caught_up, last, progress=progress)
         self._step(last, progress=progress)
         return None
+
+    def _identify(self, frames: list[Frame]) -> None:
+        """Look at the first frame with content for whose it is."""
+        for frame in frames:
+            if frame.kind is FrameKind.CONTENT:
+                _identify(self._attempt, self.unnamed, frame.forward)
+                self.unnamed = ""
+                return
 
     def spared_s(self) -> float:
         """Return how much longer than `idle_s_max` its silence may last: the engine that generates is alive."""
@@ -262,8 +282,17 @@ def _silence(deadlines: Deadlines, lease: Lease) -> Exception:
     return UpstreamTimeout("the replica was silent for too long")
 
 
-def _whole(parts: list[bytes], attempt: Attempt) -> list[bytes]:
+def _identify(attempt: Attempt, request_id: str, begin: bytes) -> None:
+    """Pass an answer that may be this request's; raise `ForeignAnswer`."""
+    own = attempt.admitted.call.request.protocol.answers(request_id, begin)
+    if own is not None and not attempt.replica.answered(own=own):
+        raise ForeignAnswer("the answer has the id of another request")
+
+
+def _whole(parts: list[bytes], attempt: Attempt, request_id: str) -> list[bytes]:
     request = attempt.admitted.call.request
+    if parts:
+        _identify(attempt, request_id, parts[0] if len(parts[0]) > _ID_BYTES_MAX else b"".join(parts))
     answer = request.protocol.read_answer(request, parts)
     attempt.observed(answer.usage)
     if answer.aborted:

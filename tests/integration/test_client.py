@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from engine.faults import ConnectFailed, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
+from engine.faults import ConnectFailed, ForeignAnswer, ResponseTooLarge, UpstreamBroken, UpstreamFault, UpstreamTimeout
 from engine.wire.client import KEEPALIVE_S, DirectUpstream, Upstream
 from engine.wire.transport import Transport
 from tests.stock_transport import HttpxUpstream, StockTransport
@@ -488,6 +488,46 @@ async def test_a_kept_connection_on_which_something_came_is_not_tried_again(upst
         with pytest.raises(UpstreamBroken):
             await whole(upstream, met.url)
     assert len(met.peers) == 1
+
+
+LATE = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate"
+
+
+@pytest.mark.parametrize("unasked", [LATE, b"\r\n"], ids=["answer", "blank"])
+async def test_what_came_on_a_kept_connection_that_nobody_asked_for_is_never_an_answer(
+    upstream: Upstream, unasked: bytes
+) -> None:
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        if peer is met.peers[0]:
+            with suppress(ConnectionResetError):
+                assert await peer.reader.read() == b"", "nothing was asked on it again"
+
+    async with served(conversation) as met:
+        await whole(upstream, met.url)
+        # In the socket, and not read by the event loop: nothing is awaited until the request is on its way.
+        met.peers[0].writer.write(unasked)
+        assert await whole(upstream, met.url) == (200, b"ok")
+    assert len(met.peers) == 2
+
+
+async def test_the_connection_of_another_requests_answer_is_not_used_again() -> None:
+    async def conversation(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        assert await peer.reader.read() == b"", "it was closed"
+
+    async def refuse(upstream: Upstream, url: str) -> None:
+        async with upstream.request("POST", url) as response:
+            await response.read(2)
+            raise ForeignAnswer
+
+    async with upstream_over("ours") as upstream, served(conversation) as met:
+        for _ in range(2):
+            with pytest.raises(ForeignAnswer):
+                await refuse(upstream, met.url)
+    assert len(met.peers) == 2
 
 
 async def test_a_replica_that_is_gone_is_found_gone(upstream: Upstream) -> None:

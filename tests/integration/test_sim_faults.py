@@ -1,9 +1,11 @@
 """A simulated replica fails when and how it is told to, and is well again afterwards."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from engine.sim.faults import FaultKind
@@ -134,6 +136,33 @@ async def test_hold_end_gives_every_token_and_neither_usage_nor_an_end(sim: SimP
     assert (await sim.stats())["running"] == 0
     writer.close()
     await sim.until(active=0)
+
+
+@pytest.mark.parametrize("body", [WHOLE, STREAM], ids=["json", "stream"])
+async def test_late_answers_the_next_request_of_the_connection_with_the_answer_before(
+    sim: SimProcess, body: dict[str, Any]
+) -> None:
+    await put(sim, FaultKind.LATE, count=1)
+    host, port = sim.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    answers = []
+    for name, count in (("one", 1), ("two", 2)):
+        text = orjson.dumps(body)
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-request-id: {name}\r\n"
+        writer.write(f"{head}content-length: {len(text)}\r\n\r\n".encode() + text)
+        answers += [await _one_answer(reader) for _ in range(count)]
+    assert [b'"id":"chatcmpl-one"' in each for each in answers] == [True, True, False]
+    assert b'"id":"chatcmpl-two"' in answers[2]
+    assert answers[0].split(b"\r\n\r\n", 1)[1] == answers[1].split(b"\r\n\r\n", 1)[1]
+    writer.close()
+
+
+async def _one_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer: up to its length, or to its last chunk."""
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lengths = re.findall(rb"content-length: (\d+)", head)
+        return head + (await reader.readexactly(int(lengths[0])) if lengths else await reader.readuntil(b"0\r\n\r\n"))
 
 
 async def test_a_fault_hits_as_many_requests_as_it_says(sim: SimProcess) -> None:

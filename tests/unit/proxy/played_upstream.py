@@ -7,7 +7,7 @@ The replicas' names are the hosts of their URLs. Each request to a replica takes
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +49,10 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+
+
+OWN_ID = b"the request's id"
+"""Stands for it in what is answered."""
 
 
 def replays(name: str, *, until: int | None = None, then: Iterable[Step] = ()) -> Answer:
@@ -111,8 +115,10 @@ class PlayedUpstream:
             raise fault
         sent()
         self.open += 1
+        own = headers["x-request-id"].encode()
+        steps = tuple(step.replace(OWN_ID, own) if isinstance(step, bytes) else step for step in answer.steps)
         try:
-            yield _Response(answer, self)
+            yield _Response(replace(answer, steps=steps), self)
         finally:
             self.open -= 1
 

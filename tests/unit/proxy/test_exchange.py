@@ -22,7 +22,7 @@ from proxy.stages import relay
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, CONFIG, STREAM_BODY, Gateway, gateway, until
 from tests.unit.proxy.played_client import PlayedClient
-from tests.unit.proxy.played_upstream import Answer, Pause, Step, fails, replays, silence
+from tests.unit.proxy.played_upstream import OWN_ID, Answer, Pause, Step, fails, replays, silence
 
 STREAM = "122-chat-stream-continuous"
 STREAM_USAGE = (17, 6)
@@ -480,6 +480,47 @@ async def test_work_that_is_done_is_not_done_again_and_is_accounted_for(
 async def test_a_refusal_too_large_to_read_is_no_answer(folder: Path) -> None:
     gw = gateway(folder, a=[Answer((b" " * 5_000,), 503)], b=[replays("100-chat")])
     assert (await gw.ask(CHAT_BODY)).answer == transcript("100-chat").body
+
+
+# --- answers to another request
+
+
+OWN, ANOTHERS = b"chatcmpl-" + OWN_ID, b"chatcmpl-01JC000000000000000000000A"
+
+
+def named(recorded: str, own: bytes) -> Answer:
+    """Return a recorded answer with this for its id."""
+    return Answer(tuple(re.sub(rb'(?<="id":")[^"]+', own, chunk) for chunk in transcript(recorded).chunks))
+
+
+@pytest.mark.parametrize(("body", "recorded"), [(STREAM_BODY, STREAM), (CHAT_BODY, "100-chat")], ids=["stream", "json"])
+async def test_where_ids_are_echoed_nobody_gets_anothers_answer(
+    folder: Path, body: dict[str, object], recorded: str
+) -> None:
+    a, b = [named(recorded, OWN), named(recorded, ANOTHERS), named(recorded, OWN)], [named(recorded, OWN)]
+    gw = gateway(folder, a=a, b=b)
+    clients = [await gw.ask(body) for _ in range(3)]
+    assert [client.answer_headers["x-tollway-replica"] for client in clients] == ["a", "b", "a"]
+    assert all(ANOTHERS not in client.answer and client.status == 200 for client in clients)
+    assert [(tokens(record), record.wasted_tokens) for record in gw.store.ledger] == [(STREAM_USAGE, 0)] * 3
+    assert gw.metric("tollway_upstream_failures_total", replica="a", reason="foreign") == 1
+    gw.assert_nothing_is_held()
+
+
+async def test_of_anothers_answer_nothing_is_believed_however_it_arrives(folder: Path) -> None:
+    body = b"".join(named(STREAM, ANOTHERS).steps)  # type: ignore[arg-type]
+    cut = Answer(tuple(body[at : at + 7] for at in range(0, len(body), 7)))
+    gw = gateway(folder, a=[named(STREAM, OWN), cut], b=[named(STREAM, OWN)])
+    await gw.ask(STREAM_BODY)
+    client = await gw.ask(STREAM_BODY | {"max_tokens": 7})
+    assert (client.answer_headers["x-tollway-replica"], client.events[-1]) == ("b", b"[DONE]")
+    assert ANOTHERS not in client.answer
+
+
+@pytest.mark.parametrize("own", [b"chatcmpl-1f2e", b"0"])
+async def test_an_engine_with_ids_of_its_own_is_not_compared(folder: Path, own: bytes) -> None:
+    gw = gateway(folder, a=[named(STREAM, own), named("100-chat", own + b"1")])
+    assert [(await gw.ask(body)).status for body in (STREAM_BODY, CHAT_BODY)] == [200, 200]
 
 
 # --- answers of which nobody says what they cost

@@ -99,6 +99,9 @@ class Messages:
     def abort_ids(self, request_id: str, prompts: int) -> list[str]:
         return [request_id]
 
+    def answers(self, request_id: str, begin: bytes) -> bool | None:
+        return None
+
     def stream(self, request: ParsedRequest) -> StreamMachine | None:
         return Told() if request.stream else None
 

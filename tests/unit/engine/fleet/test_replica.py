@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from engine.fleet.replica import SILENCES_MAX, Replica
+from engine.fleet.replica import SILENCES_MAX, STRANGERS_MAX, Replica
 from engine.fleet.trouble import HUNG, Trouble
 
 
@@ -47,6 +47,21 @@ def test_deadlines_missed_in_a_row_make_it_silent_and_a_token_ends_that(replica:
         assert not replica.snapshot().healthy
         lease.spoke()
         assert replica.snapshot().healthy
+
+
+def test_whether_answers_have_their_requests_ids_is_shown_by_the_first_that_does(replica: Replica) -> None:
+    assert replica.answered(own=False), "an engine with ids of its own is not compared"
+    assert replica.answered(own=True)
+    assert not replica.answered(own=False)
+    assert replica.answered(own=True)
+    assert [replica.answered(own=False) for _ in range(STRANGERS_MAX)] == [False] * STRANGERS_MAX
+    assert replica.answered(own=False), "there is another engine by now"
+
+
+def test_what_comes_back_may_have_ids_of_its_own(replica: Replica) -> None:
+    replica.answered(own=True)
+    replica.came_back()
+    assert replica.answered(own=False)
 
 
 def test_a_probe_ends_a_silence_too(replica: Replica) -> None:

@@ -12,6 +12,7 @@ from engine.protocols.completions import COMPLETIONS
 from engine.protocols.embeddings import EMBEDDINGS
 from engine.protocols.registry import PROTOCOLS
 from engine.wire.sse import FrameSplitter, data_of
+from tests.transcripts import transcript
 from tests.unit.engine.protocols.parsing import rendered, request
 
 
@@ -104,3 +105,21 @@ def test_an_engines_refusal_fits_in_a_frame(protocol: ApiProtocol) -> None:
     body = json.dumps({"error": {"message": "No.", "code": 400}}, indent=2).encode()
     (frame,) = FrameSplitter().feed(protocol.refusal_frame(400, body))
     assert json.loads(data_of(frame) or b"") == {"error": {"message": "No.", "code": 400, "status": 400}}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize("before", [b"", b"data: "])
+def test_an_answer_says_whose_it_is(protocol: ApiProtocol, before: bytes) -> None:
+    own = protocol.id_prefix.encode() + b"R"
+    assert protocol.answers("R", before + b'{"id":"%b","object":1}' % own)
+    for other in (b"R", own + b"1", own[:-1] + b"S", b""):
+        assert protocol.answers("R", before + b'{"id":"%b","object":1}' % other) is False
+    for nothing in (b"", b'{"object":1,"id":"%b"}' % own, b'{"id": "%b"}' % own, b'{"id":7}'):
+        assert protocol.answers("R", before + nothing) is None
+
+
+@pytest.mark.parametrize("name", ["420-by-id-stream", "421-by-id", "423-by-id-completion-stream"])
+def test_vllm_calls_an_answer_by_its_requests_id(name: str) -> None:
+    recorded = transcript(name)
+    (protocol,) = (each for each in PROTOCOLS.values() if each.path == recorded.path)
+    assert protocol.answers("r", recorded.chunks[0])

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import weakref
 from contextlib import suppress
 from typing import Any, cast
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from engine.wire import connection
 from engine.wire.connection import UpstreamConnection
 
+QUIET, _ = os.pipe()
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nx-late: 1\r\n\r\n"
 
@@ -37,6 +39,10 @@ class Socket:
 
     def abort(self) -> None:
         self.aborted = True
+
+    def get_extra_info(self, name: str) -> int:
+        assert name == "socket"
+        return QUIET
 
 
 def asked() -> tuple[UpstreamConnection, Socket]:
