@@ -29,6 +29,7 @@ from proxy.compose.reload import ConfigSource, Reload
 from proxy.compose.storage import incarnated, journalled, redis, settling
 from proxy.edge.connections import Connections
 from proxy.edge.edge import Edge
+from proxy.edge.forwarded import networks
 from proxy.exchange import Exchange
 from proxy.http.listeners import Drain, bound, served, url_of
 from proxy.identity.revocation import Revoked
@@ -185,6 +186,7 @@ def _edge(settings: Settings, connections_max: int, per_address_max: int, metric
     return Edge(
         connections=Connections(connections_max, per_address_max),
         head_s_max=settings.listen.head_s_max,
+        trusted_proxies=networks(settings.listen.trusted_proxies),
         write_s_max=settings.limits.write_s_max,
         refused=metrics.refused,
     )

@@ -166,10 +166,10 @@ class KeysUnavailable(ApiError):
 
 
 class TooManyForgeries(ApiError):
-    """A token was not judged, because too many from the same sender had a wrong signature."""
+    """A token was not judged, because too many with a wrong signature arrive."""
 
     def __init__(self, wait_us: int) -> None:
-        message = "Too many tokens with a wrong signature came from this address; this one was not checked."
+        message = "Too many tokens with a wrong signature arrive; this one was not checked. Send it again."
         super().__init__(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=whole_seconds(wait_us))
 
 

@@ -11,6 +11,7 @@ The nouns, and where each lives:
 | direct cycle  | one that is served without ASGI: what is forwarded to replicas, nothing else    | `direct_cycle.py` |
 | parser        | bytes in; heads, parts of bodies and their ends out                             | `parser.py`       |
 | head          | judged: what can be read in two ways is refused                                 | `head.py`         |
+| forwarded     | where a client is behind proxies that are trusted                               | `forwarded.py`    |
 | deadline      | when a head is late, a connection idle, a client behind with reading            | `deadlines.py`    |
 | lingering     | how a connection ends without a reset                                           | `lingering.py`    |
 | discarding    | what a refused client still sends, thrown away at one pace for all of them      | `discarding.py`   |

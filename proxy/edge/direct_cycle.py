@@ -35,8 +35,6 @@ class ClientTransport(Protocol):
 class ClientConnection(Protocol):
     """What a direct cycle needs of the connection that its request came on."""
 
-    address: str
-    """Who is at the other end of it: the client, or the proxy before the gateway."""
     loop: asyncio.AbstractEventLoop
     flow: FlowControl
     """Whether the client is read, and whether it keeps up with what is written."""
@@ -44,6 +42,9 @@ class ClientConnection(Protocol):
     @property
     def transport(self) -> ClientTransport:
         """Where the answer is written."""
+
+    def address_of(self, fields: Mapping[bytes, bytes]) -> str:
+        """Return where the client of a request is, by its head's fields."""
 
     def default_lines(self) -> bytes:
         """Return the lines of every answer."""
@@ -71,7 +72,6 @@ class DirectCycle:
         "_serve",
         "_tell",
         "_write",
-        "address",
         "disconnected",
         "fields",
         "keep_alive",
@@ -92,8 +92,6 @@ class DirectCycle:
         """Take a request, whose client takes an answer in chunks or only to the connection's end."""
         self.fields = fields
         """The first value of each header, by its lower-case name."""
-        self.address = connection.address
-        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self.loop = connection.loop
         self.disconnected = False
         """Whether the client is gone."""
@@ -162,6 +160,11 @@ class DirectCycle:
             self.set()
 
     # --- what who serves it does with it
+
+    @property
+    def address(self) -> str:
+        """Where the client is: at the other end of the connection, or where a trusted proxy says."""
+        return self._connection.address_of(self.fields)
 
     def take(self) -> bytes:
         """Return what has come of the body since the last time; `more_body` tells whether that was the end of it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from proxy.edge.connections import Connections
 from proxy.edge.direct_cycle import Serve
 from proxy.edge.discarding import Discarding
+from proxy.edge.forwarded import Networks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Edge:
     """Connections that have ended but for a client that may still be sending."""
     discarding: Discarding = field(default_factory=Discarding)
     """What they send, thrown away at one pace for all."""
+    trusted_proxies: Networks = ()
+    """Networks of proxies whose word counts on where their clients are."""
     direct: Mapping[bytes, Serve] = field(default_factory=dict)
     """Who serves a POST to one of these paths, without ASGI."""
     _defaults: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -14,6 +14,7 @@ It knows nothing of paths, tokens or bodies' content.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.config import Config
@@ -23,6 +24,7 @@ from proxy.edge.cycles import CyclesInOrder
 from proxy.edge.deadlines import Deadline, IdleDeadline
 from proxy.edge.direct_cycle import DirectCycle
 from proxy.edge.edge import Edge
+from proxy.edge.forwarded import FORWARDED_FOR, client_address, is_trusted
 from proxy.edge.head import Head
 from proxy.edge.lingering import OPEN, REFUSED, LingeringTransport
 from proxy.edge.parser import Arriving, RequestParser
@@ -58,6 +60,8 @@ class GuardedHttp(CyclesInOrder):
         self.address = ""
         """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self._counted = False
+        self._forwards = False
+        """Whether a trusted proxy is there, which says where its clients are."""
         self._requests = RequestParser(self)
         self._head_deadline = Deadline(self.loop)
         self._idle_deadline = IdleDeadline(self.loop, self.timeout_keep_alive)
@@ -71,6 +75,7 @@ class GuardedHttp(CyclesInOrder):
         )
         super().connection_made(lingering)  # type: ignore[arg-type]
         self.address = self.client[0] if self.client else ""
+        self._forwards = bool(self._edge.trusted_proxies) and is_trusted(self.address, self._edge.trusted_proxies)
         refused = self._edge.connections.enter(self.address)
         if refused is None:
             self._counted = True
@@ -138,6 +143,11 @@ class GuardedHttp(CyclesInOrder):
         """End the connection now, whatever its client has not read."""
         self.transport.abort()
 
+    def address_of(self, fields: Mapping[bytes, bytes]) -> str:
+        """Return where the client of a request is, by its head's fields."""
+        told = fields.get(FORWARDED_FOR) if self._forwards else None
+        return client_address(self.address, told, self._edge.trusted_proxies) if told else self.address
+
     def default_lines(self) -> bytes:
         """Return the lines of every answer: its date."""
         return self._edge.default_lines(self.server_state.default_headers)
@@ -152,6 +162,8 @@ class GuardedHttp(CyclesInOrder):
             self._requests.keep_alive = False
         serve = edge.direct.get(head.path) if head.method == b"POST" else None
         if serve is None:
+            if self._forwards and self.client:
+                self.client = self.address_of(head.by_name), self.client[1]
             return self.begin_asgi(head, self._requests.llhttp)
         return self.begin_direct(DirectCycle(self, serve, head.by_name, chunked=head.version == "1.1"))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from proxy.edge.forwarded import FORWARDED_FOR
 from proxy.errors import ApiError, Code, InvalidRequest, MethodNotAllowed
 
 BYTES_MAX = 32 * 1024
@@ -82,6 +83,12 @@ def check_repeated(fields: Iterable[tuple[bytes, bytes]]) -> None:
     for name, times in counted.items():
         if times > 1:
             raise InvalidRequest(f"The header `{name.decode()}` stands twice.")
+
+
+def forwarded(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return all that proxies say of where the client is, as one field: each may add a line instead of a word."""
+    told = [value for name, value in fields if name == FORWARDED_FOR]
+    return {FORWARDED_FOR: b",".join(told)} if told else {}
 
 
 def check_coding(version: str, coding: bytes) -> None:

@@ -142,6 +142,7 @@ class RequestParser:
         asked.by_name = by_name = dict(reversed(fields))
         if len(by_name) != len(fields):
             head.check_repeated(fields)
+            by_name.update(head.forwarded(fields))
         if llhttp.should_upgrade() and b"upgrade" in by_name:
             return
         if len(fields) > head.FIELDS_MAX or (self._fed_bytes > head.BYTES_MAX and asked.bytes_read > head.BYTES_MAX):

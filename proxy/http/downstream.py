@@ -27,7 +27,7 @@ class Client(Protocol):
 
     @property
     def address(self) -> str:
-        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
+        """Where the client is: at the other end of the connection, or where a trusted proxy says."""
 
     @property
     def disconnected(self) -> bool:
@@ -101,8 +101,6 @@ class Downstream:
         """Stand for a client; `always` are lines of the head of every answer."""
         self.share = share
         """What is held for it of bodies, its own and its answer's."""
-        self.address = client.address
-        """Who is at the other end of the connection: the client, or the proxy before the gateway."""
         self._client = client
         self._always = always
         self._write_s_max = write_s_max
@@ -116,6 +114,11 @@ class Downstream:
         self.finished = False
         self.left = False
         """Whether the client hung up."""
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        return self._client.address
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

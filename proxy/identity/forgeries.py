@@ -1,63 +1,184 @@
 """
-How many forged tokens are looked at: checking a signature costs more than making one up.
+How much of a core goes to tokens that turn out forged: checking a signature costs more than making one up.
 
-A bucket for each address counts the signatures that turned out wrong, and one more counts them all. Where a bucket is
-used up, a token that was never verified is not looked at before it has refilled.
+Rules:
+- What wrong signatures cost is taken from a budget of processor time, which refills; right ones are free. While there
+  is any left, a token is checked at once.
+- Without, it waits for its turn: in an order fair by address, and at an address by the tenant that the token claims, so
+  that a flood from one address, or in one tenant's name, holds up little else. Who waited `LATE_S_MAX` is told to come
+  again, and so is who comes to an address with too many waiting.
+- A user verified within an hour does not wait for what others forge. Only forging in that user's own name ends that,
+  for a minute; and all such names together may overdraw the budget once.
 
-Decision: such a token is answered 429 with its wait, and not 401, because nobody judged it: an honest client behind the
-same address tries again, as OpenAI's clients do by themselves, and does not throw its token away. And it is hardly
-ever met: a token in the cache passes before anything is asked here, and one that *says* it is from a user verified
-lately counts in a bucket of that user's at that address, which only somebody who knows the name can use up.
+Decision: a bound on processor time, and none on how many wrong signatures an address may send.
+Because behind a load balancer all clients are one address, and a few forgeries a second refused every new user there.
+Instead of a bucket for each address.
 
-Bounds: buckets and users are kept for the 10,000 seen last.
+Decision: who is refused is answered 429 and not 401, because nobody judged the token: an honest client tries again, as
+OpenAI's do by themselves, and does not throw it away.
+
+Bounds: `KEPT_MAX` users are remembered, by hashes; `_WAITING_MAX` tokens wait, a few times as many at many addresses.
 """
 
-from collections import OrderedDict
-from dataclasses import replace
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from time import monotonic
 
-from policies.quota import Limit, Per, Scope, Unit
-from policies.rate import Rate
+from proxy.errors import TooManyForgeries
 from proxy.identity.trusted import Claimed
 
-OF_ONE = Limit(Scope.USER, Unit.REQUESTS, 1_200, Per.MINUTE)
-"""Wrong signatures from an address: so many at once, then 20 a second."""
-OF_ALL = Limit(Scope.USER, Unit.REQUESTS, 60_000, Per.MINUTE)
-"""From everywhere: a tenth of a core with the slowest algorithm."""
-KEPT_MAX = 10_000
+US_PER_S = 100_000
+"""Of processor time for wrong signatures: a tenth of a core, which is 1,000 a second with the slower algorithms."""
+VERIFIED_S = 3_600.0
+KEPT_MAX = 131_072
+LATE_S_MAX = 2.0
+_WAITING_MAX = 4_096
+_SERVE_S = 0.01
+"""Between two looks at what may be checked now."""
+_COST_US = 100.0
+"""Of a check, until it is known."""
+_OF_NAME_MAX = 100
+"""Wrong signatures in the name of a known user within `_OF_NAME_S`, before he waits as others do."""
+_OF_NAME_S = 60.0
+_AGAIN_US = 1_000_000
+
+
+class Waiting:
+    """
+    Those who wait, by address and there by tenant; both take turns.
+
+    Bounds: `waiting_max` at one address for one tenant, of several an equal part for each that comes.
+    """
+
+    def __init__(self, waiting_max: int = _WAITING_MAX) -> None:
+        self._waiting_max = waiting_max
+        self._lines: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        """Tell whether anybody waits."""
+        return bool(self._lines)
+
+    def enter(self, address: str, tenant: str, turn: "asyncio.Future[None]") -> bool:
+        """Let one wait, unless too many do at this address for this tenant."""
+        lines = self._lines.get(address, OrderedDict())
+        line = lines.get(tenant, deque())
+        at_address = self._waiting_max // (len(self._lines) + (address not in self._lines))
+        if len(line) >= at_address // (len(lines) + (tenant not in lines)):
+            return False
+        line.append(turn)
+        lines[tenant] = line
+        self._lines[address] = lines
+        return True
+
+    def next(self) -> "asyncio.Future[None] | None":
+        """Return whose turn is next, and nobody's who waits no longer."""
+        while self._lines:
+            address, lines = self._lines.popitem(last=False)
+            tenant, line = lines.popitem(last=False)
+            turn = line.popleft()
+            if line:
+                lines[tenant] = line
+            if lines:
+                self._lines[address] = lines
+            if not turn.done():
+                return turn
+        return None
 
 
 class Forgeries:
-    """Counts wrong signatures by who sent them. Units: `now_us` in microseconds of any clock that never runs back."""
+    """
+    Gives turns to tokens whose signature is to be checked, and is told what came of it.
 
-    def __init__(self, of_one: Limit = OF_ONE, of_all: Limit = OF_ALL) -> None:
-        self._of_one = of_one
-        self._of_all = of_all
-        self._all: Rate | None = None
-        self._by_sender: OrderedDict[object, Rate] = OrderedDict()
-        self._honest: OrderedDict[Claimed, None] = OrderedDict()
+    Units: `us_per_s` and costs in microseconds of processor time; `clock` in seconds.
+    """
 
-    def wait_us(self, address: str, claimed: Claimed, now_us: int) -> int:
-        """Return how long a token from this address waits before its signature may be checked; 0 for not at all."""
-        wait_us = _wait_us(self._by_sender.get(self._sender(address, claimed)), self._of_one, now_us)
-        return wait_us if claimed in self._honest else max(wait_us, _wait_us(self._all, self._of_all, now_us))
+    def __init__(
+        self, us_per_s: float = US_PER_S, *, late_s_max: float = LATE_S_MAX, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._us_per_s = us_per_s
+        self._late_s_max = late_s_max
+        self._clock = clock
+        self._left_us: float = us_per_s
+        self._at = clock()
+        self._cost_us = _COST_US
+        self._waiting = Waiting()
+        self._serving: asyncio.TimerHandle | None = None
+        self._verified: dict[int, float] = {}
+        """When users were verified last, by the hash of what they claim: the latest at the end."""
+        self._abused: dict[int, tuple[float, int]] = {}
+        """Since when there were how many wrong signatures in their names."""
 
-    def wrong(self, address: str, claimed: Claimed, now_us: int) -> None:
-        """Count a wrong signature."""
-        sender = self._sender(address, claimed)
-        self._by_sender[sender] = _one_more(self._by_sender.get(sender), self._of_one, now_us)
-        _recent(self._by_sender, sender)
-        self._all = _one_more(self._all, self._of_all, now_us)
+    async def turn(self, address: str, claimed: Claimed) -> None:
+        """Wait until a token from this address may be checked; raise `TooManyForgeries`."""
+        self._refill()
+        if not (self._passes(hash(claimed)) or (self._left_us > 0 and not self._waiting)):
+            await self._wait(_network(address), claimed[1])
+        self._left_us -= self._cost_us
 
     def right(self, claimed: Claimed) -> None:
-        """Remember a user whose token was verified."""
-        self._honest[claimed] = None
-        _recent(self._honest, claimed)
+        """Note that a token was good: its check is free, and its user known."""
+        self.genuine()
+        user = hash(claimed)
+        self._verified.pop(user, None)
+        self._verified[user] = self._clock()
+        if len(self._verified) > KEPT_MAX:
+            del self._verified[next(iter(self._verified))]
 
-    def _sender(self, address: str, claimed: Claimed) -> object:
-        network = _network(address)
-        return (network, claimed) if claimed in self._honest else network
+    def genuine(self) -> None:
+        """Note that a signature was right, whatever else was wrong."""
+        self._left_us = min(self._us_per_s, self._left_us + self._cost_us)
+
+    def wrong(self, claimed: Claimed, cost_us: float) -> None:
+        """Note that a signature was wrong, and what that cost."""
+        self._left_us += self._cost_us - cost_us
+        self._cost_us += (cost_us - self._cost_us) / 16
+        user = hash(claimed)
+        if user in self._verified:
+            since, times = self._abused.pop(user, (self._clock(), 0))
+            self._abused[user] = since, times + 1
+            if len(self._abused) > KEPT_MAX:
+                del self._abused[next(iter(self._abused))]
+
+    def _passes(self, user: int) -> bool:
+        """Tell whether this is a user who does not wait."""
+        now = self._clock()
+        if now - self._verified.get(user, -VERIFIED_S) >= VERIFIED_S or self._left_us < -self._us_per_s:
+            return False
+        since, times = self._abused.get(user, (now, 0))
+        if now - since >= _OF_NAME_S:
+            del self._abused[user]
+            return True
+        return times < _OF_NAME_MAX
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._left_us = min(self._us_per_s, self._left_us + (now - self._at) * self._us_per_s)
+        self._at = now
+
+    async def _wait(self, address: str, tenant: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        if not self._waiting.enter(address, tenant, turn):
+            raise TooManyForgeries(_AGAIN_US)
+        if self._serving is None:
+            self._serve()
+        try:
+            async with asyncio.timeout(self._late_s_max):
+                await turn
+        except TimeoutError:
+            raise TooManyForgeries(_AGAIN_US) from None
+        self._left_us += self._cost_us  # which whoever gave the turn has taken
+
+    def _serve(self) -> None:
+        """Give as many turns as there is budget for, and come again while anybody waits."""
+        self._serving = None
+        self._refill()
+        while self._left_us > 0 and (turn := self._waiting.next()) is not None:
+            self._left_us -= self._cost_us
+            turn.set_result(None)
+        if self._waiting:
+            self._serving = asyncio.get_running_loop().call_later(_SERVE_S, self._serve)
 
 
 def _network(address: str) -> str:
@@ -67,21 +188,3 @@ def _network(address: str) -> str:
     except ValueError:
         return address
     return ip.exploded[:19] if isinstance(ip, IPv6Address) else address
-
-
-def _wait_us(rate: Rate | None, limit: Limit, now_us: int) -> int:
-    if rate is None:
-        return 0
-    rate = rate.at(limit, now_us)
-    return rate.wait_us(limit, 1) if rate.used >= limit.amount else 0
-
-
-def _one_more(rate: Rate | None, limit: Limit, now_us: int) -> Rate:
-    rate = rate.at(limit, now_us) if rate else Rate.unused(now_us)
-    return replace(rate, used=min(rate.used + 1, limit.amount))
-
-
-def _recent(kept: OrderedDict[Any, Any], name: object) -> None:
-    kept.move_to_end(name)
-    if len(kept) > KEPT_MAX:
-        kept.popitem(last=False)

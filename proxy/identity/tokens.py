@@ -2,7 +2,7 @@
 From a bearer token to a principal, or to `InvalidToken`.
 
 - A token that was judged before is looked up (`cache`); else it is taken apart strictly (`jose`) and verified
-  (`trusted`), unless its sender sent too many wrong signatures before (`forgeries`).
+  (`trusted`), in its turn while many others are forged (`forgeries`).
 - The unverified `iss` only chooses among the configured issuers; that issuer's own keys, algorithms and audience then
   decide. A header never chooses an algorithm that the config does not list for the issuer, nor a key outside its set.
 - `exp`, `iss` and `aud` are required.
@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.catalog import Catalog
-from proxy.errors import InvalidToken, TooManyForgeries
+from proxy.errors import InvalidToken
 from proxy.identity import cache
 from proxy.identity.cache import RefusedToken, Tokens, Verified
 from proxy.identity.forgeries import Forgeries
@@ -156,16 +156,23 @@ class Verifier:
         key = await trusted.source.key(unverified.kid, unverified.algorithm)
         if key is None:
             raise InvalidToken("The token is signed by a key that its issuer does not have.")
-        self._admit(address, unverified, trusted)
+        claimed = trusted.claimed(unverified.claims)
+        if self._catalog.tenant(claimed[1]) is None:
+            claimed = (claimed[0], "", "")  # whoever makes up tenants has one turn for all of them
+        await self._forgeries.turn(address, claimed)
+        begun = time.thread_time_ns()
         try:
             said = trusted.decode(token, key, self._leeway_s)
             principal = trusted.principal(said, self._catalog)
         except InvalidToken as error:
-            self._note(error, address, unverified, trusted)
+            if isinstance(error, Forged):
+                self._forgeries.wrong(claimed, (time.thread_time_ns() - begun) / 1_000)
+            else:
+                self._forgeries.genuine()
             if not isinstance(error, NotYetValid):
                 self._refused.keep(token, RefusedToken(error.message, now + cache.REFUSED_S, self._number))
             raise
-        self._forgeries.right(trusted.claimed(said))
+        self._forgeries.right(claimed)
         known = self._lasting(principal, key, said)
         self._verified.keep(token, known)
         self._check(token, known, now)
@@ -193,15 +200,6 @@ class Verifier:
             raise WrongAlgorithm
         return trusted
 
-    def _admit(self, address: str, unverified: Unverified, trusted: Trusted) -> None:
-        wait_us = self._forgeries.wait_us(address, trusted.claimed(unverified.claims), _now_us())
-        if wait_us:
-            raise TooManyForgeries(wait_us)
-
-    def _note(self, error: InvalidToken, address: str, unverified: Unverified, trusted: Trusted) -> None:
-        if isinstance(error, Forged):
-            self._forgeries.wrong(address, trusted.claimed(unverified.claims), _now_us())
-
     def _check(self, token: str, known: Verified, now: float) -> None:
         """Refuse what is revoked; whatever is not has its answer until the list changes."""
         version = self._revoked.version
@@ -219,7 +217,3 @@ def _origin(token: str, principal: Principal) -> Origin:
     """Return what a revocation may know a verified token by."""
     said = read_again(token)
     return Origin(said["iss"], principal, said.get("jti"), said.get("iat"))
-
-
-def _now_us() -> int:
-    return time.monotonic_ns() // 1_000

@@ -12,7 +12,6 @@ import httpx
 import jwt
 import pytest
 
-from proxy.identity.forgeries import OF_ONE
 from tests.e2e.gateway import Running, gateway
 from tests.exposition import samples
 from tests.issuer import JWKS, Provider, Signer, provider
@@ -215,29 +214,23 @@ async def test_only_one_bearer_header_lets_anybody_in(
         assert good.status_code == 200
 
 
-async def test_a_flood_of_forged_tokens_is_cut_and_locks_out_nobody_who_is_known(folder: Path) -> None:
+async def test_a_flood_of_forged_tokens_holds_up_no_new_user_behind_the_same_address(folder: Path) -> None:
     with gateway(folder) as flooded:
-        known, stranger = flooded.token("acme", "known"), flooded.token("acme", "stranger")
         head, _, signature = flooded.token("acme", "forged").rpartition(".")
         forged = (f"{head}.{number:06}{signature[6:]}" for number in range(1_000_000))
         seen: Counter[int] = Counter()
-        async with flooded.client() as client:
-            assert await status(client, known) == 200
+        over = asyncio.Event()
 
-            async def flood() -> None:
-                async with connected(*flooded.address) as bare:
-                    while seen[429] < 100:
-                        seen[(await bare.ask(MODELS % next(forged).encode())).status] += 1
+        async def flood() -> None:
+            async with connected(*flooded.address) as bare:
+                while not over.is_set():
+                    seen[(await bare.ask(MODELS % next(forged).encode())).status] += 1
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(8):
-                    group.create_task(flood())
-            assert seen[401] >= OF_ONE.amount
-            assert set(seen) == {401, 429}
-            assert await status(client, known) == 200, "it is in the cache"
-            assert await status(client, flooded.token("acme", "known", ttl_s=60)) == 200, "its user was verified lately"
-            deadline = time.monotonic() + 60
-            while (refused := await client.get("/v1/models", headers={"authorization": f"Bearer {stranger}"})).is_error:
-                assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-                await asyncio.sleep(int(refused.headers["retry-after"]))
-                assert time.monotonic() < deadline
+        async with flooded.client() as client, asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(flood())
+            while seen.total() < 2_500:
+                await asyncio.sleep(0.05)
+                assert await status(client, flooded.token("acme", f"new-{seen.total()}")) == 200
+            over.set()
+        assert seen[401] > 2_000, "they are told that they are wrong"

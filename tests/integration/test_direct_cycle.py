@@ -13,6 +13,7 @@ import pytest
 from proxy.edge.connections import Connections
 from proxy.edge.direct_cycle import DirectCycle
 from proxy.edge.edge import Edge
+from proxy.edge.forwarded import Networks, networks
 from proxy.edge.guard import GuardedHttp
 from proxy.http.listeners import Drain, bound, served
 from tests.integration.test_guard import Echo
@@ -70,6 +71,11 @@ class Direct:
         for _ in range(LARGE - 2):
             cycle.write(PART)
         cycle.finish(PART)
+
+    async def where(self, cycle: DirectCycle) -> None:
+        """Answer where the client is."""
+        cycle.take()
+        cycle.reply(200, b"", cycle.address.encode())
 
     async def unread(self, cycle: DirectCycle) -> None:
         """Answer before the body has come."""
@@ -139,11 +145,25 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(*, write_s_max: float = 60.0, keep_alive_s: float = 75.0) -> AsyncIterator[Listening]:
+async def listening(
+    *, write_s_max: float = 60.0, keep_alive_s: float = 75.0, trusted: Networks = ()
+) -> AsyncIterator[Listening]:
     direct = Direct()
-    serving = (direct.whole, direct.parts, direct.large, direct.sliced, direct.unread, direct.waits, direct.floods)
+    serving = (
+        direct.where,
+        direct.whole,
+        direct.parts,
+        direct.large,
+        direct.sliced,
+        direct.unread,
+        direct.waits,
+        direct.floods,
+    )
     paths = {b"/" + serve.__name__.encode(): serve for serve in (*serving, direct.half, direct.fails)}
-    edge = Edge(connections=Connections(100, 100), head_s_max=10.0, write_s_max=write_s_max, direct=paths)
+    connections = Connections(100, 100)
+    edge = Edge(
+        connections=connections, head_s_max=10.0, write_s_max=write_s_max, direct=paths, trusted_proxies=trusted
+    )
     with bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         async with served(Echo(), sock, edge, drain=Drain(s_max=1), keep_alive_s=keep_alive_s):
@@ -157,6 +177,30 @@ async def within(waiting: Callable[[], object]) -> None:
 
 
 # --- answers
+
+
+FORWARDED = b"X-Forwarded-For: "
+
+
+@pytest.mark.parametrize(
+    ("trusted", "fields", "address"),
+    [
+        ("127.0.0.0/8", [], b"127.0.0.1"),
+        ("127.0.0.0/8", [FORWARDED + b"198.51.100.1, 203.0.113.9"], b"203.0.113.9"),
+        ("127.0.0.0/8", [FORWARDED + b"198.51.100.1", FORWARDED + b"203.0.113.9"], b"203.0.113.9"),
+        ("10.0.0.0/8", [FORWARDED + b"203.0.113.9"], b"127.0.0.1"),
+        (None, [FORWARDED + b"203.0.113.9"], b"127.0.0.1"),
+    ],
+    ids=["says nothing", "the rightmost", "on lines of their own", "another network", "nobody is trusted"],
+)
+async def test_a_client_is_where_a_trusted_proxy_says(trusted: str | None, fields: list[bytes], address: bytes) -> None:
+    believed = networks([trusted] if trusted else [])
+    async with listening(trusted=believed) as here, here.connected() as client:
+        asked = post(b"Content-Length: 0", *fields, path=b"/where")
+        assert (await client.ask(asked)).body == address
+        asgi = b"GET /client HTTP/1.1\r\nHost: here\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+        assert (await client.ask(asgi)).headers["x-client"] == address.decode()
+        assert (await client.ask(post(b"Content-Length: 0", path=b"/where"))).body == b"127.0.0.1"
 
 
 async def test_an_answer_in_parts_may_have_its_length_too() -> None:

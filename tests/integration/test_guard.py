@@ -72,8 +72,8 @@ class Echo:
                 return
             gone.cancel()
         body = json.dumps(asked).encode()
-        length = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": length})
+        headers = [(b"content-length", str(len(body)).encode()), (b"x-client", scope["client"][0].encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from proxy.edge.forwarded import networks
 from proxy.settings.sections.base import Section
 from proxy.settings.values import Domain, Port, Seconds
 
@@ -17,6 +18,17 @@ def _origin(value: str) -> str:
 
 
 Origin = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_origin)]
+
+
+def _network(value: str) -> str:
+    try:
+        networks([value])
+    except ValueError:
+        raise ValueError("must be an address or a network such as 10.0.0.0/8, with no bits set behind it") from None
+    return value
+
+
+ProxyNetwork = Annotated[str, AfterValidator(_network)]
 
 
 class Listen(Section):
@@ -35,6 +47,10 @@ class Listen(Section):
     keep_alive_s: Seconds = 75.0
     """Seconds that a connection may wait for its next request; more than a load balancer's own, or it will meet closed
     connections."""
+    trusted_proxies: tuple[ProxyNetwork, ...] = ()
+    """Networks or addresses of proxies and load balancers before the gateway, such as `10.0.0.0/8`. On their
+    connections a client's address is the rightmost of `X-Forwarded-For` that is not in these; no other's word counts.
+    Tokens are checked in an order fair by that address; connections are counted by who connects."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins whose pages may call the gateway from a browser, such as `https://console.example.com`; `*` is any. None:
     no browser may."""
