@@ -13,6 +13,7 @@ from functools import partial
 from litestar.types import ASGIApp
 
 from engine.fleet.pool import Pool
+from engine.protocols import normal
 from engine.runtime.background import Background
 from engine.runtime.memory import give_back_large_blocks
 from engine.wire.client import DirectUpstream
@@ -118,6 +119,7 @@ async def running(source: ConfigSource, hurried: asyncio.Event) -> AsyncIterator
 async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway]:
     """Have everything that serving takes for the block."""
     give_back_large_blocks()
+    normal.prepare()
     listen, limits = settings.listen, settings.limits
     catalog = Catalog.of(settings)
     meter, holds, revoked = Meter(metrics), HoldTimes(), Revoked()

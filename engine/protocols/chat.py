@@ -43,7 +43,7 @@ class Chat(CompletionProtocol):
         return ParsedRequest(
             protocol=self,
             model=model,
-            prompt=of_chat(fields),
+            prompt=of_chat(fields, maxima.json_depth_max),
             fields=fields,
             stream=stream,
             include_usage=include_usage,

@@ -10,6 +10,7 @@ The byte count is an upper bound of what a tokenizer can make tokens of, so it c
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,21 @@ import orjson
 
 from engine.faults import MalformedRequest
 from engine.protocols import parts
+from engine.protocols.bounds import is_deeper
 from engine.protocols.normal import bytes_max
 
 _ARGUMENTS_MAX = 20_000
 """Values in the arguments of tool calls that are worth parsing; with more, they count as whatever fills the context."""
+_SPELLED_MAX = 20_000
+"""Values that are worth spelling out as Python does; with more, each counts as the longest number."""
+_NUMBER_BYTES = 24
 _UNBOUNDED = 2**31
+_ESCAPED = 6
+"""What a byte of text becomes at most, as JSON."""
+_INDENT = 4
+_NESTED_MAX = 1_000
+"""Deeper, Python reads no JSON."""
+_LONG_NUMBER = re.compile(r"\d{16}").search
 _NO_MESSAGES = "`messages` must be a non-empty list of objects."
 _TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
 
@@ -50,8 +61,8 @@ class Prompt:
         return max(self.id_lengths, default=0)
 
 
-def of_chat(fields: dict[str, Any]) -> Prompt:
-    """Measure a conversation; raise `MalformedRequest`."""
+def of_chat(fields: dict[str, Any], depth_max: int) -> Prompt:
+    """Measure a conversation, in which nothing is nested deeper than that; raise `MalformedRequest`."""
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise MalformedRequest(_NO_MESSAGES, "messages")
@@ -62,7 +73,7 @@ def of_chat(fields: dict[str, Any]) -> Prompt:
             raise MalformedRequest(_NO_MESSAGES, "messages")
         held += _check(message)
         if message.get("tool_calls"):
-            calls += _tool_call_bytes(message["tool_calls"])
+            calls += _tool_call_bytes(message["tool_calls"], depth_max)
     texts = orjson.dumps([_without_media(message) for message in messages] if held else messages)
     said = len(texts) if texts.isascii() else bytes_max(texts.decode())
     rendered = 0
@@ -100,8 +111,12 @@ def _without_media(message: dict[str, Any]) -> dict[str, Any]:
     return message | {"content": list(filter(parts.is_text, content))} if isinstance(content, list) else message
 
 
-def _tool_call_bytes(calls: Any) -> int:
-    """Return the most bytes that a template writes for the arguments of tool calls, which vLLM parses before."""
+def _tool_call_bytes(calls: Any, depth_max: int) -> int:
+    """
+    Return the most bytes that a template writes for the arguments of tool calls, which vLLM parses before.
+
+    Raises: MalformedRequest, where they are nested deeper than a body may be.
+    """
     written = values = 0
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
@@ -110,19 +125,32 @@ def _tool_call_bytes(calls: Any) -> int:
             values += sum(map(arguments.count, "[{,"))
             if values > _ARGUMENTS_MAX:
                 return _UNBOUNDED
-            try:
-                written += _rendered_bytes(json.loads(arguments))
-            except (ValueError, RecursionError):
-                continue
+            written += _arguments_bytes(arguments, depth_max)
     return written
+
+
+def _arguments_bytes(arguments: str, depth_max: int) -> int:
+    try:
+        value = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        # Infinite numbers and half characters are JSON to Python, and only a bound is told of what is none to anyone.
+        opened = arguments.count("[") + arguments.count("{")
+        values = 1 + opened + arguments.count(",")
+        return len(arguments) * _ESCAPED + 2 * values * (1 + _INDENT * min(opened, _NESTED_MAX))
+    if is_deeper([value], depth_max + 1):
+        message = f"The arguments of a tool call are nested more than {depth_max} levels deep."
+        raise MalformedRequest(message, "messages")
+    # A long integer was read as a float, and is written with all its digits.
+    return _rendered_bytes(value) + (len(arguments) if _LONG_NUMBER(arguments) else 0)
 
 
 def _rendered_bytes(value: Any) -> int:
     """Return the most bytes that a chat template writes for `value`: as JSON, indented by up to four spaces."""
-    try:
-        indents = len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - len(orjson.dumps(value))
-    except TypeError:  # integers beyond 64 bits, or deeper than orjson goes
-        return len(json.dumps(value, indent=4))
+    compact = orjson.dumps(value)
+    indents = len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - len(compact)
+    values = compact.count(b",")
+    if values > _SPELLED_MAX:
+        return len(compact) * _ESCAPED + values * _NUMBER_BYTES + 2 * indents
     return len(json.dumps(value)) + 2 * indents
 
 
