@@ -8,6 +8,7 @@ from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.status_codes import HTTP_400_BAD_REQUEST
 from litestar.types import ControllerRouterHandler, Message, Send
 
 from engine.fleet.pool import Pool
@@ -76,7 +77,7 @@ class _Site(Litestar):
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
             scope = {**scope, "method": HttpMethod.GET}
         elif scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.OPTIONS:
-            send = _identifying(send)
+            send = _enveloping(_identifying(send))
         await super().__call__(scope, receive, send)
 
 
@@ -87,6 +88,28 @@ def _identifying(send: Send) -> Send:
         await send(message)
 
     return identified
+
+
+def _enveloping(send: Send) -> Send:
+    """Let Litestar's own refusal of a page's question, which is plain text, read as every other error does."""
+    refused = False
+
+    async def enveloped(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start" and message["status"] == HTTP_400_BAD_REQUEST:
+            refused = True
+            return
+        if not refused:
+            await send(message)
+        elif not message.get("more_body", False):
+            error = InvalidRequest("A page of this origin may not ask this here: the operator lists who may, and how.")
+            body = error.body()
+            fields = {"content-type": "application/json", "content-length": str(len(body)), "vary": "Origin"}
+            headers = [(name.encode(), value.encode()) for name, value in (fields | dict(error.headers())).items()]
+            await send({"type": "http.response.start", "status": error.status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return enveloped
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig | None:

@@ -130,6 +130,20 @@ async def test_a_page_that_is_not_listed_may_not(
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize(("origin", "method"), [("https://evil.example", "POST"), (PAGE, "DELETE")])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/nothing"])
+async def test_a_page_that_may_not_ask_reads_the_envelope(
+    browsable: httpx.AsyncClient, origin: str, method: str, path: str
+) -> None:
+    answer = await browsable.options(path, headers=preflight(origin) | {"access-control-request-method": method})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
+    error = answer.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "invalid_request", None)
+    assert "origin may not" in error["message"]
+    assert len(answer.headers["x-request-id"]) == 26
+    assert answer.headers["vary"] == "Origin"
+
+
 async def test_no_page_may_without_a_list(public: httpx.AsyncClient, bearer: dict[str, str]) -> None:
     answers = [
         await public.options("/v1/models", headers=preflight(PAGE)),
