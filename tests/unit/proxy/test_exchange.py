@@ -5,12 +5,13 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.faults import ConnectFailed, UpstreamBroken
+from engine.faults import ConnectFailed, TlsFailed, UpstreamBroken
 from engine.protocols.base import ApiProtocol
 from engine.protocols.chat import CHAT
 from engine.protocols.completions import COMPLETIONS
@@ -334,6 +335,41 @@ async def test_the_log_tells_every_try(folder: Path, caplog: pytest.LogCaptureFi
     tries = line.tries  # type: ignore[attr-defined]
     assert [(each["replica"], each["outcome"]) for each in tries] == [("a", "status_503"), ("b", "ok")]
     assert all(each["seconds"] >= 0 for each in tries)
+
+
+CAUSES: dict[str, tuple[Callable[[], Answer], list[str]]] = {
+    # How a replica fails, and who is asked before it is told.
+    **{
+        f"status_{status}": (partial(Answer, (b"{}",), status), ["a", "b"]) for status in (401, 403, 404, 429, 500, 503)
+    },
+    "connect": (lambda: fails(ConnectFailed("Connection refused")), ["a", "b"]),
+    "tls": (lambda: fails(TlsFailed("its certificate is not trusted: certificate has expired")), ["a", "b"]),
+    "broken": (lambda: fails(UpstreamBroken()), ["a", "b"]),
+    "too_large": (lambda: Answer((b"x" * 5_000,)), ["a"]),
+    "unreadable": (lambda: Answer((told({"prompt_tokens": 17, "completion_tokens": 3})[1:],)), ["a"]),
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("reason", CAUSES)
+async def test_each_cause_is_told_of_each_replica_in_log_metric_and_answer(
+    folder: Path, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tollway.exchange")
+    failure, asked = CAUSES[reason]
+    gw = gateway(folder, a=[failure()], b=[failure()])
+    client = await gw.ask(CHAT_BODY)
+    (line,) = [record for record in caplog.records if record.name == "tollway.exchange"]
+    tries = line.tries  # type: ignore[attr-defined]
+    assert [(each["replica"], each["outcome"]) for each in tries] == [(name, reason) for name in asked]
+    assert all(0 <= each["seconds"] < 10 for each in tries)
+    for name in ("a", "b"):
+        failed = gw.metric("tollway_upstream_failures_total", model="demo", replica=name, reason=reason)
+        assert failed == (1 if name in asked else 0)
+    assert gw.metric("tollway_upstream_failures_total") == len(asked)
+    assert (client.status, code(client)) == (502, "upstream_error")
+    assert f"({reason})" in client.json["error"]["message"]
+    gw.assert_nothing_is_held()
 
 
 # --- replicas that fail before the first frame
