@@ -198,6 +198,7 @@ REFUSED = Row(
             stacked=True,
         ),
         Panel("Refused, by tenant", "reqps", (rate(metric.REQUESTS, "tenant", outcome=REFUSALS),), stacked=True),
+        Panel("Refused, by limit and reason", "reqps", (rate(metric.REFUSALS, "limit", "reason"),), stacked=True),
     ),
 )
 

@@ -162,7 +162,9 @@ class Book:
         waits = [(limit, _wait_us(limit, counter_of[limit], ask)) for limit in in_order(request.limits)]
         refusing = [(limit, wait) for limit, wait in waits if wait != 0]
         limit, wait = max(refusing, key=lambda pair: (pair[1] is None, pair[1]))
-        return Refused(limit, wait, _binding(_status(limit, counter) for limit, counter in counter_of.items()))
+        statuses = [_status(each, counter) for each, counter in counter_of.items()]
+        of_its_unit = [status for status in statuses if status.limit is limit or status.limit.unit is not limit.unit]
+        return Refused(limit, wait, _binding(of_its_unit))
 
     def progress(self, request_id: str, usage: tuple[int, int] | None, attempt: int) -> None:
         """Note what an attempt has used so far (None: not told yet); neither number falls before the next attempt."""

@@ -212,4 +212,4 @@ class Refused(NamedTuple):
     retry_after_us: int | None
     """Until the least this request asks for could be there; None is never."""
     statuses: tuple[LimitStatus, ...]
-    """As of a grant."""
+    """As of a grant; of the refusing limit's unit it is that limit."""

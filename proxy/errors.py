@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.protocols.openai import error_body
-from policies.quota import LimitStatus, Per, Refused, Unit
+from policies.quota import Per, Refused, Unit
 from policies.rejection import Rejected
 
 
@@ -108,6 +108,11 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
+    def reason(self) -> str:
+        """Name what it was, one of few words: for labels and the log."""
+        return self.code
+
+    @property
     def status(self) -> int:
         """Return the HTTP status of this error's row."""
         return TABLE[self.code].status
@@ -131,10 +136,16 @@ class ClientGone(Exception):
 
 
 class InvalidToken(ApiError):
-    """No, malformed, expired or forged token; the message never repeats what was sent."""
+    """No, malformed, expired or forged token; neither the message nor `what`, one word, repeats what was sent."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, what: str = "malformed") -> None:
         super().__init__(Code.INVALID_API_KEY, message)
+        self.what = what
+
+    @property
+    def reason(self) -> str:
+        """Name what is wrong with the token."""
+        return f"token_{self.what}"
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the scheme that is expected (RFC 9110 section 11.6.1)."""
@@ -200,13 +211,24 @@ class ModelNotFound(ApiError):
 
 
 class LimitRefused(ApiError):
-    """A limit of the caller's plan has no room; `statuses` are how all that could bind stand."""
+    """
+    A limit of the caller's plan has no room; `statuses` are how all that could bind stand.
+
+    Units: `needed`, the least that was asked, and `left` in the limit's.
+    """
 
     def __init__(
-        self, code: Code, message: str, statuses: tuple[LimitStatus, ...], *, retry_after_s: int | None = None
+        self, code: Code, message: str, refused: Refused, *, needed: int, retry_after_s: int | None = None
     ) -> None:
         super().__init__(code, message, retry_after_s=retry_after_s)
-        self.statuses = statuses
+        self.statuses = refused.statuses
+        self.limit = refused.limit.name
+        self.needed = needed
+        self.left = _left(refused)
+
+
+def _left(refused: Refused) -> int:
+    return next((status.remaining for status in refused.statuses if status.limit == refused.limit), 0)
 
 
 class IdempotencyKeyReused(ApiError):
@@ -265,16 +287,19 @@ def refusal(refused: Refused, needed: int) -> LimitRefused:
         message = (
             f"The request may need {needed} {limit.unit}; the limit `{limit.name}` never holds over {limit.amount}."
         )
-        return LimitRefused(Code.TOKENS_EXCEED_PLAN, message, refused.statuses)
+        return LimitRefused(Code.TOKENS_EXCEED_PLAN, message, refused, needed=needed)
     retry_after_s = whole_seconds(refused.retry_after_us)
-    message = f"The limit `{limit.name}` of {limit.amount} is reached; try again in {retry_after_s} s."
+    message = (
+        f"The limit `{limit.name}` of {limit.amount} is reached: it has {_left(refused)} left, and the request needs "
+        f"{needed}; try again in {retry_after_s} s."
+    )
     if limit.unit is Unit.CONCURRENT:
         code = Code.CONCURRENCY_LIMIT_EXCEEDED
     elif limit.per in (Per.DAY, Per.MONTH):
         code = Code.INSUFFICIENT_QUOTA
     else:
         code = Code.RATE_LIMIT_EXCEEDED
-    return LimitRefused(code, message, refused.statuses, retry_after_s=retry_after_s)
+    return LimitRefused(code, message, refused, needed=needed, retry_after_s=retry_after_s)
 
 
 def rejection(rejected: Rejected) -> ApiError:

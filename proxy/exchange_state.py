@@ -44,6 +44,8 @@ class ExchangeState:
     admitted: Admitted | None = None
     attempts: list[Attempt] = field(default_factory=list)
     outcome: str = OK
+    refusal: ApiError | None = None
+    """What the client was told instead of an answer, where it was told anything of ours."""
     final: ExchangeRecord | None = None
     """The FINAL record, once it is sent to the ledger; nothing that happens later changes it."""
     billed: bool = False
@@ -114,6 +116,7 @@ class ExchangeState:
         """Note how the exchange ended, unless it had its end already."""
         if self.final is None:
             self.outcome = _outcome(error)
+            self.refusal = error if isinstance(error, ApiError) else None
 
     def record(self) -> ExchangeRecord:
         """Return the record as it stands; what is not known yet is empty."""

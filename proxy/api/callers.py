@@ -1,11 +1,12 @@
 """Who calls a handler that is not an exchange."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from litestar import Request
 
 from proxy.catalog import Plan
-from proxy.errors import ScopeMissing
+from proxy.errors import InvalidToken, ScopeMissing
 from proxy.identity.principal import Principal
 from proxy.in_force import Config, InForce
 from proxy.stages.authenticate import bearer
@@ -28,14 +29,19 @@ class Caller(NamedTuple):
 class Callers:
     """Turns a request into its verified principal; raises `InvalidToken`."""
 
-    def __init__(self, in_force: InForce) -> None:
+    def __init__(self, in_force: InForce, token_refused: Callable[[InvalidToken], None]) -> None:
         self._in_force = in_force
+        self._token_refused = token_refused
 
     async def caller(self, request: Request[Any, Any, Any]) -> Caller:
         """Return who is asking, and by which config to answer."""
         config, client = self._in_force.now, request.scope.get("client") or ("", 0)
         headers = request.headers.getall("authorization", [])
-        return Caller(await bearer(config.verifier, headers, client[0]), config)
+        try:
+            return Caller(await bearer(config.verifier, headers, client[0]), config)
+        except InvalidToken as error:
+            self._token_refused(error)
+            raise
 
     async def principal(self, request: Request[Any, Any, Any]) -> Principal:
         """Return who is asking."""

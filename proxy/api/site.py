@@ -47,7 +47,7 @@ def public_site(
 
     The edge serves what is forwarded in a direct cycle: Litestar would cost a call for each part of each answer.
     """
-    callers = Callers(exchange.in_force)
+    callers = Callers(exchange.in_force, exchange.meter.token_refused)
     edge.direct = forwarded(exchange, Bodies(), Pages(cors_origins))
     return _site(
         [

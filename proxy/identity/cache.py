@@ -63,6 +63,7 @@ class RefusedToken:
     """Why a token was refused, and until when nobody looks again."""
 
     message: str
+    what: str
     until: float
     by: int = 0
     """Which config's verifier it was that refused it."""

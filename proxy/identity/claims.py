@@ -51,9 +51,10 @@ def name(value: Any, what: str) -> str:
     Raises: InvalidToken that speaks of `what`.
     """
     if value is None:
-        raise InvalidToken(f"The token names no {what}.")
+        raise InvalidToken(f"The token names no {what}.", "claims")
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_LENGTH_MAX or not value.isprintable():
-        raise InvalidToken(f"The token's {what} is not a string of 1 to {NAME_LENGTH_MAX} printable characters.")
+        message = f"The token's {what} is not a string of 1 to {NAME_LENGTH_MAX} printable characters."
+        raise InvalidToken(message, "claims")
     return value
 
 
@@ -65,5 +66,5 @@ def scopes(value: Any) -> frozenset[str]:
     """
     parts = value.split() if isinstance(value, str) else [] if value is None else value
     if not isinstance(parts, list) or len(parts) > _SCOPES_MAX:
-        raise InvalidToken(f"The token's scopes are not a string or a list of at most {_SCOPES_MAX} strings.")
+        raise InvalidToken(f"The token's scopes are not a string or a list of at most {_SCOPES_MAX} strings.", "claims")
     return frozenset(name(part, "scope") for part in parts) or NO_SCOPES

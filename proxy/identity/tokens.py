@@ -147,7 +147,7 @@ class Verifier:
         now = time.time()
         refused = self._refused.find(token)
         if refused is not None and refused.by == self._number and now < refused.until:
-            raise InvalidToken(refused.message)
+            raise InvalidToken(refused.message, refused.what)
         return await self._judge(token, address, now)
 
     async def _judge(self, token: str, address: str, now: float) -> Principal:
@@ -155,7 +155,7 @@ class Verifier:
         trusted = self._issuer_of(unverified)
         key = await trusted.source.key(unverified.kid, unverified.algorithm)
         if key is None:
-            raise InvalidToken("The token is signed by a key that its issuer does not have.")
+            raise InvalidToken("The token is signed by a key that its issuer does not have.", "key")
         claimed = trusted.claimed(unverified.claims)
         if self._catalog.tenant(claimed[1]) is None:
             claimed = (claimed[0], "", "")  # whoever makes up tenants has one turn for all of them
@@ -170,7 +170,7 @@ class Verifier:
             else:
                 self._forgeries.genuine()
             if not isinstance(error, NotYetValid):
-                self._refused.keep(token, RefusedToken(error.message, now + cache.REFUSED_S, self._number))
+                self._refused.keep(token, RefusedToken(error.message, error.what, now + cache.REFUSED_S, self._number))
             raise
         self._forgeries.right(claimed)
         known = self._lasting(principal, key, said)
@@ -195,7 +195,7 @@ class Verifier:
         name = unverified.claims.get("iss")
         trusted = self._trusted.get(name) if isinstance(name, str) else None
         if trusted is None:
-            raise InvalidToken("The token's issuer is not known here.")
+            raise InvalidToken("The token's issuer is not known here.", "issuer")
         if unverified.algorithm not in trusted.issuer.algorithms:
             raise WrongAlgorithm
         return trusted
@@ -204,7 +204,7 @@ class Verifier:
         """Refuse what is revoked; whatever is not has its answer until the list changes."""
         version = self._revoked.version
         if not self._revoked.empty and self._revoked.refuses(_origin(token, known.principal), now):
-            raise InvalidToken("The token was revoked.")
+            raise InvalidToken("The token was revoked.", "revoked")
         known.judged = version
 
     def _lasting(self, principal: Principal, key: VerifyingKey, said: dict[str, Any]) -> Verified:

@@ -29,21 +29,21 @@ class Forged(InvalidToken):
     """The signature is wrong."""
 
     def __init__(self) -> None:
-        super().__init__("The token's signature is wrong.")
+        super().__init__("The token's signature is wrong.", "signature")
 
 
 class NotYetValid(InvalidToken):
     """The token becomes valid later."""
 
     def __init__(self) -> None:
-        super().__init__("The token is not valid yet.")
+        super().__init__("The token is not valid yet.", "early")
 
 
 class WrongAlgorithm(InvalidToken):
     """The header names an algorithm that the config or the key does not allow."""
 
     def __init__(self) -> None:
-        super().__init__("The token is signed by an algorithm that its issuer may not use here.")
+        super().__init__("The token is signed by an algorithm that its issuer may not use here.", "algorithm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,10 @@ class Trusted:
         asked = None if claim is None else claims.name(claim, "plan")
         tenant = catalog.tenant(name)
         if tenant is None:
-            raise InvalidToken("The token's tenant is not known here.")
+            raise InvalidToken("The token's tenant is not known here.", "tenant")
         plan = catalog.plan(name, asked)
         if plan is None:
-            raise InvalidToken("The token names a plan that its tenant does not have.")
+            raise InvalidToken("The token names a plan that its tenant does not have.", "plan")
         scopes = claims.scopes(claims.find(said, self.scopes)) & self.counting
         # The catalog's own text: one for all of a tenant's users.
         return Principal(tenant.name, user, plan.name, scopes or claims.NO_SCOPES)
@@ -112,10 +112,10 @@ def _refusal(error: Exception) -> InvalidToken:
         case jwt.InvalidAlgorithmError():
             return WrongAlgorithm()
         case jwt.ExpiredSignatureError():
-            return InvalidToken("The token has expired.")
+            return InvalidToken("The token has expired.", "expired")
         case jwt.MissingRequiredClaimError():
-            return InvalidToken("The token lacks `exp`, `iss` or `aud`.")
+            return InvalidToken("The token lacks `exp`, `iss` or `aud`.", "claims")
         case jwt.InvalidAudienceError():
-            return InvalidToken("The token was issued for another audience.")
+            return InvalidToken("The token was issued for another audience.", "audience")
         case _:
             return InvalidToken("The token is malformed.")

@@ -128,6 +128,12 @@ ROUTES = Definition(
     "Routing decisions, by the replica chosen and why.",
     ("model", "replica", "reason"),
 )
+REFUSALS = Definition(
+    "tollway_refusals_total",
+    MetricKind.COUNTER,
+    "Requests refused, by the limit that did, if one did, and why: the error's code, or what is wrong with the token.",
+    ("limit", "reason"),
+)
 UPSTREAM_FAILURES = Definition(
     "tollway_upstream_failures_total",
     MetricKind.COUNTER,
@@ -305,6 +311,7 @@ CATALOGUE = (
     OVERHEAD_SECONDS,
     INFLIGHT,
     ROUTES,
+    REFUSALS,
     UPSTREAM_FAILURES,
     UNCOUNTED,
     WASTE_TOKENS,

@@ -38,6 +38,7 @@ FIELDS = {
     "request_id": "the exchange (ULID), as its client was told it",
     "task": "which work in the background",
     "tenant": "a tenant of the config",
+    "unlogged": "how many of the same kind had no line since the last one",
     "url": "where a replica is",
     "user": "a user of a tenant, as an operator named it",
     "was": "what it was before",
@@ -61,11 +62,20 @@ def _event(level: str, says: str, *fields: str) -> Event:
 
 EVENTS = {
     # Exchanges
-    "exchange": _event("info", "an exchange ended: its record, and every try", "tries", *ExchangeRecord._fields),
+    "exchange": _event(
+        "info",
+        "an exchange ended: its record, every try, and which limit refused it",
+        "tries",
+        "refused",
+        *ExchangeRecord._fields,
+    ),
     "correction": _event("info", "a bill was corrected by these differences", *ExchangeRecord._fields),
     "exchange_failed": _event("error", "a fault of ours in an exchange", "request_id"),
     "request_failed": _event("error", "a fault of ours in answering a request", "request_id"),
     "progress_failed": _event("warning", "Redis did not note how far exchanges are"),
+    "token_refused": _event(
+        "info", "nobody's token; so many before were told no line", "request_id", "reason", "unlogged"
+    ),
     # The bill on its way to Redis
     "settle_failed": _event("error", "a settlement was not taken and is owed", "request_id"),
     "release_failed": _event("error", "a release was not taken and is owed", "request_id"),

@@ -21,6 +21,15 @@ from proxy.errors import ApiError
 from proxy.observe.events import FIELDS
 
 
+class Refusal(NamedTuple):
+    """Why an exchange was refused, as its line tells it. Units: `needed` and `left` in the limit's."""
+
+    limit: str
+    reason: str
+    needed: int
+    left: int
+
+
 class Try(NamedTuple):
     """One attempt of an exchange, as its line tells it."""
 
@@ -56,9 +65,9 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     access.handlers, access.disabled = [], True
 
 
-def exchange(record: ExchangeRecord, tries: Iterable[Try] = ()) -> None:
+def exchange(record: ExchangeRecord, tries: Iterable[Try] = (), refusal: Refusal | None = None) -> None:
     """Write the exchange's line, stamped with the time it finished, with the tries that this gateway made."""
-    _tell("exchange", record, tries)
+    _tell("exchange", record, tries, refusal)
 
 
 def correction(record: ExchangeRecord) -> None:
@@ -66,12 +75,13 @@ def correction(record: ExchangeRecord) -> None:
     _tell("correction", record)
 
 
-def _tell(event: str, record: ExchangeRecord, tries: Iterable[Try] = ()) -> None:
+def _tell(event: str, record: ExchangeRecord, tries: Iterable[Try] = (), refusal: Refusal | None = None) -> None:
     if _EXCHANGE.isEnabledFor(logging.INFO):
         line = logging.LogRecord(_EXCHANGE.name, logging.INFO, "", 0, event, None, None)
         line.created = record.finished_at / 1_000_000
         line.exchange = record
         line.tries = [each._asdict() for each in tries]
+        line.refused = refusal
         _EXCHANGE.handle(line)
 
 
@@ -86,6 +96,8 @@ class JsonFormatter(logging.Formatter):
         if told is not None:
             tries: list[dict[str, Any]] = getattr(record, "tries", [])
             line |= {"event": record.msg} | told._asdict() | ({"tries": tries} if tries else {})
+            if (refusal := getattr(record, "refused", None)) is not None:
+                line["refused"] = refusal._asdict()
             return orjson.dumps(line).decode()
         line |= {"event": _event(record), "logger": record.name}
         line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}

@@ -60,6 +60,7 @@ class Metrics:
         self._requests = self._counter(definitions.REQUESTS)
         self._charge = self._counter(definitions.CHARGE)
         self._routes = self._counter(definitions.ROUTES)
+        self._refusals = self._counter(definitions.REFUSALS)
         self._upstream_failures = self._counter(definitions.UPSTREAM_FAILURES)
         self._uncounted = self._counter(definitions.UNCOUNTED)
         self._waste = self._counter(definitions.WASTE_TOKENS)
@@ -163,6 +164,10 @@ class Metrics:
     def turned_away(self, tenant: str, model: str, lane: str, outcome: str) -> None:
         """Count a request that was never admitted; a tenant, model or lane that is not known for sure is ""."""
         self._requests[tenant, model, lane, outcome].inc()
+
+    def limited(self, limit: str, reason: str) -> None:
+        """Count a refusal; the limit, "" for none, and the reason must be names of ours."""
+        self._refusals[limit, reason].inc()
 
     def routed(self, model: str, replica: str, reason: str) -> None:
         """Count a routing decision."""

@@ -25,7 +25,7 @@ async def bearer(verifier: Verifier, values: Sequence[str], address: str) -> Pri
 
 def _token(authorization: str | None) -> str:
     if authorization is None:
-        raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.")
+        raise InvalidToken("No token was sent: give one as `Authorization: Bearer TOKEN`.", "missing")
     if authorization[: len(_SCHEME)].lower() != _SCHEME:
         raise InvalidToken("The Authorization header must have the form `Bearer TOKEN`.")
     return authorization[len(_SCHEME) :].strip(" ")

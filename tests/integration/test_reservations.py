@@ -186,6 +186,17 @@ async def test_who_waits_as_long_as_told_is_admitted(reservations: Reservations)
     assert isinstance(await reservations.reserve(exchange(3), paced, ask), Granted)
 
 
+async def test_a_refusal_tells_how_the_limit_stands_that_refused(reservations: Reservations) -> None:
+    day = Limit(Scope.USER, Unit.TOKENS, 2_300, Per.DAY)
+    limits = (Limit(Scope.USER, Unit.TOKENS, 2_000, Per.HOUR), day)
+    for number in range(2):
+        assert isinstance(await reservations.reserve(exchange(number), limits, ASK), Granted)
+    refused = await reservations.reserve(exchange(2), limits, ASK)
+    assert isinstance(refused, Refused)
+    # Of the hour less is left, but the day takes longer.
+    assert (refused.limit, [(each.limit, each.remaining) for each in refused.statuses]) == (day, [(day, 300)])
+
+
 async def test_places_in_flight_are_given_back_and_the_wait_is_the_earliest_end(
     reservations: Reservations,
 ) -> None:

@@ -169,6 +169,6 @@ def test_a_limit_that_holds_the_request_by_a_grant_does_not_refuse_it(lua: Lua) 
     ],
 )
 def test_a_reservation_names_windows_as_far_as_they_differ(lua: Lua, ends: tuple[int, ...], kept: str) -> None:
-    text = f"open_reservation(700, {{{', '.join(map(str, ends))}}}, '-', '1 granted 5', '{{}}')"
+    text = f"open_reservation(700, {{{', '.join(map(str, ends))}}}, 3600, '-', '1 granted 5', '{{}}')"
     made = bytes(lua(f"string.byte({text}, 1, -1)")).decode()
-    assert made == f"PENDING 700 0{kept} v3\n-\n1 granted 5\n{{}}"
+    assert made == f"PENDING 700 0{kept} d3600 v3\n-\n1 granted 5\n{{}}"

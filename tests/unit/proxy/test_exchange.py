@@ -839,6 +839,18 @@ async def test_a_client_that_does_not_take_an_error_is_gone(folder: Path) -> Non
     assert gw.metric("tollway_requests_total", outcome="invalid_api_key") == 1
 
 
+async def test_what_is_wrong_with_a_token_is_counted_and_has_a_line(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gw = gateway(folder)
+    client = await gw.ask(STREAM_BODY, headers={"authorization": "Bearer a.b.c"})
+    (line,) = [record for record in caplog.records if record.message == "token_refused"]
+    told = (line.reason, line.request_id)  # type: ignore[attr-defined]
+    assert told == ("token_malformed", client.answer_headers["x-request-id"])
+    assert gw.metric("tollway_refusals_total", limit="", reason="token_malformed") == 1
+
+
 # --- replicas that say nothing
 
 

@@ -85,9 +85,10 @@ local function take_places(last_counter, taken, id, ends_at)
   end
 end
 
--- Which limit, counted from 0, takes longest until so many tokens and one request fit, and how long; math.huge is never.
+-- Which limit, counted from 0, takes longest until so many tokens and one request fit, and how long (math.huge is never);
+-- then its unit and where it stands, as `binding` tells it.
 local function longest_wait(limits, last_counter, counters, taken, tokens, now)
-  local index, longest, refusing = 0, -1, 0
+  local index, longest, refusing, unit, place = 0, -1, 0, nil, nil
   for g = 1, limits[1] do
     local _, from, to, last_on_tokens = counter_of(limits, g)
     local counter, at = counters[g], 0
@@ -98,7 +99,7 @@ local function longest_wait(limits, last_counter, counters, taken, tokens, now)
       if missing > 0 then
         local waits = asked > amount and math.huge or wait(counter, at, limits[i], amount, missing, now)
         if waits > longest then
-          longest, refusing = waits, index
+          longest, refusing, unit, place = waits, index, at > last_on_tokens and REQUESTS or TOKENS, i
         end
       end
       index = index + 1
@@ -109,12 +110,12 @@ local function longest_wait(limits, last_counter, counters, taken, tokens, now)
     if missing > 0 then
       local waits = place_wait(KEYS[last_counter + n], missing, now)
       if waits > longest then
-        longest, refusing = waits, index
+        longest, refusing, unit, place = waits, index, IN_FLIGHT, n
       end
     end
     index = index + 1
   end
-  return refusing, longest
+  return refusing, longest, unit, place
 end
 
 -- How the limits that bind stand: " index used reset" of each.

@@ -32,7 +32,9 @@ local counters, lasting, ends, free, binding = look(limits, found, FIRST, now)
 local taken = look_in_flight(limits, last_counter, free, binding, now)
 local completion = fitting(free, prompt, choices, most, least)
 if not completion then
-  local index, waits = longest_wait(limits, last_counter, counters, taken, prompt + choices * least, now)
+  local index, waits, unit, place = longest_wait(limits, last_counter, counters, taken, prompt + choices * least, now)
+  -- Of its unit it is the one that binds, whatever another has left.
+  binding[unit] = place
   return format('%d refused %d %s', now, index, waits == math.huge and '-' or text(waits))
     .. told(limits, last_counter, counters, taken, binding, now)
 end
