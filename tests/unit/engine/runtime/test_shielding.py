@@ -58,6 +58,59 @@ async def test_a_cancellation_goes_before_the_fault_of_the_work() -> None:
     assert isinstance(caught.value.__cause__, LookupError)
 
 
+@pytest.mark.parametrize("cancellations", [0, 1, 3])
+async def test_a_deadline_within_the_work_holds_whoever_is_cancelled(cancellations: int) -> None:
+    begun, told = asyncio.Event(), list[str]()
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(0.02):
+                begun.set()
+                await asyncio.Event().wait()
+        except TimeoutError:
+            told.append("late")
+        # And the next one too: what was refused before is no reason to refuse it.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await asyncio.Event().wait()
+        told.append("again")
+
+    task = asyncio.create_task(shielded(work()))
+    await begun.wait()
+    for _ in range(cancellations):
+        task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert told == ["late", "again"]
+    assert task.cancelled() is (cancellations > 0)
+
+
+async def test_work_within_work_is_as_safe() -> None:
+    may_end, begun, told = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def inner() -> None:
+        begun.set()
+        await may_end.wait()
+        told.append("inner")
+
+    async def outer() -> None:
+        try:
+            async with asyncio.timeout(0.02):
+                await shielded(inner())
+        except TimeoutError:
+            told.append("late")
+
+    task = asyncio.create_task(shielded(outer()))
+    await begun.wait()
+    for _ in range(2):
+        task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    may_end.set()
+    await asyncio.wait([task], timeout=5)
+    assert told == ["inner", "late"]
+    assert task.cancelled()
+
+
 async def test_work_begins_even_if_we_are_cancelled_at_once() -> None:
     done = asyncio.Event()
 
