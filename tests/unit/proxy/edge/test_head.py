@@ -58,6 +58,13 @@ def test_what_may_stand_once_stands_once() -> None:
         check_repeated([(b"host", b"a"), (b"accept", b"b"), (b"host", b"a")])
 
 
+@pytest.mark.parametrize("name", [b"idempotency-key", b"authorization", b"x-tollway-head", b"x-tollway-charge"])
+def test_of_two_wishes_nobody_is_to_choose(name: bytes) -> None:
+    with pytest.raises(ApiError, match=f"`{name.decode()}` stands twice") as caught:
+        check_repeated([(name, b"one"), (b"accept", b"b"), (name, b"two")])
+    assert caught.value.status == 400
+
+
 @pytest.mark.parametrize("coding", [b"chunked", b"Chunked"])
 def test_the_one_transfer_coding(coding: bytes) -> None:
     check_coding("1.1", coding)

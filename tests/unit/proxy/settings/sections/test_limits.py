@@ -2,6 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.settings.loading import parse
+
 Faults = Callable[..., dict[str, str]]
 
 
@@ -17,3 +19,10 @@ Faults = Callable[..., dict[str, str]]
 )
 def test_a_bound_that_bounds_nothing_is_refused(faults: Faults, line: str, path: str) -> None:
     assert list(faults(more=f"[limits]\n{line}")) == [f"limits.{path}"]
+
+
+def test_clients_of_vllm_find_the_bounds_that_they_expect(minimal: str) -> None:
+    settings = parse(minimal, {})
+    assert settings.limits.inputs_max == 2_048, "texts to embed, as OpenAI takes"
+    assert settings.models[0].default_completion == 4_096
+    assert (settings.limits.idle_s_max, settings.limits.head_hold_s_max) == (300, 15), "of nginx and browsers: 60"
