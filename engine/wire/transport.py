@@ -109,6 +109,7 @@ class Transport:
     async def _connect(self, destination: Destination, s_max: float | None) -> UpstreamConnection:
         if len(self._used) + self._opening >= self._connections_max:
             raise httpx.PoolTimeout("all connections are in use")
+        self._sweep()
         self._opening += 1
         try:
             async with asyncio.timeout(s_max):
@@ -121,6 +122,15 @@ class Transport:
             raise httpx.ConnectError(_words(error)) from error
         finally:
             self._opening -= 1
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long: where nobody asks any more, nobody else would look."""
+        now = time.monotonic()
+        for destination, idle in [*self._idle.items()]:
+            while idle and (now - idle[0][0] >= self._keepalive_s or not idle[0][1].usable):
+                idle.popleft()[1].close()
+            if not idle:
+                del self._idle[destination]
 
     async def _ask(
         self, connection: UpstreamConnection, destination: Destination, request: bytes, sent: Sent

@@ -14,6 +14,7 @@ import pytest
 from engine.faults import ConnectFailed, TlsFailed, UpstreamFault
 from engine.wire.client import DirectUpstream
 from engine.wire.credentials import NONE, CredentialFiles, Credentials
+from engine.wire.transport import Transport
 from tests.certificates import Authority, Pair
 from tests.integration.test_client import Peer
 
@@ -238,6 +239,27 @@ async def test_connections_of_other_credentials_are_not_used(authority: Authorit
     async with engine(named) as (port, peers), DirectUpstream(2.0) as upstream:
         for credentials in (one, other, one, other):
             await ask(upstream, f"https://localhost:{port}", credentials)
+    assert len(peers) == 2
+
+
+async def test_connections_of_credentials_that_were_replaced_do_not_stay(authority: Authority, named: Pair) -> None:
+    before = CredentialFiles(ca_file=authority.ca_file).read()
+    other = authority.issue("next")
+    after = CredentialFiles(ca_file=authority.ca_file, cert_file=other.certificate, key_file=other.key).read()
+    transport, left = Transport(keepalive_s=0.05, connections_max=10), asyncio.Event()
+
+    async def converse(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.write(ANSWER)
+        with suppress(OSError, EOFError):
+            await peer.read_request()
+        left.set()
+
+    async with engine(named, converse=converse) as (port, peers), DirectUpstream(2.0, transport) as upstream:
+        await ask(upstream, f"https://localhost:{port}", before)
+        await asyncio.sleep(0.06)
+        await ask(upstream, f"https://localhost:{port}", after)
+        await left.wait()
     assert len(peers) == 2
 
 
