@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 PICOS = 10**12
 """Pico-units in one unit of a currency."""
+_MICRO = 10**6
 PRICE_MAX = 10**12
 """A token costs at most one unit: 9 million tokens of one exchange stay below 2^63, the most that a record holds."""
 
@@ -48,6 +49,10 @@ def charge_picos(price: Price, prompt_tokens: int, cached_tokens: int, completio
 
 def decimal(picos: int) -> str:
     """Return an amount in units of its currency: all its digits, at least six of them behind the point."""
-    whole, part = divmod(abs(picos), PICOS)
-    digits = f"{part:012}"
-    return f"{'-' if picos < 0 else ''}{whole}.{digits[:6]}{digits[6:].rstrip('0')}"
+    if picos < 0:
+        return f"-{decimal(-picos)}"
+    micros, rest = divmod(picos, _MICRO)
+    whole, part = divmod(micros, _MICRO)
+    if not rest:
+        return f"{whole}.{part:06}"
+    return f"{whole}.{part:06}{rest:06}".rstrip("0")

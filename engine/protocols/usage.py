@@ -22,7 +22,8 @@ class Usage(NamedTuple):
 def usage_of(value: dict[str, Any]) -> Usage:
     """Return a usage object of the OpenAI API as ours; raise `ValueError` for what no engine says."""
     prompt_tokens, completion_tokens = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
-    reasoning_tokens = min(completion_tokens, _reasoning(value.get("completion_tokens_details")))
+    thought = value.get("completion_tokens_details")
+    reasoning_tokens = min(completion_tokens, _reasoning(thought)) if thought else 0
     details = value.get("prompt_tokens_details")
     if not details:
         return Usage(prompt_tokens, 0, completion_tokens, reasoning_tokens)

@@ -18,8 +18,8 @@ _HEADER = "x-tollway-charge"
 
 def tell_charge(downstream: Downstream, end: Sequence[bytes], record: ExchangeRecord) -> Sequence[bytes]:
     """Return the end of an answer with its charge before it: of a stream a comment, else a line of the head."""
-    line = f"{_HEADER}: {decimal(record.charge_picos)} {record.currency}".encode()
+    told = f"{_HEADER}: {decimal(record.charge_picos)} {record.currency}"
     if downstream.started:
-        return (b": %b\n\n" % line, *end)
-    downstream.add(b"%b\r\n" % line)
+        return (f": {told}\n\n".encode(), *end)
+    downstream.add(f"{told}\r\n".encode())
     return end
