@@ -159,6 +159,12 @@ async def replica_killed(scene: Scene) -> None:
     await asyncio.sleep(FAULT_S)
 
 
+async def replica_vanishes(scene: Scene) -> None:
+    """Have one replica die without a word: nothing listens, and what is open stays silent."""
+    await scene.chaos.replicas[0].ask("POST", "/sim/vanish")
+    await asyncio.sleep(FAULT_S)
+
+
 async def replica_stopped(scene: Scene) -> None:
     """Stop one replica for a while."""
     await _for_a_while(scene.chaos.replicas[0].process.pid)
@@ -228,6 +234,7 @@ async def gateway_stopped(scene: Scene) -> None:
 
 FAULTS: list[Fault] = [
     replica_killed,
+    replica_vanishes,
     replica_stopped,
     replica_error_frame,
     replica_abort,

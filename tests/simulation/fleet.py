@@ -105,6 +105,11 @@ class SimReplica:
             wire.cut()
         await self.process.bury()
 
+    async def vanish(self) -> None:
+        """Die without a word: nothing listens any more, and every wire stays as it is."""
+        self.up = False
+        await self.process.bury()
+
     @property
     def busy(self) -> int:
         """How many requests it works on."""
@@ -227,7 +232,7 @@ class SimUpstream:
         await asyncio.sleep(TRIP_S)
         process = current()
         if not replica.up or process is None or process.killed:
-            raise ConnectFailed("nothing listens there")
+            raise ConnectFailed("nothing listens there") from ConnectionRefusedError()
         sent()
         if body:
             self._stepped("sent")

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -54,6 +54,7 @@ completion = 2_000_000
 [limits]
 ttft_s_max = 6
 idle_s_max = 4
+gone_s_max = 1
 exchange_s_max = 25
 body_s_max = 5
 drain_s_max = 8
@@ -70,6 +71,8 @@ class What(StrEnum):
     STOP_GATEWAY = "stop_gateway"
     CUT_GATEWAY = "cut_gateway"
     KILL_REPLICA = "kill_replica"
+    VANISH_REPLICA = "vanish_replica"
+    """Drawn as every other death of a replica."""
     PAUSE_REPLICA = "pause_replica"
     BREAK_REPLICA = "break_replica"
     STOP_REDIS = "stop_redis"
@@ -145,4 +148,7 @@ def _body(rng: random.Random) -> dict[str, Any]:
 
 def _fault(rng: random.Random, what: What) -> Fault:
     lasts = LASTS_S.get(what, (0.2, 7.0))
-    return Fault(at_s=rng.uniform(1, BUSY_S), what=what, lasts_s=rng.uniform(*lasts), place=rng.randrange(60))
+    fault = Fault(at_s=rng.uniform(1, BUSY_S), what=what, lasts_s=rng.uniform(*lasts), place=rng.randrange(60))
+    if what is What.KILL_REPLICA and fault.place % 4 < 2:
+        return replace(fault, what=What.VANISH_REPLICA)
+    return fault

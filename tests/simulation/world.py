@@ -209,6 +209,14 @@ class World:
         await asyncio.sleep(fault.lasts_s)
         replica.start()
 
+    async def _vanish_replica(self, fault: Fault) -> None:
+        replica = list(self.replicas.values())[fault.place % len(self.replicas)]
+        if not replica.up:
+            return
+        await replica.vanish()
+        await asyncio.sleep(fault.lasts_s)
+        replica.start()
+
     async def _pause_replica(self, fault: Fault) -> None:
         replica = list(self.replicas.values())[fault.place % len(self.replicas)]
         process = replica.process
