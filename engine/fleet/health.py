@@ -4,7 +4,8 @@ Whether a replica may be given work: asked every second, and believed at once wh
 Rules: one good answer makes a replica healthy, `_FAILURES_MAX` bad ones in a row unhealthy. vLLM's `/health` also
 answers 200 while its engine hangs; that shows in the requests (`replica.py`). A replica that they found silent is
 unhealthy until a token comes, and is asked for one at every look: a probe costs it some two tokens, billed to nobody.
-One that is gone (`trouble.py`) takes with it what runs on it: that is told at every look, for as long as it is.
+One that is gone (`trouble.py`) takes with it what runs on it: that is told at every look, for as long as it is. So does
+one that is silent after `_UNANSWERED_MAX` bad looks in a row: a machine without power refuses nothing.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ INTERVAL_S = 1.0
 _ANSWER_S_MAX = 2.0
 _PROBE_S_MAX = 5.0
 _FAILURES_MAX = 3
+_UNANSWERED_MAX = 10
+"""Half a minute: each takes its deadline and the pause before it."""
 _BODY_BYTES_MAX = 1_048_576
 _GENERATION = "/v1/completions", {"prompt": ".", "max_tokens": 1}
 _EMBEDDING = "/v1/embeddings", {"input": "."}
@@ -94,7 +97,7 @@ class HealthWatch(Background):
                 replica.came_back()
             elif failures >= _FAILURES_MAX and replica.trouble is not None:
                 replica.lost(replica.trouble)
-                if replica.trouble.gone:
+                if replica.trouble.gone or (replica.trouble.silent and failures >= _UNANSWERED_MAX):
                     replica.bereave()
             replica.healthy = not replica.silent and (good or replica.healthy)
             if replica.healthy is not was_healthy:

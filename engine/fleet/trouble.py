@@ -7,7 +7,7 @@ where it says itself that it cannot work; one that is slow or far away may be at
 
 from typing import NamedTuple
 
-from engine.faults import ConnectFailed, TlsFailed, UpstreamBroken, UpstreamFault
+from engine.faults import ConnectFailed, TlsFailed, UpstreamBroken, UpstreamFault, UpstreamTimeout
 
 
 class Trouble(NamedTuple):
@@ -17,9 +17,11 @@ class Trouble(NamedTuple):
     """In words of ours or of the system; nothing that the replica wrote."""
     gone: bool = False
     """Whether what it was given is lost."""
+    silent: bool = False
+    """Whether nothing was heard of it at all."""
 
 
-SLOW = Trouble("timeout: no answer in time")
+SLOW = Trouble("timeout: no answer in time", silent=True)
 HUNG = Trouble("timeout: its requests ran into their deadlines, and it answers no probe")
 
 
@@ -35,9 +37,12 @@ def of_fault(fault: UpstreamFault) -> Trouble:
         case TlsFailed():
             return Trouble(f"TLS: {fault}")
         case ConnectFailed() if isinstance(cause, OSError):
-            return Trouble(str(fault), gone=isinstance(cause, ConnectionError))
+            refused = isinstance(cause, ConnectionError)
+            return Trouble(str(fault), gone=refused, silent=not refused)
         case ConnectFailed():
-            return Trouble(f"timeout: {cause}")
+            return Trouble(f"timeout: {cause}", silent=True)
+        case UpstreamTimeout():
+            return SLOW
         case _:
             # Whoever ends a connection without an answer, or answers otherwise than in HTTP, is no engine any more.
             return Trouble(str(cause) or fault.reason, gone=type(fault) is UpstreamBroken)

@@ -67,9 +67,9 @@ class Bounds(Section):
     of an engine that is seen to generate (vLLM's `/metrics`, every 5 s) may be silent for longer."""
     gone_s_max: Seconds = 10.0
     """Seconds that an answer may stay silent once its replica is known to be gone: `/health` was refused, torn down or
-    answered 5xx three times, a second apart. Before anything reached the client another replica is asked. A replica
-    that closes its socket first and then works off what it has needs as long here as its longest answer without
-    `stream` takes."""
+    answered 5xx three times, a second apart, or ten times not at all, which takes half a minute. Where nothing reached
+    the client another replica is asked. A replica that closes its socket first and then works off what it has needs as
+    long here as its longest answer without `stream` takes."""
     write_s_max: Seconds = 60.0
     """Seconds for a client to take what it is sent."""
     exchange_s_max: Seconds = 3600.0

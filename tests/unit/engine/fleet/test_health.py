@@ -162,7 +162,9 @@ REFUSED.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "")
         ([200, REFUSED, REFUSED, REFUSED, 200], True),
         ([200, REFUSED, REFUSED, 200], False),
         ([200, UpstreamTimeout(), UpstreamTimeout(), UpstreamTimeout(), 200], False),
-        ([200, 404, 404, 404], False),
+        ([200, *[UpstreamTimeout()] * 9, 200], False),
+        ([200, *[UpstreamTimeout()] * 10, 200], True),
+        ([200, *[404] * 11, 200], False),
     ],
 )
 async def test_what_runs_on_a_replica_is_bereaved_when_that_is_gone_and_not_when_it_is_silent(

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from engine.faults import ResponseTooLarge, UpstreamFault
-from engine.fleet.trouble import Trouble, of_fault, of_status
+from engine.fleet.trouble import SLOW, Trouble, of_fault, of_status
 from engine.wire.client import fault_of
 
 
@@ -33,10 +33,13 @@ def caused_by(error: OSError, cause: BaseException) -> OSError:
             caused(httpx.ConnectError("Connection refused"), ConnectionRefusedError(errno.ECONNREFUSED, "")),
             Trouble("Connection refused", gone=True),
         ),
-        (caused(httpx.ConnectError("No route to host"), OSError(errno.EHOSTUNREACH, "")), Trouble("No route to host")),
+        (
+            caused(httpx.ConnectError("No route to host"), OSError(errno.EHOSTUNREACH, "")),
+            Trouble("No route to host", silent=True),
+        ),
         (
             caused(httpx.ConnectError("Name or service not known"), socket.gaierror(socket.EAI_NONAME, "")),
-            Trouble("Name or service not known"),
+            Trouble("Name or service not known", silent=True),
         ),
         (
             caused(httpx.ConnectError("its certificate is not trusted"), ssl.SSLCertVerificationError(1, "")),
@@ -46,10 +49,11 @@ def caused_by(error: OSError, cause: BaseException) -> OSError:
             caused(httpx.ConnectError("it ended"), caused_by(ssl.SSLError(1, ""), ConnectionResetError())),
             Trouble("TLS: it ended"),
         ),
-        (caused(httpx.ConnectTimeout("it took too long")), Trouble("timeout: it took too long")),
+        (caused(httpx.ConnectTimeout("it took too long")), Trouble("timeout: it took too long", silent=True)),
         (caused(httpx.RemoteProtocolError("the connection ended")), Trouble("the connection ended", gone=True)),
         (caused(httpx.ReadError("the connection ended")), Trouble("the connection ended", gone=True)),
         (ResponseTooLarge("the answer is too large"), Trouble("the answer is too large")),
+        (caused(httpx.ReadTimeout("")), SLOW),
         (UpstreamFault(), Trouble("failed")),
     ],
 )
