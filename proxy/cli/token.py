@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from proxy.cli.config import config_option, settings_of
 from proxy.errors import InvalidToken
 from proxy.identity import claims
 from proxy.identity.development import mint
+from proxy.redis.embedded.server import EmbeddedRedisNotRunning, address
 from proxy.settings import Settings
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -51,7 +53,7 @@ def token(
     Mint a token with the development issuer's key and print it alone on stdout.
 
     Refuses where the config has no development issuer. Whoever runs this command needs the same `redis.data_dir` as
-    the gateway, since the key is kept there.
+    the gateway, since the key is kept there: where no gateway runs, stderr says which key it was.
 
     \b
     Examples:
@@ -62,7 +64,21 @@ def token(
     _known(Catalog.of(settings), tenant, plan)
     _sound(user, scopes)
     _counting(settings, scopes)
-    click.echo(mint(settings, tenant=tenant, user=user, plan=plan, scopes=scopes, ttl_s=ttl_s))
+    minted = mint(settings, tenant=tenant, user=user, plan=plan, scopes=scopes, ttl_s=ttl_s)
+    _tell_key(settings)
+    click.echo(minted)
+
+
+def _tell_key(settings: Settings) -> None:
+    """Say by which key the token is signed, where no gateway is seen to run by it."""
+    with suppress(EmbeddedRedisNotRunning):
+        if settings.redis.url is None and address(settings.redis.data_dir):
+            return
+    [issuer] = [issuer for issuer in settings.auth.issuers if issuer.development]
+    key = settings.key_file(issuer).absolute()
+    where = settings.redis.data_dir.absolute()
+    told = f"Signed with {key}. No gateway is seen to run in {where}: one elsewhere has a key of its own."
+    click.echo(told, err=True)
 
 
 def _known(catalog: Catalog, tenant: str, plan: str | None) -> None:

@@ -46,7 +46,7 @@ def place(claims: dict[str, Any], where: Pointer, value: Any) -> None:
 
 def name(value: Any, what: str) -> str:
     """
-    Return a name of 1 to 128 printable characters.
+    Return a name of 1 to 128 printable characters, as the config's names are: no blanks around it.
 
     Raises: InvalidToken that speaks of `what`.
     """
@@ -55,6 +55,8 @@ def name(value: Any, what: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_LENGTH_MAX or not value.isprintable():
         message = f"The token's {what} is not a string of 1 to {NAME_LENGTH_MAX} printable characters."
         raise InvalidToken(message, "claims")
+    if value != value.strip():
+        raise InvalidToken(f"The token's {what} begins or ends with a blank.", "claims")
     return value
 
 

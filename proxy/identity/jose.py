@@ -22,7 +22,6 @@ from typing import Any
 
 from proxy.errors import InvalidToken
 
-TOKEN_LENGTH_MAX = 8 * 1024
 KID_LENGTH_MAX = 256
 JTI_LENGTH_MAX = 256
 LEVELS_MAX = 64
@@ -40,15 +39,15 @@ class Unverified:
     claims: Mapping[str, Any]
 
 
-def take_apart(token: str) -> Unverified:
+def take_apart(token: str, bytes_max: int) -> Unverified:
     """
     Read a token's header and claims.
 
     Raises: InvalidToken.
-    Bounds: 8 KiB; `LEVELS_MAX` of JSON; a key id or `jti` of 256 characters.
+    Bounds: `bytes_max`; `LEVELS_MAX` of JSON; a key id or `jti` of 256 characters.
     """
-    if len(token) > TOKEN_LENGTH_MAX:
-        raise InvalidToken(f"The token is longer than {TOKEN_LENGTH_MAX} characters.")
+    if len(token) > bytes_max:
+        raise InvalidToken(f"The token is longer than {bytes_max} characters.")
     parts = token.split(".", 5)
     if len(parts) != 3:
         raise InvalidToken(_MALFORMED)

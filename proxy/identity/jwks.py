@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.identity.jose import KID_LENGTH_MAX
-from proxy.identity.keys import VerifyingKey
+from proxy.identity.keys import KEYS_TRIED_MAX, VerifyingKey
 
 KEYS_MAX = 100
 _RSA_BITS_MAX = 8192
@@ -37,10 +37,15 @@ class KeySet:
         """Tell whether a key of this set has this id."""
         return any(key.kid == kid for key in self.keys)
 
-    def find(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
-        """Return the key with this id; for a token that names none, the only one that fits its algorithm."""
-        fitting = [key for key in self.keys if algorithm in key.algorithms and kid in (None, key.kid)]
-        return fitting[0] if len(fitting) == 1 else None
+    def find(self, kid: str | None, algorithm: str) -> tuple[VerifyingKey, ...]:
+        """
+        Return the keys that may have signed a token with this id: those of the id, else those without one.
+
+        For a token that names none they are all that fit its algorithm. Bounds: `KEYS_TRIED_MAX`, the first of the set.
+        """
+        fitting = [key for key in self.keys if algorithm in key.algorithms]
+        named = [key for key in fitting if kid in (None, key.kid)]
+        return tuple(named or [key for key in fitting if key.kid is None])[:KEYS_TRIED_MAX]
 
     def instead_of(self, old: "KeySet") -> "KeySet":
         """Return this set with the keys that `old` had as they were; those it has no longer are retired."""

@@ -5,6 +5,7 @@ A file, read once, or a set of keys that the issuer publishes (`published`). The
 token names and by which algorithm it is signed, and knows no more about it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,9 @@ from jwt.exceptions import InvalidKeyError
 from proxy.identity.secret_files import UnusableSecret, read, read_or_make, read_secret
 from proxy.settings import ConfigError, ConfigFault, Settings
 from proxy.settings.sections import Issuer
+
+KEYS_TRIED_MAX = 4
+"""Keys that are tried for one token: each that did not sign it costs a signature's check."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,12 +37,16 @@ class VerifyingKey:
 class KeySource(Protocol):
     """One issuer's keys."""
 
-    async def key(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
+    async def keys(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """
-        Return the key for a token with this header; None when there is none.
+        Return the keys that may have signed a token with this header, `KEYS_TRIED_MAX` at most.
 
         Raises: KeysUnavailable when nobody can tell.
         """
+        ...
+
+    async def newer(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
+        """Return them once more, where there may be others by now: keys without an id change without a word."""
         ...
 
     def has(self, key: VerifyingKey) -> bool:
@@ -52,9 +60,13 @@ class FixedKey:
     def __init__(self, key: VerifyingKey) -> None:
         self.only = key
 
-    async def key(self, kid: str | None, algorithm: str) -> VerifyingKey:
+    async def keys(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """Return the one key, whatever the header names."""
-        return self.only
+        return (self.only,)
+
+    async def newer(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
+        """Return none: its file is read when the config is."""
+        return ()
 
     def has(self, key: VerifyingKey) -> bool:
         """Tell whether it is this key."""

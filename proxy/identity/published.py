@@ -13,7 +13,7 @@ a client that is told 401 throws a good token away.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -101,20 +101,27 @@ class PublishedKeys(Background):
         """Tell whether a key is among those that the issuer published last."""
         return any(key is known for known in self._keys.keys)
 
-    async def key(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
+    async def keys(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """
-        Return the key that a token names, after a fetch if it is not known; None when its issuer publishes no such key.
+        Return the keys that a token may mean, after a fetch if its is not known; none where its issuer publishes none.
 
         Raises: KeysUnavailable when that cannot be told.
         Bounds: waits 6 s at most.
         """
         found = self._keys.find(kid, algorithm)
-        if found is None and not self._keys.knows(kid):
+        if not found and not self._keys.knows(kid):
             await self._another_fetch()
             found = self._keys.find(kid, algorithm)
-            if found is None and self._failing:
+            if not found and self._failing:
                 raise KeysUnavailable
         return found
+
+    async def newer(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
+        """Return them after a fetch, unless tokens asked for one a moment ago, or this one's key has its id."""
+        if kid is not None and self._keys.knows(kid):
+            return ()
+        await self._another_fetch()
+        return self._keys.find(kid, algorithm)
 
     async def _another_fetch(self) -> None:
         """Wait for the fetch under way, or for one of our own if it is time for that."""

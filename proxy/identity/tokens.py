@@ -11,7 +11,7 @@ From a bearer token to a principal, or to `InvalidToken`.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
@@ -24,12 +24,13 @@ from proxy.identity.cache import RefusedToken, Tokens, Verified
 from proxy.identity.forgeries import Forgeries
 from proxy.identity.jose import Unverified, read_again, take_apart
 from proxy.identity.key_ring import Held, KeyRing
-from proxy.identity.keys import VerifyingKey
+from proxy.identity.keys import KEYS_TRIED_MAX, VerifyingKey
 from proxy.identity.principal import Principal
 from proxy.identity.published import Told
 from proxy.identity.revocation import Origin, Revoked
 from proxy.identity.trusted import Forged, NotYetValid, Trusted, WrongAlgorithm
 from proxy.settings import Settings
+from proxy.settings.sections import Auth
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,10 @@ class Verifier:
     keys from files need no block.
     """
 
-    def __init__(self, held: dict[str, Held], leeway_s: int, catalog: Catalog, memory: Memory) -> None:
+    def __init__(self, held: dict[str, Held], auth: Auth, catalog: Catalog, memory: Memory) -> None:
         self._held = held
-        self._leeway_s = leeway_s
+        self._auth = auth
+        self._leeway_s = auth.leeway_s
         self._catalog = catalog
         self._memory = memory
         self._number = next(memory.verifiers)
@@ -81,7 +83,7 @@ class Verifier:
         Raises: ConfigError with every key that cannot be used.
         """
         ring = KeyRing(told)
-        made = cls(ring.sources(settings), settings.auth.leeway_s, catalog, Memory(ring, revoked or Revoked()))
+        made = cls(ring.sources(settings), settings.auth, catalog, Memory(ring, revoked or Revoked()))
         made.take_over()
         return made
 
@@ -91,12 +93,12 @@ class Verifier:
 
         Raises: ConfigError, as `of`.
         """
-        return type(self)(self._memory.ring.sources(settings), settings.auth.leeway_s, catalog, self._memory)
+        return type(self)(self._memory.ring.sources(settings), settings.auth, catalog, self._memory)
 
     def only(self, issuers: Collection[str], catalog: Catalog) -> Self:
         """Return one that believes some of the issuers of this one, and knows these tenants."""
         held = {name: held for name, held in self._held.items() if name in issuers}
-        return type(self)(held, self._leeway_s, catalog, self._memory)
+        return type(self)(held, self._auth, catalog, self._memory)
 
     def take_over(self) -> None:
         """Let the issuers of this one, and no others, be those whose published keys are kept fresh."""
@@ -139,7 +141,8 @@ class Verifier:
         Return who a token speaks for; `address` is where it came from.
 
         Raises: InvalidToken, KeysUnavailable, TooManyForgeries.
-        Bounds: a token is at most 8 KiB. One that was verified before is looked up without giving way to other tasks.
+        Bounds: a token is at most `auth.token_bytes_max`. One that was verified before is looked up without giving way
+        to other tasks.
         """
         known = self.known(token)
         if known is not None:
@@ -151,22 +154,22 @@ class Verifier:
         return await self._judge(token, address, now)
 
     async def _judge(self, token: str, address: str, now: float) -> Principal:
-        unverified = take_apart(token)
+        unverified = take_apart(token, self._auth.token_bytes_max)
         trusted = self._issuer_of(unverified)
-        key = await trusted.source.key(unverified.kid, unverified.algorithm)
-        if key is None:
+        keys = await trusted.source.keys(unverified.kid, unverified.algorithm)
+        if not keys:
             raise InvalidToken("The token is signed by a key that its issuer does not have.", "key")
         claimed = trusted.claimed(unverified.claims)
         if self._catalog.tenant(claimed[1]) is None:
             claimed = (claimed[0], "", "")  # whoever makes up tenants has one turn for all of them
         await self._forgeries.turn(address, claimed)
-        begun = time.thread_time_ns()
+        tried = _Tried(token, unverified, trusted, self._leeway_s)
         try:
-            said = trusted.decode(token, key, self._leeway_s)
+            said, key = await tried.proven(keys)
             principal = trusted.principal(said, self._catalog)
         except InvalidToken as error:
             if isinstance(error, Forged):
-                self._forgeries.wrong(claimed, (time.thread_time_ns() - begun) / 1_000)
+                self._forgeries.wrong(claimed, tried.spent_ns / 1_000)
             else:
                 self._forgeries.genuine()
             if not isinstance(error, NotYetValid):
@@ -211,6 +214,41 @@ class Verifier:
         begins = max(said.get("nbf", 0), said.get("iat", 0)) - self._leeway_s
         # Floats are smaller than whole numbers of two digits, and compared faster with what a clock says.
         return Verified(principal, key, float(begins), float(int(said["exp"]) + self._leeway_s), by=self._number)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """A token, and what it costs to find the key that signed it. Bounds: `KEYS_TRIED_MAX` keys."""
+
+    token: str
+    unverified: Unverified
+    trusted: Trusted
+    leeway_s: int
+    spent_ns: int = 0
+    """Of processor time, on keys that did not."""
+
+    async def proven(self, keys: Sequence[VerifyingKey]) -> tuple[dict[str, Any], VerifyingKey]:
+        """Return the claims, and which of these keys or of those published since proves them; raise `InvalidToken`."""
+        tried: list[VerifyingKey] = []
+        while keys:
+            for key in keys[: KEYS_TRIED_MAX - len(tried)]:
+                tried.append(key)
+                if (said := self._said(key)) is not None:
+                    return said, key
+            keys = () if len(tried) >= KEYS_TRIED_MAX else await self._published_since(tried)
+        raise Forged
+
+    def _said(self, key: VerifyingKey) -> dict[str, Any] | None:
+        begun = time.thread_time_ns()
+        try:
+            return self.trusted.decode(self.token, key, self.leeway_s)
+        except Forged:
+            self.spent_ns += time.thread_time_ns() - begun
+            return None
+
+    async def _published_since(self, tried: Sequence[VerifyingKey]) -> Sequence[VerifyingKey]:
+        found = await self.trusted.source.newer(self.unverified.kid, self.unverified.algorithm)
+        return [key for key in found if not any(key is each for each in tried)]
 
 
 def _origin(token: str, principal: Principal) -> Origin:

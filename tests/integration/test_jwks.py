@@ -6,7 +6,9 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import jwt
 import pytest
 
 from proxy.catalog import Catalog
@@ -76,6 +78,50 @@ async def test_a_rotated_key_works_at_once_and_tokens_of_the_withdrawn_one_die_i
         assert await verify.verify(newest.sign(idp.url)) == ADA
         with pytest.raises(InvalidToken, match="signed by a key that its issuer does not have"):
             await verify.verify(cached)
+
+
+def unnamed(signer: Signer) -> dict[str, Any]:
+    return {name: value for name, value in signer.jwk().items() if name != "kid"}
+
+
+def signed(signer: Signer, idp: Provider) -> str:
+    """Return a token that does not say by which key it is signed."""
+    claims = jwt.decode(signer.sign(idp.url), options={"verify_signature": False})
+    return jwt.encode(claims, signer.private, signer.algorithm)
+
+
+async def test_keys_without_an_id_all_verify_and_rotate_at_once(idp: Provider) -> None:
+    old, new, newest = (Signer.of("ES256") for _ in range(3))
+    idp.publish(unnamed(old), unnamed(new))
+    async with verifier(idp) as verify:
+        for signer in (old, new, old):
+            assert await verify.verify(signed(signer, idp)) == ADA
+        cached = signed(old, idp)
+        assert await verify.verify(cached) == ADA
+        idp.publish(unnamed(new), unnamed(newest))
+        assert await verify.verify(signed(newest, idp)) == ADA
+        with pytest.raises(InvalidToken):
+            await verify.verify(cached)
+
+
+async def test_of_many_keys_without_an_id_four_are_tried(idp: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[object] = []
+    decode = jwt.decode
+
+    def noted(*args: Any, **options: Any) -> Any:
+        checked.append(args)
+        return decode(*args, **options)
+
+    signers = [Signer.of("ES256") for _ in range(10)]
+    forged = [signed(Signer.of("ES256"), idp) for _ in range(2)]
+    idp.publish(*map(unnamed, signers))
+    async with verifier(idp) as verify:
+        assert await verify.verify(signed(signers[3], idp)) == ADA
+        monkeypatch.setattr(jwt, "decode", noted)
+        for token in forged:
+            with pytest.raises(InvalidToken, match="signature is wrong"):
+                await verify.verify(token)
+        assert len(checked) == 8
 
 
 async def test_an_issuer_that_is_away_holds_up_no_start_and_its_tokens_cannot_be_judged(idp: Provider) -> None:

@@ -118,5 +118,7 @@ class Auth(Section):
 
     leeway_s: Annotated[int, Field(ge=0, le=600)] = 30
     """Clock difference allowed on `exp`, `nbf` and `iat`, in seconds; 0 allows none."""
+    token_bytes_max: Annotated[int, Field(ge=512, le=24 * 1024)] = 8 * 1024
+    """Bytes of a token; a longer one is answered 401. A head has room for 32 KiB in all."""
     issuers: Annotated[tuple[Issuer, ...], Field(min_length=1)]
     """At least one."""

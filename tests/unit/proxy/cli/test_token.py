@@ -33,9 +33,23 @@ def principal(token: str) -> Principal:
 
 def test_a_token_stands_alone_on_stdout_and_the_gateway_believes_it() -> None:
     result = run("--tenant", "acme", "--user", "ada", "--scope", "usage:read", "--scope", "admin", "--plan", "pro")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     assert principal(result.stdout.strip()) == Principal("acme", "ada", "pro", frozenset({"admin", "usage:read"}))
+
+
+def test_where_no_gateway_runs_it_says_which_key_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLWAY__REDIS__DATA_DIR", str(tmp_path / "here"))
+    result = run("--tenant", "acme", "--user", "ada")
+    assert result.stdout.count("\n") == 1
+    assert f"Signed with {tmp_path / 'here' / 'development.key'}." in result.stderr
+    assert f"No gateway is seen to run in {tmp_path / 'here'}" in result.stderr
+
+
+def test_beside_a_running_gateway_it_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.token.address", lambda data_dir: f"unix://{data_dir}/redis.sock")
+    result = run("--tenant", "acme", "--user", "ada")
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_a_token_without_a_plan_has_the_tenants_first() -> None:
@@ -49,6 +63,7 @@ def test_a_token_without_a_plan_has_the_tenants_first() -> None:
         (["--tenant", "acme", "--user", "u", "--plan", "free"], "acme has no plan 'free', only pro"),
         (["--tenant", "acme", "--user", ""], "The token's user is not"),
         (["--tenant", "acme", "--user", "a\nb"], "The token's user is not"),
+        (["--tenant", "acme", "--user", " "], "The token's user begins or ends with a blank"),
         (["--tenant", "acme", "--user", "u", "--scope", ""], "The token's scope is not"),
         (
             ["--tenant", "acme", "--user", "u", "--scope", "usage:read", "--scope", "bill"],

@@ -94,7 +94,7 @@ async def test_good_tokens_pass_among_them(verifier: Verifier) -> None:
 
 
 def test_what_is_read_is_told_before_anything_is_believed() -> None:
-    read = take_apart(FORGER.headed(kid="k", typ="at+jwt"))
+    read = take_apart(FORGER.headed(kid="k", typ="at+jwt"), 8_192)
     assert (read.algorithm, read.kid, read.claims["sub"]) == ("HS256", "k", "ada")
 
 

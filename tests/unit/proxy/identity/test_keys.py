@@ -31,7 +31,7 @@ def load(folder: Path, minimal_config: str, content: bytes, *algorithms: str) ->
     (folder / "key").write_bytes(content)
     issuer = f'algorithms = {list(algorithms)}, key_file = "key"'
     text = minimal_config.replace('algorithms = ["HS256"], development = true', issuer)
-    key = asyncio.run(from_file(parse(text, {}, folder=folder), 0).key("any", algorithms[0]))
+    [key] = asyncio.run(from_file(parse(text, {}, folder=folder), 0).keys("any", algorithms[0]))
     assert key.algorithms == set(algorithms)
 
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from proxy.catalog import Catalog
 from proxy.errors import Code, InvalidToken
-from proxy.identity.jose import TOKEN_LENGTH_MAX
 from proxy.identity.principal import Principal
 from proxy.identity.tokens import Verifier
 from proxy.settings.loading import parse
@@ -160,6 +159,16 @@ async def test_odd_names_are_refused(verifier: Verifier, claim: str, value: Any)
     assert "printable" in await refusal(verifier, sign(**{claim: value}))
 
 
+@pytest.mark.parametrize("value", [" ", "  ", " ada", "ada ", "a b "])
+@pytest.mark.parametrize("claim", ["tenant", "sub", "plan"])
+async def test_names_are_without_blanks_around_them(verifier: Verifier, claim: str, value: str) -> None:
+    assert "begins or ends with a blank" in await refusal(verifier, sign(**{claim: value}))
+
+
+async def test_a_blank_within_a_name_is_part_of_it(verifier: Verifier) -> None:
+    assert (await verifier.verify(sign(sub="Ada L"))).user == "Ada L"
+
+
 @pytest.mark.parametrize("scope", [5, {"a": 1}, [1], ["a", None], ["\n"], "a " * 65 + "b " * 65, ["x" * 129]])
 async def test_odd_scopes_are_refused(verifier: Verifier, scope: Any) -> None:
     assert "scope" in await refusal(verifier, sign(scope=scope))
@@ -202,11 +211,12 @@ async def test_a_changed_claim_breaks_the_signature(verifier: Verifier) -> None:
 
 
 async def test_a_token_is_at_most_8_kib(verifier: Verifier) -> None:
+    length_max, exp = 8 * 1024, int(time.time()) + 60
     padding = "x"
-    while len(sign(pad=padding)) < TOKEN_LENGTH_MAX - 1:
-        padding += "x" * max(1, (TOKEN_LENGTH_MAX - len(sign(pad=padding))) // 2)
-    assert (await verifier.verify(sign(pad=padding[:-4]))).user == "ada"
-    assert "longer" in await refusal(verifier, sign(pad=padding + "xxxx"))
+    while len(sign(exp=exp, pad=padding)) < length_max - 1:
+        padding += "x" * max(1, (length_max - len(sign(exp=exp, pad=padding))) // 2)
+    assert (await verifier.verify(sign(exp=exp, pad=padding[:-4]))).user == "ada"
+    assert "longer" in await refusal(verifier, sign(exp=exp, pad=padding + "xxxx"))
 
 
 @pytest.mark.parametrize(
