@@ -134,6 +134,7 @@ REDIS = Row(
             (quantile(0.5, metric.REDIS_SECONDS, "op"), quantile(0.99, metric.REDIS_SECONDS, "op")),
             limits=((0.05, "red"),),
         ),
+        Panel("Calls that Redis did not take, by why", "reqps", (rate(metric.REDIS_FAILURES, "reason"),), stacked=True),
         Panel(
             "Reservations open, and requests in flight",
             "short",

@@ -157,7 +157,7 @@ async def gateway(settings: Settings, metrics: Metrics) -> AsyncIterator[Gateway
             edge = _edge(settings, listen.connections_max, listen.connections_per_address_max, metrics)
             in_force.follow(partial(followers.bounds, edge=edge, upstream=upstream, metrics=metrics))
             in_force.follow(followers.Room(edge.connections, _OPERATORS_MAX).make)
-            vitals = Vitals(connection, incarnation.generation)
+            vitals = Vitals(incarnation, journal)
             reports = _reports(connection, incarnation.generation)
             site = public_site(
                 exchange, fleet.pools, store, vitals, edge=edge, reports=reports, cors_origins=listen.cors_origins

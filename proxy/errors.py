@@ -244,11 +244,23 @@ class IdempotencyKeyReused(ApiError):
         return [*super().headers(), ("x-tollway-first-request-id", self.first), ("x-should-retry", "false")]
 
 
+LEDGER_REFUSES = "The quota store takes nothing now; try again shortly."
+"""What a client is told where Redis answers with an error; what that says is for operators."""
+
+
 class LedgerUnavailable(ApiError):
-    """Redis did not answer within its deadline: nothing can be admitted or settled now."""
+    """Redis did not answer within its deadline, or refused: nothing can be admitted or settled now."""
+
+    told = False
+    """Whether the log has told of it already, as one outage of many calls."""
 
     def __init__(self, message: str = "The quota store does not answer; try again shortly.") -> None:
         super().__init__(Code.LEDGER_UNAVAILABLE, message, retry_after_s=1)
+
+
+def is_told(fault: BaseException) -> bool:
+    """Tell whether the log has told of a fault already, as a part of an outage."""
+    return isinstance(fault, LedgerUnavailable) and fault.told
 
 
 class JournalUnavailable(ApiError):
@@ -261,6 +273,8 @@ class JournalUnavailable(ApiError):
 
 class LedgerEmptied(LedgerUnavailable):
     """Redis answers, but without the data that this gateway remembers: its zeros are not what was used."""
+
+    told = True
 
     def __init__(self) -> None:
         super().__init__("The quota store came back without its data; it takes no requests until an operator decides.")

@@ -9,6 +9,7 @@ from proxy.fatal import Fatal
 from proxy.identity.secret_files import redis_access
 from proxy.redis.client import RedisClient
 from proxy.redis.embedded.server import EmbeddedRedisNotRunning, address
+from proxy.redis.refusal import SILENT, RedisRefusal
 from proxy.settings import Settings
 
 _Answer = TypeVar("_Answer")
@@ -27,8 +28,16 @@ def on_redis(settings: Settings, work: Callable[[RedisClient], Awaitable[_Answer
 
     try:
         return asyncio.run(run())
-    except LedgerUnavailable:
-        raise Fatal(f"Redis does not answer{unanswered}") from None
+    except LedgerUnavailable as fault:
+        raise Fatal(f"{why(fault)}{unanswered}") from None
+
+
+def why(fault: LedgerUnavailable) -> str:
+    """Return for an operator what Redis said, or that it said nothing."""
+    refusal = RedisRefusal.of(fault.__cause__) if fault.__cause__ else None
+    if refusal is None or refusal.reason == SILENT:
+        return "Redis does not answer"
+    return f"Redis refuses ({refusal.said})"
 
 
 def connected(settings: Settings) -> RedisClient:

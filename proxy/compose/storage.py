@@ -18,6 +18,7 @@ from proxy.redis.client import RedisClient, UnsafeRedis
 from proxy.redis.embedded.binary import EmbeddedRedisUnusable
 from proxy.redis.embedded.lock import DataDirInUse
 from proxy.redis.embedded.server import EmbeddedRedis
+from proxy.redis.refusal import RedisRefusal
 from proxy.settings import Settings
 from proxy.stages.meter import Meter
 from proxy.store.journal.journal import Journal
@@ -61,13 +62,21 @@ async def redis(settings: Settings, metrics: Metrics) -> AsyncIterator[RedisClie
         assert url is not None
         try:
             connection = await stack.enter_async_context(
-                RedisClient(url, access=redis_access(settings), deadline_s=section.timeout_s, observe=metrics.redis)
+                RedisClient(
+                    url,
+                    access=redis_access(settings),
+                    deadline_s=section.timeout_s,
+                    observe=metrics.redis,
+                    failed=metrics.redis_failed,
+                )
             )
             await connection.check(allow_unsafe=section.allow_unsafe)
         except UnsafeRedis as error:
             raise Fatal(str(error)) from error
         except LedgerUnavailable as error:
-            raise Fatal(f"Redis does not answer: {error.__cause__}") from error
+            refusal = RedisRefusal.of(error.__cause__) if error.__cause__ else None
+            words = "Redis does not answer" if refusal is None else refusal.words
+            raise Fatal(f"{words}: {error.__cause__}") from error
         yield connection
 
 

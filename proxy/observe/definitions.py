@@ -178,6 +178,12 @@ CREDITED_CHARGE = Definition(
     ("tenant", "model", "currency"),
     counted_in=PICOS,
 )
+REDIS_FAILURES = Definition(
+    "tollway_redis_failures_total",
+    MetricKind.COUNTER,
+    "Calls that Redis did not take, by the code of its error (noperm, oom, readonly, ...) or `no answer`.",
+    ("reason",),
+)
 RESERVATIONS_OPEN = Definition(
     "tollway_reservations_open",
     MetricKind.GAUGE,
@@ -319,6 +325,7 @@ CATALOGUE = (
     CORRECTIONS,
     CREDITED_TOKENS,
     CREDITED_CHARGE,
+    REDIS_FAILURES,
     RESERVATIONS_OPEN,
     RESERVATIONS_SUSPECT,
     SUSPECT_TOKENS,

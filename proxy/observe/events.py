@@ -15,7 +15,9 @@ from typing import NamedTuple
 from proxy.billing.record import ExchangeRecord
 
 FIELDS = {
+    "address": "where Redis is",
     "amount": "how many tokens or requests",
+    "calls": "how many calls of Redis",
     "changed": "what of the config is different, each by its path",
     "entries": "how many entries of the write-ahead log",
     "epoch": "the data that this gateway remembers",
@@ -36,6 +38,7 @@ FIELDS = {
     "reason": "why, in words of ours or of the system",
     "replica": "a replica of the config",
     "request_id": "the exchange (ULID), as its client was told it",
+    "seconds": "how long it took",
     "task": "which work in the background",
     "tenant": "a tenant of the config",
     "unlogged": "how many of the same kind had no line since the last one",
@@ -102,6 +105,8 @@ EVENTS = {
     "epoch_not_written_down": _event("error", "the next start will not know which data this is"),
     "heartbeat_failed": _event("warning", "Redis did not take a heartbeat"),
     "ledger_unreadable": _event("error", "a row of the ledger is left out", "tenant", "reason"),
+    "redis_away": _event("error", "Redis does not answer, or refuses; what fails then is counted", "address", "reason"),
+    "redis_back": _event("warning", "Redis takes everything again", "address", "seconds", "calls"),
     "redis_cluster_changed": _event("warning", "other primaries serve the cluster", "primaries"),
     "redis_failover": _event("warning", "another primary has taken over", "primary", "was"),
     "redis_restarted": _event("warning", "Redis is another process; what it may have lost is sent again"),

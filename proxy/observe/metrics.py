@@ -71,6 +71,7 @@ class Metrics:
         self._stripped = self._counter(definitions.STRIPPED_FIELDS)
         self._key_fetches = self._counter(definitions.KEY_FETCHES)
         self._edge_refusals = self._counter(definitions.EDGE_REFUSALS)
+        self._redis_failures = self._counter(definitions.REDIS_FAILURES)
         self._settle_failures = self._counter(definitions.SETTLE_FAILURES)
         self._worker_deaths = self._counter(definitions.WORKER_DEATHS)
         self._journal_failures = self._counter(definitions.JOURNAL_FAILURES)
@@ -207,6 +208,10 @@ class Metrics:
     def redis(self, op: str, seconds: float) -> None:
         """Note one round trip to Redis; `op` is a script's or a command's name."""
         self._redis[(op,)].observe(seconds)
+
+    def redis_failed(self, reason: str) -> None:
+        """Count a call that Redis did not take, by the code of its error."""
+        self._redis_failures[(reason,)].inc()
 
     def settle_failed(self) -> None:
         """Count a settlement or a release that Redis did not take."""

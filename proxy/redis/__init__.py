@@ -3,12 +3,13 @@ The way to Redis: one server, a primary behind sentinels, or a cluster. Must not
 
 - A `client` is what the store calls; a `pipeline` sends the commands of one turn of the event loop together, over a
   `socket` to each server.
+- What fails has one reading, a `refusal`, and one story in the log, an `outage`.
 - The `topology` says which server answers for a key; that of a `cluster` has a file of its own. An `address` says where
   all of it begins.
 - `embedded/` is a Redis of our own.
 
 Decision: of redis-py no more than how a key's slot is computed, not even where no request waits for it.
-Because each was tried with redis-py 8.1:
+Because the first two of these were tried with redis-py 8.1, and the third needs no trial:
 - Sentinels asked by `redis.asyncio.sentinel` pass our tests, with 14 lines more than ours. Over TLS its contexts add
   `ca_file` to whom the system trusts, where `ca_file` must name who alone may vouch: a server is spoken to that shows a
   certificate of somebody else's. How often it tries again, and so how long it takes, differs from version to version.

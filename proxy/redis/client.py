@@ -14,10 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from proxy.errors import LedgerUnavailable
+from proxy.errors import LEDGER_REFUSES, LedgerUnavailable
 from proxy.redis.address import Access, Address, Deployment
+from proxy.redis.outage import Outage
 from proxy.redis.pipeline import Observe, Pipeline
+from proxy.redis.refusal import RedisRefusal
 from proxy.redis.script import Script
+from proxy.redis.socket import ErrorReply
 
 DEADLINE_S = 1.0
 
@@ -32,9 +35,12 @@ class RedisClient:
     """
     Calls to Redis: `async with RedisClient("unix:///run/redis.sock") as connection`.
 
+    `failed` is told why of each call that Redis did not take; an outage is then logged too (`outage.py`).
     Raises: ValueError, for what is no address; UnusableCertificate.
     Units: `deadline_s` in seconds for one call.
     """
+
+    _outage: Outage | None = None
 
     def __init__(
         self,
@@ -43,9 +49,12 @@ class RedisClient:
         access: Access = Access(),  # noqa: B008 (it never changes)
         deadline_s: float = DEADLINE_S,
         observe: Observe = lambda op, seconds: None,
+        failed: Callable[[str], None] | None = None,
     ) -> None:
-        self._alone = Address.of(url).kind is Deployment.ALONE
-        self._pipeline = Pipeline(url, deadline_s=deadline_s, access=access, observe=observe, fault=_unavailable)
+        address = Address.of(url)
+        self._alone = address.kind is Deployment.ALONE
+        self._outage = Outage(", ".join(map(str, address.places)), failed) if failed else None
+        self._pipeline = Pipeline(url, deadline_s=deadline_s, access=access, observe=observe, fault=self._unavailable)
 
     async def __aenter__(self) -> Self:
         """Return itself; connections open with the first call."""
@@ -85,6 +94,11 @@ class RedisClient:
         answers = await self._pipeline.ask_each("INFO", "server")
         return frozenset(_fields(answer)["run_id"] for answer in answers.values())
 
+    def is_well(self) -> None:
+        """Note that Redis has done all that a heartbeat asks."""
+        if self._outage is not None:
+            self._outage.answered()
+
     async def check(self, *, allow_unsafe: bool = False) -> None:
         """
         Refuse a Redis that is no primary or has 32 bits, and one that could lose data, unless the operator allows that.
@@ -99,6 +113,15 @@ class RedisClient:
         ]
         if faults:
             raise UnsafeRedis("This Redis would lose quotas and bills; " + "; ".join(faults) + ".")
+
+    def _unavailable(self, fault: Exception) -> Exception:
+        refusal = RedisRefusal.of(fault)
+        error = LedgerUnavailable(LEDGER_REFUSES) if isinstance(fault, ErrorReply) else LedgerUnavailable()
+        error.__cause__ = fault
+        if refusal is not None and self._outage is not None:
+            self._outage.met(refusal)
+            error.told = True
+        return error
 
     def _faults(self, info: Mapping[str, str], *, allow_unsafe: bool) -> list[str]:
         faults = []
@@ -115,12 +138,6 @@ class RedisClient:
         if info.get("aof_enabled", "0") == "0":
             faults.append("it keeps no append-only file: set appendonly to yes")
         return faults
-
-
-def _unavailable(fault: Exception) -> Exception:
-    error = LedgerUnavailable()
-    error.__cause__ = fault
-    return error
 
 
 def _fields(info: str) -> dict[str, str]:

@@ -55,8 +55,9 @@ class Progress(Background):
             await self._store.progress(state.record())
             if not followed.trimmed:
                 followed.trimmed = await self._trim(state)
-        except LedgerUnavailable:
-            _log.warning("progress_failed", exc_info=True)
+        except LedgerUnavailable as fault:
+            if not fault.told:
+                _log.warning("progress_failed", exc_info=True)
         else:
             followed.noted = stage
 

@@ -70,8 +70,9 @@ class Revocations(Background):
             await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
-            except LedgerUnavailable:
-                _log.warning("revocations_not_read", exc_info=True)
+            except LedgerUnavailable as fault:
+                if not fault.told:
+                    _log.warning("revocations_not_read", exc_info=True)
 
 
 async def revoke(connection: RedisClient, subject: RevokedSubject, until_us: int | None) -> Revocation:

@@ -196,9 +196,10 @@ class Sweeper(Background):
                     await self.sweep()
                 was_away = False
                 self._suspect(await suspects.told(self._connection))
-            except LedgerUnavailable:
+            except LedgerUnavailable as fault:
                 was_away = True
-                _log.warning("sweep_failed", exc_info=True)
+                if not fault.told:
+                    _log.warning("sweep_failed", exc_info=True)
             await asyncio.sleep(self._sweep_s)
 
     async def _is_my_turn(self) -> bool:

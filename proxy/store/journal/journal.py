@@ -101,6 +101,14 @@ class Journal:
         return self._fault is None
 
     @property
+    def why(self) -> str:
+        """Return in the system's words why it cannot be written; empty while it can."""
+        fault = self._fault
+        if fault is None:
+            return ""
+        return fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+
+    @property
     def segments(self) -> tuple[Segment, ...]:
         """Return the segments, those of dead incarnations too."""
         return tuple(self._segments)

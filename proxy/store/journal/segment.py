@@ -9,6 +9,7 @@ Rules:
 Every function here may wait for the disk: it runs in the journal's own thread.
 """
 
+import errno
 import os
 import time
 from array import array
@@ -169,6 +170,15 @@ class Segment:
         """Delete the file."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError where a disk has too little room for a segment or takes no writes, before a write meets that."""
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _line(file: BinaryIO, place: int) -> bytes:

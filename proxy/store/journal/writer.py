@@ -11,7 +11,7 @@ from pathlib import Path
 
 from proxy.store.journal.failure import Failure
 from proxy.store.journal.folder import Folder, orphans
-from proxy.store.journal.segment import SUFFIX, Segment
+from proxy.store.journal.segment import SUFFIX, Segment, check_room
 from proxy.versions import NewerVersion
 
 SEGMENT_BYTES_MAX = 8 * 1024 * 1024
@@ -96,7 +96,7 @@ class Writer:
 
     def look(self) -> None:
         """
-        Look, at most each `LOOK_S`, whether folder and file are there; make again what is not.
+        Look, at most each `LOOK_S`, whether folder and file are there, and room for more; make again what is not there.
 
         Raises: OSError.
         """
@@ -115,6 +115,7 @@ class Writer:
             _log.error("journal_removed", extra={"path": str(self.folder.path)})
             self._failed(Failure.REMOVED)
             self.removed = True
+        check_room(self.folder.path)
 
     def close_old(self) -> None:
         """Write no more into a segment that is full or old, so that it may go."""

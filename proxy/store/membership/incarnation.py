@@ -27,6 +27,7 @@ from proxy.store.membership.generation import Generation
 from proxy.ulids import new_ulid
 
 BEAT_S = 2.0
+READY_MS = 1_000
 DEAD_AFTER_US = 10 * 1_000_000
 FORGOTTEN_AFTER_US = 86_400 * 1_000_000
 DEAD_MS = 31 * 86_400_000
@@ -88,11 +89,16 @@ class Incarnation(Background):
             await self._connection.call("ZREM", keys.DEAD, self.id)
         await self._look_who_answers()
         await self.generation.confirm()
+        self._connection.is_well()
         losses, self._losses = self._losses, self.generation.losses
         if self._doubted or losses != self._losses:
             self._doubted = False
             for callback in self._restarted:
                 callback()
+
+    async def can_write(self) -> None:
+        """Do in Redis what a reserve and a settle do, and leave nothing. Raises: LedgerUnavailable."""
+        await self._connection.run(scripts.READY, [f"{keys.READY}{self.id}"], [self.id, READY_MS])
 
     def serves(self, tenant: str) -> bool:
         """
@@ -130,8 +136,9 @@ class Incarnation(Background):
             await asyncio.sleep(self._beat_s)
             try:
                 await self.beat()
-            except LedgerUnavailable:
-                _log.warning("heartbeat_failed", exc_info=True)
+            except LedgerUnavailable as fault:
+                if not fault.told:
+                    _log.warning("heartbeat_failed", exc_info=True)
 
 
 async def proven_dead(connection: RedisClient, incarnations: Sequence[str]) -> None:

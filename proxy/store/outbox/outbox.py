@@ -23,7 +23,7 @@ from types import TracebackType
 
 from engine.runtime.background import Background
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import JournalUnavailable, LedgerUnavailable
+from proxy.errors import JournalUnavailable, LedgerUnavailable, is_told
 from proxy.store.journal.group import Append
 from proxy.store.journal.journal import Journal
 from proxy.store.outbox.end import End, Release, Settle, written
@@ -83,8 +83,9 @@ class Outbox(Background):
         try:
             async with asyncio.timeout(LAST_TRY_S_MAX):
                 await self.send_owed()
-        except (LedgerUnavailable, JournalUnavailable, TimeoutError):
-            _log.warning("owed_failed", exc_info=True)
+        except (LedgerUnavailable, JournalUnavailable, TimeoutError) as fault:
+            if not is_told(fault):
+                _log.warning("owed_failed", exc_info=True)
         left: tuple[End, ...] = (*self._unwritten, *self._releases)
         for end in left:
             _lost(end)
@@ -108,7 +109,8 @@ class Outbox(Background):
         try:
             settlement = await send(self._store, end)
         except Exception as fault:
-            _log.exception("settle_failed", extra={"request_id": end.record.request_id})
+            if not is_told(fault):
+                _log.exception("settle_failed", extra={"request_id": end.record.request_id})
             self._failed()
             await self._owe(end, append)
             if isinstance(fault, LedgerUnavailable):
@@ -123,8 +125,9 @@ class Outbox(Background):
         """Release now, or owe it."""
         try:
             await self._store.release(end.record, end.limits)
-        except LedgerUnavailable:
-            _log.exception("release_failed", extra={"request_id": end.record.request_id})
+        except LedgerUnavailable as fault:
+            if not fault.told:
+                _log.exception("release_failed", extra={"request_id": end.record.request_id})
             self._failed()
             self.owe(end)
         else:
@@ -206,8 +209,9 @@ class Outbox(Background):
             await asyncio.sleep(self._retry_s)
             try:
                 await self.send_owed()
-            except (LedgerUnavailable, JournalUnavailable):
-                _log.warning("owed_failed", exc_info=True)
+            except (LedgerUnavailable, JournalUnavailable) as fault:
+                if not is_told(fault):
+                    _log.warning("owed_failed", exc_info=True)
 
 
 def _lost(end: End) -> None:

@@ -24,7 +24,7 @@ from typing import Self
 
 from engine.runtime.background import Background
 from proxy.billing.record import ExchangeRecord
-from proxy.errors import LedgerUnavailable
+from proxy.errors import LedgerUnavailable, is_told
 from proxy.store.journal.group import Position
 from proxy.store.journal.journal import Journal
 from proxy.store.journal.segment import Segment
@@ -184,7 +184,8 @@ class Replay(Background):
         if faults and len(faults) == len(outbox):
             raise faults[0]
         for fault in faults:
-            _log.warning("owed_failed", exc_info=fault)
+            if not is_told(fault):
+                _log.warning("owed_failed", exc_info=fault)
 
     async def _outbox(self, segment: Segment, places: Iterable[int]) -> list[tuple[int, Settle]]:
         """Return the settles at these places. What cannot be read is not tried again, and never counts as settled."""
@@ -231,8 +232,9 @@ class Replay(Background):
         try:
             async with asyncio.timeout(s_max):
                 await self.send_owed()
-        except (LedgerUnavailable, TimeoutError):
-            _log.warning("owed_failed", exc_info=True)
+        except (LedgerUnavailable, TimeoutError) as fault:
+            if not is_told(fault):
+                _log.warning("owed_failed", exc_info=True)
 
     async def _replay_on(self) -> None:
         adopted_at = time.monotonic()
@@ -245,8 +247,9 @@ class Replay(Background):
             for step in (self.send_doubted, self.send_owed, self.bury, self.trim):
                 try:
                     await step()
-                except (LedgerUnavailable, OSError):
-                    _log.warning("replay_failed", exc_info=True)
+                except (LedgerUnavailable, OSError) as fault:
+                    if not is_told(fault):
+                        _log.warning("replay_failed", exc_info=True)
 
 
 def send(store: Reservations, end: Settle) -> Awaitable[Settlement]:

@@ -48,17 +48,27 @@ class BothWays:
 
 
 class Ping:
-    """The one question that a site asks its connection, and whether the data is there."""
+    """What a site asks of its store's health: whether Redis takes writes, has its data, and the disk takes the log."""
 
     def __init__(self) -> None:
         self.answers = True
         self.lost = False
+        self.says: Exception | None = None
+        """What Redis said, where it does not take writes."""
+        self.why = ""
+        """Why the log cannot be written."""
 
-    async def call(self, *command: str) -> str:
-        assert command == ("PING",)
+    @property
+    def generation(self) -> "Ping":
+        return self
+
+    @property
+    def writable(self) -> bool:
+        return not self.why
+
+    async def can_write(self) -> None:
         if not self.answers:
-            raise LedgerUnavailable
-        return "PONG"
+            raise LedgerUnavailable from self.says
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import httpx
 import pytest
 
 from proxy.edge.edge import Edge
+from proxy.redis.socket import ErrorReply
 from tests.unit.proxy.api.conftest import Ping
 from tests.unit.proxy.gateway import Gateway
 
@@ -64,3 +65,28 @@ async def test_a_redis_without_its_data_is_not_ready_and_says_why(public: httpx.
     assert answer.status_code == 503
     assert (answer.json()["redis"], answer.json()["ledger"]) == (True, False)
     assert "without its data" in answer.json()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("NOPERM User x has no permissions to run the 'evalsha' command", "Redis refuses (NOPERM)"),
+        ("OOM command not allowed when used memory > 'maxmemory'. script: 1f, on @user_script:20.", "out of memory"),
+        ("READONLY You can't write against a read only replica.", "takes no writes"),
+    ],
+)
+async def test_a_redis_that_refuses_is_not_ready_and_its_code_is_told(
+    public: httpx.AsyncClient, redis: Ping, said: str, told: str
+) -> None:
+    redis.answers, redis.says = False, ErrorReply(said)
+    answer = await public.get("/health/ready")
+    assert answer.status_code == 503
+    assert told in answer.json()["reason"]
+    assert "evalsha" not in answer.text, "all that it said is for operators"
+
+
+async def test_a_log_that_cannot_be_written_is_not_ready_and_says_why(public: httpx.AsyncClient, redis: Ping) -> None:
+    redis.why = "No space left on device"
+    answer = await public.get("/health/ready")
+    assert (answer.status_code, answer.json()["journal"]) == (503, False)
+    assert answer.json()["reason"].endswith("cannot be written: No space left on device")
