@@ -199,12 +199,19 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.asked and self._ends_with_connection and exc is None and self._fault is None:
             self.asked = False
-        ended = "the connection ended" if self.heard else "the connection ended without an answer"
+        ended = "the connection ended" if self.heard else self._unheard()
         if isinstance(exc, ssl.SSLError) and not self.heard:
             # With TLS 1.3 a server looks at our certificate when we believe that we are through.
             self._fail(fault_of_tls(exc))
         self._fail(httpx.ReadError(ended) if exc else httpx.RemoteProtocolError(ended))
         del self._parser  # which leads back to here: no connection should need the garbage collector
+
+    def _unheard(self) -> str:
+        ended = "the connection ended without an answer"
+        if self._transport is None or self._transport.get_extra_info("ssl_object") is None:
+            return ended
+        # Servers on asyncio and uvloop, vLLM's among them, leave without TLS's own words for it.
+        return f"{ended}: with TLS, where the replica may want another certificate"
 
     # httptools.HttpResponseParser
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.faults import ConnectFailed, TlsFailed, UpstreamFault
+from engine.fleet import trouble
 from engine.wire.client import DirectUpstream
 from engine.wire.credentials import NONE, CredentialFiles, Credentials
 from engine.wire.transport import Transport
@@ -211,6 +212,17 @@ async def test_a_replica_that_wants_a_certificate_is_shown_ours(
             ssl.TLSVersion.TLSv1_2: "sslv3 alert handshake failure",
             ssl.TLSVersion.TLSv1_3: "tlsv13 alert certificate required",
         }[version]
+    )
+
+
+async def test_a_replica_that_leaves_without_a_word_may_want_a_certificate(authority: Authority, named: Pair) -> None:
+    async def converse(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+
+    async with engine(named, converse=converse) as (port, _):
+        told = await fault(f"https://localhost:{port}", CredentialFiles(ca_file=authority.ca_file).read())
+    assert trouble.of_fault(told).cause == (
+        "the connection ended without an answer: with TLS, where the replica may want another certificate"
     )
 
 

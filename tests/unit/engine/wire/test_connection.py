@@ -40,9 +40,8 @@ class Socket:
     def abort(self) -> None:
         self.aborted = True
 
-    def get_extra_info(self, name: str) -> int:
-        assert name == "socket"
-        return QUIET
+    def get_extra_info(self, name: str) -> int | None:
+        return QUIET if name == "socket" else None
 
 
 def asked() -> tuple[UpstreamConnection, Socket]:
