@@ -46,7 +46,9 @@ class CompletionStream:
         try:
             if not self._splitter.rest and (run := self._read_run(data)) is not None:
                 return [run]
-            return list(self._read_all(self._splitter.feed(data)))
+            raws = self._splitter.feed(data)
+            # Of a single whole frame it is known by now that it is no run.
+            return [self._read(data)] if raws == [data] else list(self._read_all(raws))
         except ValueError as error:
             fault = unread(data)
             raise (MalformedStream("a frame is not what vLLM sends") if fault.again else fault) from error
