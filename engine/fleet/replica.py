@@ -127,6 +127,8 @@ class Replica:
     """How many looks it is believed to serve the model by its name, before it is asked again."""
     silences: int = 0
     """Deadlines missed in a row, without a token between them."""
+    fingerprint: bytes = b""
+    """What its engine called itself at the end of its last stream."""
     echoes: bool = False
     """Whether its answers have the ids of their requests."""
     strangers: int = 0
@@ -175,7 +177,7 @@ class Replica:
         self.down = False
         self.life += 1
         self.silences = 0
-        self.echoes = False
+        self.echoes, self.fingerprint = False, b""
 
     def answered(self, *, own: bool) -> bool:
         """Note whether an answer has its request's id; return whether it may be that request's."""

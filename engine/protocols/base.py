@@ -106,6 +106,9 @@ class EngineFailure(NamedTuple):
 class StreamMachine(Protocol):
     """One stream on its way: bytes in, frames out. It does no I/O and knows no clock."""
 
+    fingerprint: bytes
+    """The engine's name for itself: as it was known before the stream, then as the stream told it."""
+
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes; raise `engine.faults.UpstreamBroken` for what cannot be read."""
 

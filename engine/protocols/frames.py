@@ -33,6 +33,9 @@ _USAGE = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\}|null)')
 _NO_CHOICES = b'"choices":[]'
 _CHOICE_INDEX = re.compile(rb'"choices":\[\{"index":(\d+)[,}]')
 _ABORT = b'"finish_reason":"abort"'
+_FINISH = b'"finish_reason":"'
+_FINISHED = re.compile(rb'("finish_reason":"[a-z_]+"[^\n]*)\}\n\n')
+_FINGERPRINT = re.compile(rb'"system_fingerprint":("[^"\\]{1,128}")')
 
 
 class Chunk(NamedTuple):
@@ -94,6 +97,19 @@ def read_run(data: bytes, opening: bytes) -> tuple[bytes, list[tuple[int, Usage]
 
 def _choice_of(frame: bytes, opening: bytes) -> bytes:
     return frame[len(opening) : frame.find(b",", len(opening))]
+
+
+def fingerprint_in(frame: bytes) -> bytes:
+    """Return the engine's own name in a frame, as JSON; nothing where there is none."""
+    found = _FINGERPRINT.search(frame)
+    return found[1] if found else b""
+
+
+def signed(frames: bytes, fingerprint: bytes) -> bytes:
+    """Return frames in vLLM's own writing with the engine's name in each that ends a choice, where vLLM puts it."""
+    if _FINISH not in frames or b'"system_fingerprint"' in frames:
+        return frames
+    return _FINISHED.sub(rb'\1,"system_fingerprint":%b}\n\n' % fingerprint, frames)
 
 
 def read_chunk(frame: bytes, data: bytes) -> Chunk:

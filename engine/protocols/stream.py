@@ -7,6 +7,8 @@ Rules:
 - `[DONE]` alone proves nothing: a stream is complete when the engine's own usage sum came and is of some token, no
   error frame came and no choice was aborted. vLLM sends `[DONE]` after a crash too; and what is aborted while it waits
   ends with a sum of no tokens, without a word of an abort.
+- Without usage vLLM names itself (`system_fingerprint`) in the frames that end a choice, else only in the sum, which
+  may not go on. What the replica called itself before is put where it would have stood: no frame waits for it.
 - An error frame never goes on, and neither does what follows an abort: whoever drives this machine decides what the
   client reads.
 """
@@ -19,7 +21,7 @@ import orjson
 from engine.faults import MalformedStream
 from engine.protocols.answer import is_finished, unread
 from engine.protocols.base import EngineFailure, Frame, FrameKind
-from engine.protocols.frames import opening_of, read_chunk, read_run
+from engine.protocols.frames import fingerprint_in, opening_of, read_chunk, read_run, signed
 from engine.protocols.usage import RunningUsage, Usage
 from engine.wire.sse import FrameSplitter, data_of
 
@@ -36,6 +38,8 @@ class CompletionStream:
         self._continuous_usage = include_usage and continuous_usage
         self._opening: bytes | None = None
         """What frames that speak of a choice open with, up to which."""
+        self.fingerprint = b""
+        """The engine's name, as JSON: as it was known before, until this stream tells it."""
         self.error: dict[str, Any] | None = None
         """The engine's error object, once an error frame was received."""
         self.aborted = False
@@ -108,6 +112,8 @@ class CompletionStream:
             return None
         stripped, usages = run
         self._last = stripped
+        if self.fingerprint and not self._include_usage:
+            stripped = signed(stripped, self.fingerprint)
         for choice, usage in usages:
             self._usage.see(choice, usage)
         return Frame(FrameKind.CONTENT, data if self._continuous_usage else stripped)
@@ -129,8 +135,12 @@ class CompletionStream:
         if self.aborted:
             return Frame(FrameKind.ABORT, b"")
         if not chunk.has_choices:
+            self.fingerprint = fingerprint_in(raw) or self.fingerprint
             return Frame(FrameKind.USAGE, raw if self._include_usage else b"")
         self._last = raw
         if self._opening is None:
             self._opening = opening_of(raw)
-        return Frame(FrameKind.CONTENT, raw if self._continuous_usage else chunk.stripped)
+        return Frame(FrameKind.CONTENT, raw if self._continuous_usage else self._signed(chunk.stripped))
+
+    def _signed(self, stripped: bytes) -> bytes:
+        return signed(stripped, self.fingerprint) if self.fingerprint and not self._include_usage else stripped

@@ -166,6 +166,7 @@ class _Passing:
 
     def __init__(self, stream: StreamMachine, attempt: Attempt, deadlines: Deadlines, downstream: Downstream) -> None:
         self._stream = stream
+        stream.fingerprint = attempt.replica.fingerprint
         self._attempt = attempt
         self._deadlines = deadlines
         self._downstream = downstream
@@ -247,6 +248,7 @@ class _Passing:
             self._attempt.was_not_counted()
         elif not self._stream.complete:
             raise UpstreamBroken("the stream ended before it was complete")
+        self._attempt.replica.fingerprint = self._stream.fingerprint
         self._attempt.end = (last.forward,)
         self._deadlines.with_replica(_END_S_MAX)
 

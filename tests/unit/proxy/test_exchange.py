@@ -95,6 +95,14 @@ async def test_a_stream_is_relayed_billed_and_metered(folder: Path, caplog: pyte
     gw.assert_nothing_is_held()
 
 
+async def test_a_stream_without_usage_is_named_by_what_its_replica_called_itself(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM), replays(STREAM)])
+    clients = [await gw.ask(STREAM_BODY) for _ in range(2)]
+    named = re.compile(rb'"finish_reason":"length".*"system_fingerprint":"([^"]+)"')
+    names = [named.findall(client.answer) for client in clients]
+    assert names == [[], [b"vllm-0.32.0-e25804e6"]]
+
+
 async def test_an_answer_in_one_piece(folder: Path) -> None:
     gw = gateway(folder, a=[replays("100-chat")])
     client = await gw.ask(CHAT_BODY)

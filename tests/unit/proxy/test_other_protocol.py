@@ -41,6 +41,7 @@ class Told:
         self.failure: EngineFailure | None = None
         self.complete = False
         self.uncounted = False
+        self.fingerprint = b""
 
     @property
     def usage(self) -> Usage | None:

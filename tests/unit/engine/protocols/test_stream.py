@@ -1,6 +1,7 @@
 """What a stream proves, by transcripts of real replicas: a whole answer, an abort, a crash, a refusal."""
 
 import json
+import re
 
 import pytest
 
@@ -120,3 +121,33 @@ def test_an_error_of_another_shape_is_an_error_all_the_same(frame: bytes) -> Non
     assert stream.error.get("code") is None
     assert stream.failure is not None
     assert stream.failure.status is None
+
+
+def own(chunks: tuple[bytes, ...]) -> bytes:
+    """Return a stream but for what is different in each."""
+    return re.sub(rb'"id":"[^"]*"|"created":\d+', b"", b"".join(chunks))
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [("122-chat-stream-continuous", "120-chat-stream"), ("123-chat-stream-n2-continuous", "124-chat-stream-n2")],
+)
+def test_the_engine_is_named_where_it_names_itself_without_usage(asked: str, plain: str, *, together: bool) -> None:
+    one = transcript(asked)
+    first, second = (CompletionStream(n=one.n, include_usage=False, continuous_usage=False) for _ in range(2))
+    first.feed(one.body)
+    assert first.fingerprint == b'"vllm-0.32.0-e25804e6"'
+    second.fingerprint = first.fingerprint
+    frames = [frame for read in ([one.body] if together else one.chunks) for frame in second.feed(read)]
+    shown = b"".join(frame.forward for frame in frames)
+    named = [frame for frame in shown.split(b"\n\n") if b"system_fingerprint" in frame]
+    expected = [chunk for chunk in transcript(plain).chunks if b"system_fingerprint" in chunk]
+    assert [own((frame + b"\n\n",)) for frame in named] == [own((chunk,)) for chunk in expected]
+
+
+def test_where_usage_is_asked_its_frame_names_the_engine() -> None:
+    one = transcript("122-chat-stream-continuous")
+    stream = CompletionStream(n=1, include_usage=True, continuous_usage=False)
+    stream.fingerprint = b'"another"'
+    assert b"another" not in b"".join(frame.forward for frame in stream.feed(one.body))
