@@ -35,6 +35,8 @@ class Attempt:
     usage: Usage = _NOTHING
     wasted_tokens: int = 0
     """What it used and the client did not get."""
+    held_back: bool = False
+    """Whether the replica is not read from because the client does not read, so that it is ahead of what is known."""
     uncounted: bool = False
     """Whether it ran to its end, and the replica did not say what that cost."""
     fault: UpstreamFault | EngineRefused | None = None

@@ -235,6 +235,10 @@ class DirectCycle:
         """Wait until the client has read most of what was written, or is gone."""
         await self._connection.flow.drain()
 
+    def drop(self) -> None:
+        """End the connection now: the client is gone."""
+        self._connection.drop()
+
     def _framed(self, body: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(body), body) if body and self._chunked else body
 

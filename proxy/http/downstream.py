@@ -69,6 +69,9 @@ class Client(Protocol):
     async def drained(self) -> None:
         """Wait until the client has read most of what was written, or is gone."""
 
+    def drop(self) -> None:
+        """End the connection now: the client is gone."""
+
 
 class BodyBounds(Protocol):
     """What a request's body is held to; the config's `[limits]` have it."""
@@ -240,6 +243,15 @@ class Downstream:
     async def drained(self) -> None:
         """Wait until the client has read most of what was written, or is gone; as long as the caller lets it."""
         await self._client.drained()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client is gone, be it that nobody was told yet."""
+        return self.left or self._client.disconnected
+
+    def give_up(self) -> None:
+        """Let go of a client that does not read: what holds for one that hung up holds for it."""
+        self._client.drop()
 
     async def finish(self, *parts: bytes) -> None:
         """

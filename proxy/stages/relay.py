@@ -12,7 +12,8 @@ Rules:
   connection alive. A replica whose engine generates is not idle, however silent this stream is; one that is known to be
   gone has `gone_s_max` for whatever step it is at.
 - A client that hangs up before anything is known of what it used is not waited for, but its replica is: where that
-  aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. All else ends at once.
+  aborts by id, it is told to, and what it then says is read for up to `READ_ON_S_MAX`. So is what a replica has said
+  already to a client that did not read it. All else ends at once.
 """
 
 import asyncio
@@ -126,15 +127,20 @@ class Relay:
             raise UpstreamBroken("the stream ended before it was complete")
 
     async def _part(self, attempt: Attempt, request_id: str) -> None:
-        """Let the relay read on for what an unobserved request used, where its replica can be made to tell."""
+        """
+        Let the relay read on for what a request used of which more may be known than is.
+
+        That is one of which nothing is known, where its replica can be made to tell; and one whose client did not read,
+        and so was billed for what fitted between the two while its replica went on.
+        """
         request, replica = attempt.admitted.call.request, attempt.replica
-        ids = request.protocol.abort_ids(request_id, request.prompts)
-        if attempt.known or not (attempt.reached and replica.abort_path and ids):
+        if not attempt.reached or (attempt.known and not attempt.held_back):
             return
+        ids = request.protocol.abort_ids(request_id, request.prompts) if replica.abort_path else []
         with suppress(TimeoutError, UpstreamFault):
             async with asyncio.timeout(READ_ON_S_MAX):
                 for pause_s in (_ABORT_AGAIN_S, READ_ON_S_MAX):
-                    if not await abort(replica, self._upstream, ids):
+                    if not (ids and await abort(replica, self._upstream, ids)) and not attempt.held_back:
                         return
                     await asyncio.sleep(pause_s)
 
@@ -199,7 +205,8 @@ class _Passing:
         if self._shown_as is not None:
             forward = named_frames(forward, self._shown_as)
         if forward and not downstream.left and not self._pass_on(forward, progress=progress):
-            self._deadlines.with_client(self._bounds.write_s_max)
+            self._attempt.held_back = True
+            self._deadlines.with_client(self._bounds.write_s_max + 2 * READ_ON_S_MAX)
             return partial(self._caught_up, last, progress=progress)
         self._step(last, progress=progress)
         return None
@@ -228,7 +235,14 @@ class _Passing:
         return self._downstream.write(forward)
 
     async def _caught_up(self, last: Frame | None, *, progress: bool) -> None:
-        await self._downstream.drained()
+        downstream = self._downstream
+        try:
+            async with asyncio.timeout(self._bounds.write_s_max):
+                await downstream.drained()
+        except TimeoutError:
+            downstream.give_up()
+            await downstream.drained()
+        self._attempt.held_back = downstream.gone
         self._step(last, progress=progress)
 
     def _step(self, last: Frame | None, *, progress: bool) -> None:

@@ -224,6 +224,10 @@ class SimClient:
             self._room.clear()
             await self._room.wait()
 
+    def drop(self) -> None:
+        """End the connection."""
+        self.close()
+
     def _send(self, message: dict[str, Any]) -> None:
         # As servers do it: to a client that is gone nothing is sent, and nobody is told.
         if not self.disconnected:

@@ -99,6 +99,10 @@ class PlayedClient:
         """Wait until it hangs up: who has stalled reads no further."""
         await self.left.wait()
 
+    def drop(self) -> None:
+        """Be hung up on."""
+        self.left.set()
+
     def _told_head(self, status: int, fields: bytes) -> None:
         if not self.disconnected:
             headers = [line.split(b": ", 1) for line in fields.split(b"\r\n")[:-1]]

@@ -827,7 +827,18 @@ async def test_a_client_that_leaves_during_its_body_was_never_admitted(folder: P
 async def test_a_client_that_reads_no_further_is_cut_and_billed(folder: Path) -> None:
     gw = gateway(folder, config=CONFIG + "write_s_max = 0.05\n", a=[replays(STREAM)])
     await gw.ask(STREAM_BODY, stalls_after=CUT + 1)
-    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 4), "client_closed")
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 6), "client_closed"), "what its replica said meanwhile"
+    gw.assert_nothing_is_held()
+
+
+async def test_a_client_that_hangs_up_instead_of_reading_pays_for_what_its_replica_said_meanwhile(folder: Path) -> None:
+    gw = gateway(folder, a=[replays(STREAM)])
+    client = gw.client(STREAM_BODY, stalls_after=CUT)
+    serving = asyncio.create_task(gw.serve(client))
+    await until(lambda: len(client.messages) > CUT)
+    client.left.set()
+    await serving
+    assert (tokens(bill(gw)), bill(gw).outcome) == ((17, 6), "client_closed")
     gw.assert_nothing_is_held()
 
 
