@@ -30,6 +30,8 @@ _KEYS_MAX = 8
 """Looked at from its end: names and texts there may be the word as well."""
 _KEY = b'"usage"'
 _BEFORE_KEYS = b",{ \t\r\n"
+_SPACED = b'"usage": '
+"""How who writes a space behind a colon writes the key."""
 _ABORTS = (b'"finish_reason":"abort"', b'"finish_reason": "abort"')
 _NO_TEXTS = (b'"text":""', b'"text": ""')
 _TEXTS = frozenset({"text", "content", "reasoning", "reasoning_content", "tool_calls", "function_call", "refusal"})
@@ -93,10 +95,12 @@ def _read(parts: Sequence[bytes], prompts: int) -> Answer:
     """Return the same of an answer that is not parsed."""
     if not parts[0].lstrip().startswith(b"{"):
         raise ValueError("the answer is no object")
-    usage = usage_of(_usage_in(_end_of(parts)))
-    if not any(_holds(parts, each) for each in _ABORTS):
+    end = _end_of(parts)
+    usage = usage_of(_usage_in(end))
+    spelt = _SPACED in end
+    if not _holds(parts, _ABORTS[spelt]):
         return Answer(usage, aborted=False)
-    all_begun = prompts == 1 or not any(_holds(parts, each) for each in _NO_TEXTS)
+    all_begun = prompts == 1 or not _holds(parts, _NO_TEXTS[spelt])
     return Answer(_proven(usage, all_begun=all_begun), aborted=True)
 
 
