@@ -28,20 +28,35 @@ class System:
 
     def gateway(self) -> AbstractContextManager[Running]:
         """Run a gateway on the same data as the one before it."""
-        urls = {
+        return gateway_of(CONFIG, self.folder, environment=self._urls)
+
+    def another(self) -> AbstractContextManager[Running]:
+        """Run a second gateway, with a folder of its own, on the Redis of the first."""
+        folder = self.folder / "another"
+        folder.mkdir()
+        return gateway_of(CONFIG, folder, environment=self._urls | {"TOLLWAY__REDIS__URL": self.redis_url})
+
+    @property
+    def redis_url(self) -> str:
+        """Return where the gateway's own Redis is."""
+        return address(self.folder / "data")
+
+    @property
+    def _urls(self) -> dict[str, str]:
+        return {
             f"TOLLWAY__MODELS__0__REPLICAS__{place}__URL": f"http://{replica.address}"
             for place, replica in enumerate(self.replicas)
         }
-        return gateway_of(CONFIG, self.folder, environment=urls)
 
     async def generated(self) -> int:
         """Return how many tokens the replicas generated."""
         return sum([(await replica.stats())["generated_tokens"] for replica in self.replicas])
 
     async def open(self) -> list[str]:
-        """Return the incarnations of the reservations that are open, each once for each."""
+        """Return the incarnations of the reservations that are open or suspect, each once for each."""
         async with self._redis() as connection:
-            members = await connection.call("ZRANGE", keys.open_index(TENANT), 0, -1)
+            indexes = (keys.open_index(TENANT), keys.suspect_index(TENANT))
+            members = [member for index in indexes for member in await connection.call("ZRANGE", index, 0, -1)]
         return [keys.read_open_member(member)[0] for member in members]
 
     async def rows(self) -> list[tuple[str, ExchangeRecord]]:
@@ -51,7 +66,7 @@ class System:
             return [(entry.kind, entry.record) async for entry in found]
 
     def _redis(self) -> RedisClient:
-        return RedisClient(address(self.folder / "data"), deadline_s=DEADLINE_S)
+        return RedisClient(self.redis_url, deadline_s=DEADLINE_S)
 
 
 @contextmanager

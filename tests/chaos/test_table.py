@@ -29,9 +29,11 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
+from proxy.store import keys
 from tests.asks import CHAT, chat
-from tests.chaos.system import LEASE_S, System, system
+from tests.chaos.system import LEASE_S, TENANT, System, system
 from tests.e2e.gateway import Running
 
 FAULT_S = 3.0
@@ -232,6 +234,28 @@ async def gateway_stopped(scene: Scene) -> None:
     await _for_a_while(scene.running.process.pid)
 
 
+async def gateway_cut(scene: Scene) -> None:
+    """Cut the gateway off from Redis for longer than its heartbeat while it serves on, beside one that sweeps."""
+    place = Path(scene.chaos.redis_url.removeprefix("unix://"))
+    redis: Any = Redis(unix_socket_path=str(place), decode_responses=True)
+    own = {client["id"] for client in redis.client_list()} - {str(redis.client_id())}
+    beside = scene.chaos.another()
+    await asyncio.to_thread(beside.__enter__)
+    away = place.with_name("away")
+    os.rename(place, away)
+    try:
+        for client in own:
+            redis.client_kill_filter(_id=client)
+        deadline = time.monotonic() + 2 * LEASE_S
+        while not redis.zcard(keys.suspect_index(TENANT)):
+            assert time.monotonic() < deadline, "nothing is suspect"
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(FAULT_S)
+    finally:
+        os.rename(away, place)
+        await asyncio.to_thread(beside.__exit__, None, None, None)
+
+
 FAULTS: list[Fault] = [
     replica_killed,
     replica_vanishes,
@@ -246,6 +270,7 @@ FAULTS: list[Fault] = [
     gateway_terminated,
     gateway_killed,
     gateway_stopped,
+    gateway_cut,
 ]
 
 
