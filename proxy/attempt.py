@@ -11,6 +11,7 @@ from math import ceil
 
 from engine.faults import EngineRefused, Unreadable, UpstreamFault
 from engine.fleet.replica import Lease, Replica
+from engine.protocols.base import StreamMachine
 from engine.protocols.usage import Usage
 from proxy.admitted import Admitted
 
@@ -35,6 +36,8 @@ class Attempt:
     usage: Usage = _NOTHING
     wasted_tokens: int = 0
     """What it used and the client did not get."""
+    stream: StreamMachine | None = None
+    """What reads the answer, where it is a stream."""
     held_back: bool = False
     """Whether the replica is not read from because the client does not read, so that it is ahead of what is known."""
     uncounted: bool = False
@@ -104,6 +107,14 @@ class Attempt:
     def unreadable(self) -> bool:
         """Whether it ran to an end that says what it used, and of which the client has nothing."""
         return self.wasted_tokens > 0 and isinstance(self.fault, Unreadable)
+
+    @property
+    def unbegun_tokens(self) -> int:
+        """Return what the replica may have used of those prompts that had not come to their first token."""
+        asked = self.admitted.asked
+        if self.stream is None or self.stream.prompts_begun >= self.admitted.call.request.prompts:
+            return 0
+        return max(0, asked.prompt_tokens - self.usage.prompt_tokens)
 
     @property
     def tokens_max(self) -> int:

@@ -70,14 +70,14 @@ class ExchangeState:
     @property
     def held_tokens(self) -> int:
         """
-        Return what may have been used of an answer that was given, cut or could not be read, without any usage known.
+        Return what may have been used of an answer that was given, cut or could not be read, and is not known.
 
-        An upper bound: the prompt's, and what the replica could have generated since. The quota keeps it, so that
-        nobody prefills for free by hanging up.
+        An upper bound: the prompt's, and what the replica could have generated since; of many prompts, those that had
+        not come to a token. The quota keeps it, so that nobody prefills for free by hanging up.
         """
         attempt = self.attempts[-1] if self.attempts else None
         if attempt is None or not attempt.unobserved:
-            return 0
+            return attempt.unbegun_tokens if attempt and self.outcome in _CUTS else 0
         fault = attempt.fault
         worked = attempt.delivered or self.outcome in _CUTS or (fault is not None and not fault.again)
         return attempt.tokens_max if worked else 0
@@ -162,7 +162,7 @@ class ExchangeState:
 
 
 def _source(attempt: Attempt | None, held_tokens: int) -> Source:
-    if held_tokens:
+    if held_tokens and attempt and not attempt.known:
         return Source.UNOBSERVED
     if attempt is None or attempt.uncounted or (attempt.end is None and not attempt.unreadable):
         return Source.CUT

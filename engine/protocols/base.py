@@ -125,6 +125,10 @@ class StreamMachine(Protocol):
         """Whether the engine finished everything that was asked and said what it cost."""
 
     @property
+    def prompts_begun(self) -> int:
+        """Of how many prompts a token has come."""
+
+    @property
     def uncounted(self) -> bool:
         """Whether the engine finished, and did not say what it cost."""
 

@@ -73,6 +73,11 @@ class CompletionStream:
         return self._whole and self._usage.is_summed
 
     @property
+    def prompts_begun(self) -> int:
+        """Of how many prompts a token has come."""
+        return len(self._usage.begun)
+
+    @property
     def uncounted(self) -> bool:
         """Whether the engine finished, and did not say what it cost."""
         return self._whole and not self._usage.is_summed and is_finished(self._last)

@@ -100,6 +100,11 @@ class RunningUsage:
         return Usage(self._prompted, 0, self._completed)
 
     @property
+    def begun(self) -> set[int]:
+        """The prompts of which a token has come."""
+        return {choice // self._n for choice, tokens in self._completions.items() if tokens}
+
+    @property
     def proven(self) -> Usage | None:
         """
         What was computed of an aborted stream; None where that is not known.
@@ -109,8 +114,7 @@ class RunningUsage:
         """
         if self._final is None and not any(self._completions.values()):
             return None
-        begun = {choice // self._n for choice, tokens in self._completions.items() if tokens}
-        prompt_tokens = sum(self._prompts[prompt] for prompt in begun)
+        prompt_tokens = sum(self._prompts[prompt] for prompt in self.begun)
         if self._final is not None and self._final.prompt_tokens == prompt_tokens:
             return self._final
         return Usage(prompt_tokens, 0, sum(self._completions.values()))

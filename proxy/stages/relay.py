@@ -93,7 +93,8 @@ class Relay:
 
     async def _attempt(self, attempt: Attempt, downstream: Downstream, request_id: str, headers: bytes) -> None:
         call = attempt.admitted.call
-        stream, bounds = call.request.protocol.stream(call.request), call.bounds
+        attempt.stream = stream = call.request.protocol.stream(call.request)
+        bounds = call.bounds
         # From its reserve on, by which everybody else knows when it is over, whatever it waited for or tried before.
         whole_s = bounds.exchange_s_max - (attempt.dispatched - attempt.admitted.at)
         # An answer that is not streamed arrives all at once, however long it is: it has no first token to wait for.

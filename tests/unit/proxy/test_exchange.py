@@ -791,6 +791,20 @@ async def test_a_client_that_leaves_mid_stream_pays_for_what_was_received(folder
     gw.assert_nothing_is_held()
 
 
+async def test_a_client_that_leaves_gets_no_free_prefill_of_those_prompts_that_had_not_begun(folder: Path) -> None:
+    name = "223-completion-stream-list-n2-continuous"
+    recorded = transcript(name)
+    body = {"model": "demo", "prompt": recorded.asked["prompt"], "n": 2, "max_tokens": 8, "stream": True}
+    for cut, begun in ((1, 1), (len(recorded.chunks) - 3, len(recorded.asked["prompt"]))):
+        gw = gateway(folder, a=[replays(name, until=cut, then=[silence()])])
+        await gw.ask(body, COMPLETIONS, leaves_after=cut)
+        record = bill(gw)
+        whole = sum(len(prompt.encode()) for prompt in recorded.asked["prompt"])
+        assert (record.outcome, record.source) == ("client_closed", Source.CUT)
+        assert (gw.store.kept[0] >= whole - record.prompt_tokens > 0) == (begun == 1)
+        assert record.wasted_tokens == gw.store.kept[0] == gw.used()["tokens"] - sum(tokens(record))
+
+
 @pytest.mark.parametrize("body", [STREAM_BODY, CHAT_BODY], ids=["stream", "json"])
 async def test_a_client_that_leaves_before_any_usage_gets_no_free_prefill(
     folder: Path, body: dict[str, object]

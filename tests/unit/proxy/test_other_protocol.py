@@ -41,6 +41,7 @@ class Told:
         self.failure: EngineFailure | None = None
         self.complete = False
         self.uncounted = False
+        self.prompts_begun = 1
         self.fingerprint = b""
 
     @property
