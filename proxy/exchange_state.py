@@ -108,9 +108,11 @@ class ExchangeState:
         return max(0.0, self.ended - begun - upstream_s)
 
     def forget_traces(self) -> None:
-        """Let go of where its attempts failed."""
+        """Let go of where it and its attempts failed."""
         for attempt in self.attempts:
             attempt.forget_trace()
+        if self.refusal is not None:
+            self.refusal.__traceback__ = self.refusal.__cause__ = self.refusal.__context__ = None
 
     def failed(self, error: BaseException) -> None:
         """Note how the exchange ended, unless it had its end already."""
