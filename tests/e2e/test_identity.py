@@ -144,7 +144,7 @@ NAMES = {
     "sql": "'; DROP TABLE users;--",
     "shell": "$(reboot)",
     "percent format": "%s%n{0}{}",
-    "spaces": " a b ",
+    "spaces": "a  b",
     "as long as it may be": "ü" * 128,
 }
 
