@@ -193,7 +193,8 @@ async def test_one_that_vanished_refuses_connections_and_leaves_what_is_open_sil
         reader, writer = await sim.open(CHAT, STREAM | {"max_tokens": 2_000, "ignore_eos": True})
         await reader.readuntil(b'"content":"')
         await sim.ask("POST", "/sim/vanish")
-        with pytest.raises(ConnectionRefusedError):
+        # Reset where the kernel had let it in before the socket was closed.
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
             await sim.stats()
         # What came before is read: more never comes, and no end either.
         while (came := await within(reader.read(65_536), SILENCE_S)) is not None:

@@ -84,9 +84,10 @@ class Incarnation(Background):
         answer = await self._connection.run(scripts.BEAT, [keys.INCARNATIONS], [self.id, FORGOTTEN_AFTER_US])
         if answer.split()[1] == "1":
             self._served.clear()
-            self._doubted |= bool(self._servers)
-            # Whoever said that it was dead was wrong.
-            await self._connection.call("ZREM", keys.DEAD, self.id)
+            if self._servers:
+                self._doubted = True
+                # Whoever said that it was dead was wrong.
+                await self._connection.call("ZREM", keys.DEAD, self.id)
         await self._look_who_answers()
         await self.generation.confirm()
         self._connection.is_well()
