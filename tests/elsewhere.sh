@@ -9,7 +9,11 @@ make test-wheel
 # The installer's one line says what the machine lacks where it cannot run vLLM (status 69).
 deploy/vllm/install.sh .venv-vllm || status=$?
 case ${status:-0} in
-  0) make test-vllm ;;
+  0)
+    # Gigabytes that are still on their way to the disk keep the write-ahead log from it for longer than it waits.
+    sync
+    make test-vllm
+    ;;
   69) echo "tests: going on without real vLLM (tests/vllm)" >&2 ;;
   *) exit "$status" ;;
 esac
