@@ -76,7 +76,7 @@ class Lease:
     def __enter__(self) -> Self:
         """Take it."""
         replica = self.replica
-        replica.leases.add(self)
+        replica.leases[self] = None
         replica.inflight_sequences += self.sequences
         replica.inflight_tokens += self.tokens
         return self
@@ -86,7 +86,7 @@ class Lease:
     ) -> None:
         """Give it back."""
         replica = self.replica
-        replica.leases.remove(self)
+        del replica.leases[self]
         replica.inflight_sequences -= self.sequences
         replica.inflight_tokens -= self.tokens
 
@@ -133,7 +133,8 @@ class Replica:
     """Whether its answers have the ids of their requests."""
     strangers: int = 0
     """Answers in a row that had another, though it echoes."""
-    leases: set[Lease] = field(default_factory=set)
+    leases: dict[Lease, None] = field(default_factory=dict)
+    """In the order in which they were taken."""
     inflight_sequences: int = 0
     inflight_tokens: int = 0
 

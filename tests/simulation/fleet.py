@@ -22,6 +22,7 @@ from engine.sim.exchange import DROP
 from engine.wire.connection import Take
 from engine.wire.credentials import NONE, Credentials
 from engine.wire.transport import Sent, unheard
+from tests.simulation.in_order import InOrder
 from tests.simulation.loop import OUTSIDE, Process, current
 
 TRIP_S = 0.0003
@@ -86,7 +87,7 @@ class SimReplica:
     def __init__(self, name: str, config: SimConfig) -> None:
         self.name = name
         self._config = config
-        self.wires: set[Wire] = set()
+        self.wires = InOrder[Wire]()
         self.generations = 0
         self.up = False
         self.start()
@@ -213,7 +214,7 @@ class SimUpstream:
         self._rng = rng
         self._stepped = stepped
         self.attempts: dict[str, list[Attempt]] = {}
-        self.wires: set[Wire] = set()
+        self.wires = InOrder[Wire]()
 
     @asynccontextmanager
     async def request(

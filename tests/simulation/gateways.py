@@ -33,6 +33,7 @@ from proxy.store.reservations import LASTS_S_MAX
 from tests.simulation.client import SimClient
 from tests.simulation.disk import unlocked
 from tests.simulation.fleet import SimUpstream
+from tests.simulation.in_order import InOrder
 from tests.simulation.loop import Process
 from tests.simulation.network import Line, LossyConnection
 
@@ -83,14 +84,14 @@ class SimGateway:
         self.process = Process(name)
         self.upstream = upstream
         self.ready = False
-        self.clients: set[SimClient] = set()
+        self.clients = InOrder[SimClient]()
         self._settings = settings
         self._line = line
         self._disk = disk
         self._asked = asked
         self._stop = asyncio.Event()
         self._bodies = Bodies()
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving = InOrder[asyncio.Task[None]]()
         self._exchange: Exchange | None = None
         self._journal: Journal | None = None
         self.incarnation = ""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+from tests.simulation.in_order import InOrder
+
 
 class Stuck(AssertionError):
     """Somebody waits for what nobody will do."""
@@ -26,7 +28,7 @@ class Process:
         self.killed = False
         """Nothing that it does from now on has an effect."""
         self.due: list[asyncio.Handle] = []
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks = InOrder[asyncio.Task[Any]]()
         self._context = copy_context()
         self._context.run(_PROCESS.set, self)
 
