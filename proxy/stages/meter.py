@@ -39,8 +39,8 @@ class Meter:
             self._metrics.served(record, request_s=state.request_s, overhead_s=state.overhead_s)
         elif state.final is None:
             self._turned_away(state, record)
-        if state.final and state.held_tokens:
-            self._metrics.held(record.tenant, record.model, state.held_tokens)
+        if state.final and record.wasted_tokens and (held := state.held_tokens):
+            self._metrics.held(record.tenant, record.model, held)
         if state.call and state.call.ignored:
             withheld = state.protocol.withheld
             names = (name if name in withheld else OTHER_FIELD for name in state.call.ignored)

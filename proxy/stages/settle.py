@@ -71,6 +71,8 @@ class Reservation:
 
     async def _settle(self) -> None:
         state = self._state
-        state.final = state.record()
-        end = Settle(state.final, self._limits, state.held_tokens, frees=state.came_to_nothing)
+        state.final = final = state.record()
+        # What the quota keeps is among what is wasted.
+        held = state.held_tokens if final.wasted_tokens else 0
+        end = Settle(final, self._limits, held, frees=state.came_to_nothing)
         state.billed = await self._outbox.settle(end)
