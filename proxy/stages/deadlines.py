@@ -48,6 +48,7 @@ class Deadlines:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        self.spare = None  # it holds what holds this
         self._replica_due = 0.0  # whoever hurries it now comes too late
         # As `asyncio.timeout` does: a cancellation of ours is taken back, anybody else's goes on.
         if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:

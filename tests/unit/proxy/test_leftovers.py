@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.faults import UpstreamBroken
+from proxy.attempt import Attempt
 from proxy.exchange_state import ExchangeState
+from proxy.http.downstream import Downstream
 from tests.transcripts import transcript
 from tests.unit.proxy.gateway import CHAT_BODY, STREAM_BODY, gateway, until
 from tests.unit.proxy.played_upstream import Answer, fails, replays, silence
@@ -26,7 +28,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def left_over() -> list[object]:
-    return [each for each in gc.get_objects() if isinstance(each, ExchangeState)]
+    return [each for each in gc.get_objects() if isinstance(each, ExchangeState | Attempt | Downstream)]
 
 
 @pytest.mark.parametrize(
