@@ -19,16 +19,21 @@ CHUNKS = transcript("122-chat-stream-continuous").chunks
 REFUSAL = Answer((b'{"error":{"message":"no"}}',), status=400)
 
 
-@pytest.fixture(autouse=True)
-def _uncollected() -> Iterator[None]:
+@pytest.fixture
+def before() -> Iterator[set[int]]:
+    """What other tests of this process hold, by address."""
     gc.collect()
     gc.disable()
-    yield
+    yield {id(each) for each in of_exchanges()}
     gc.enable()
 
 
-def left_over() -> list[object]:
+def of_exchanges() -> list[object]:
     return [each for each in gc.get_objects() if isinstance(each, ExchangeState | Attempt | Downstream)]
+
+
+def left_over(before: set[int]) -> list[object]:
+    return [each for each in of_exchanges() if id(each) not in before]
 
 
 @pytest.mark.parametrize(
@@ -48,14 +53,14 @@ def left_over() -> list[object]:
     ids=["whole", "stream", "refused", "refused in-band", "broken", "cut", "failed", "odd", "too long", "no JSON"],
 )
 async def test_an_exchange_leaves_nothing(
-    tmp_path: Path, answers: list[Answer], body: dict[str, object] | bytes
+    tmp_path: Path, answers: list[Answer], body: dict[str, object] | bytes, before: set[int]
 ) -> None:
     gw = gateway(tmp_path, a=[*answers], b=[replays("100-chat")])
     await gw.ask(body)
-    assert not left_over()
+    assert not left_over(before)
 
 
-async def test_a_client_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_hangs_up_leaves_nothing(tmp_path: Path, before: set[int]) -> None:
     gw = gateway(tmp_path, a=[Answer((silence(),))])
     client = gw.client(CHAT_BODY)
     serving = asyncio.create_task(gw.serve(client))
@@ -64,4 +69,4 @@ async def test_a_client_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
     await serving
     del serving
     await asyncio.sleep(0)
-    assert not left_over()
+    assert not left_over(before)
