@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from engine.faults import MalformedRequest
 from engine.protocols.base import ParsedRequest
+from engine.protocols.bounds import ESCAPED
 from engine.protocols.fields import INTEGER_MAX, integer
 from engine.wire.sse import FRAME_BYTES_MAX
 
@@ -22,8 +23,6 @@ _TOKEN_BYTES = 32
 """A token's text as JSON."""
 _ENTRY_BYTES = 128
 """One entry of logprobs."""
-_ESCAPED = 6
-"""What a byte of text becomes at most, as JSON."""
 _NUMBER_BYTES = 24
 """A number of a vector, and what stands between two."""
 _BASE64_NUMBER_BYTES = 6
@@ -80,7 +79,7 @@ def _shown(request: ParsedRequest, entries: int, context_tokens: int, extra_fiel
     if "prompt_logprobs" in extra_fields and (asked := integer(fields, "prompt_logprobs", 0, INTEGER_MAX)) is not None:
         entries += 1 + asked
     tokens = min(prompt.text_bytes + prompt.token_ids, prompt.count * context_tokens)
-    text = prompt.text_bytes * _ESCAPED + prompt.token_ids * _TOKEN_BYTES if fields.get("echo") else 0
+    text = prompt.text_bytes * ESCAPED + prompt.token_ids * _TOKEN_BYTES if fields.get("echo") else 0
     return text + tokens * entries * _ENTRY_BYTES
 
 

@@ -12,6 +12,8 @@ import orjson
 
 from engine.faults import MalformedRequest
 
+ESCAPED = 6
+"""What a byte of text becomes at most, as JSON."""
 CONTAINERS_MAX = 20_000
 """Lists and objects."""
 STRINGS_MAX = 100_000

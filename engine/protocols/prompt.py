@@ -19,7 +19,7 @@ import orjson
 
 from engine.faults import MalformedRequest
 from engine.protocols import parts
-from engine.protocols.bounds import is_deeper
+from engine.protocols.bounds import ESCAPED, is_deeper
 from engine.protocols.normal import bytes_max
 
 _ARGUMENTS_MAX = 20_000
@@ -28,8 +28,6 @@ _SPELLED_MAX = 20_000
 """Values that are worth spelling out as Python does; with more, each counts as the longest number."""
 _NUMBER_BYTES = 24
 _UNBOUNDED = 2**31
-_ESCAPED = 6
-"""What a byte of text becomes at most, as JSON."""
 _INDENT = 4
 _NESTED_MAX = 1_000
 """Deeper, Python reads no JSON."""
@@ -136,7 +134,7 @@ def _arguments_bytes(arguments: str, depth_max: int) -> int:
         # Infinite numbers and half characters are JSON to Python, and only a bound is told of what is none to anyone.
         opened = arguments.count("[") + arguments.count("{")
         values = 1 + opened + arguments.count(",")
-        return len(arguments) * _ESCAPED + 2 * values * (1 + _INDENT * min(opened, _NESTED_MAX))
+        return len(arguments) * ESCAPED + 2 * values * (1 + _INDENT * min(opened, _NESTED_MAX))
     if is_deeper([value], depth_max + 1):
         message = f"The arguments of a tool call are nested more than {depth_max} levels deep."
         raise MalformedRequest(message, "messages")
@@ -150,7 +148,7 @@ def _rendered_bytes(value: Any) -> int:
     indents = len(orjson.dumps(value, option=orjson.OPT_INDENT_2)) - len(compact)
     values = compact.count(b",")
     if values > _SPELLED_MAX:
-        return len(compact) * _ESCAPED + values * _NUMBER_BYTES + 2 * indents
+        return len(compact) * ESCAPED + values * _NUMBER_BYTES + 2 * indents
     return len(json.dumps(value)) + 2 * indents
 
 
