@@ -33,6 +33,20 @@ from proxy.store.membership.incarnation import tenants
 from tests.exposition import total
 from tests.processes import descendants
 
+ANYWHERE = """
+[listen]
+port = 0
+
+[admin]
+port = 0
+
+[[auth.issuers]]
+issuer = "tollway-development"
+algorithms = ["HS256"]
+development = true
+"""
+"""Of a config: ports of the kernel's choice, and tokens of the development issuer."""
+
 TOLLWAY = Path(sys.executable).with_name("tollway")
 CONFIG = Path(__file__).with_name("tollway.toml")
 READY_S_MAX = 60.0

@@ -10,22 +10,13 @@ from typing import Any
 import pytest
 
 from tests.asks import CHAT, chat
-from tests.e2e.gateway import Running, gateway_of
+from tests.e2e.gateway import ANYWHERE, Running, gateway_of
 from tests.ports import claimed_port
 from tests.sim_process import running_sim
 
-CONFIG = """
-[listen]
-port = 0
-
-[admin]
-port = 0
-
-[[auth.issuers]]
-issuer = "tollway-development"
-algorithms = ["HS256"]
-development = true
-
+CONFIG = (
+    ANYWHERE
+    + """
 [[models]]
 name = "demo"
 context_tokens = 8192
@@ -40,6 +31,7 @@ limits = [{{ scope = "user", unit = "tokens", amount = 10_000_000, per = "day" }
 [tenants.acme]
 plans = ["open"]
 """
+)
 CUT_S_MAX = 30.0
 """Three looks and `gone_s_max`, on a busy machine; without them it would be minutes."""
 

@@ -8,21 +8,12 @@ from typing import Any
 import pytest
 
 from tests.asks import CHAT, chat
-from tests.e2e.gateway import Running, gateway_of
+from tests.e2e.gateway import ANYWHERE, Running, gateway_of
 from tests.sim_process import SimProcess, running_sim
 
-CONFIG = """
-[listen]
-port = 0
-
-[admin]
-port = 0
-
-[[auth.issuers]]
-issuer = "tollway-development"
-algorithms = ["HS256"]
-development = true
-
+CONFIG = (
+    ANYWHERE
+    + """
 [[models]]
 name = "demo"
 context_tokens = 8192
@@ -35,6 +26,7 @@ limits = [{{ scope = "user", unit = "tokens", amount = 10_000_000, per = "day" }
 acme.plans = ["open"]
 globex.plans = ["open"]
 """
+)
 
 
 @pytest.fixture

@@ -9,22 +9,13 @@ import pytest
 
 from tests.asks import CHAT, chat
 from tests.certificates import Authority
-from tests.e2e.gateway import Running, gateway_of
+from tests.e2e.gateway import ANYWHERE, Running, gateway_of
 from tests.secured_engine import Front, secured
 from tests.sim_process import running_sim
 
-CONFIG = """
-[listen]
-port = 0
-
-[admin]
-port = 0
-
-[[auth.issuers]]
-issuer = "tollway-development"
-algorithms = ["HS256"]
-development = true
-
+CONFIG = (
+    ANYWHERE
+    + """
 [[models]]
 name = "demo"
 aliases = ["gpt-4o-mini"]
@@ -44,6 +35,7 @@ abort_path = "/abort_requests"
 [tenants.acme]
 plans = ["open"]
 """
+)
 KEY = "sk-engines-own-secret"
 UNTRUSTED = "TLS: its certificate is not trusted"
 PROMPT = "a prompt that nobody else may read"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Running, gateway_of
+from tests.e2e.gateway import ANYWHERE, Running, gateway_of
 from tests.processes import descendants, wait_until_gone
 from tests.vllm.fleet import Fleet
 
@@ -15,18 +15,9 @@ CONFIG = Path(__file__).with_name("tollway.toml")
 READY_S_MAX = 320.0
 """vLLM has 300 s to start, all replicas at once; the rest is the gateway's."""
 
-IMPATIENT = """
-[listen]
-port = 0
-
-[admin]
-port = 0
-
-[[auth.issuers]]
-issuer = "tollway-development"
-algorithms = ["HS256"]
-development = true
-
+IMPATIENT = (
+    ANYWHERE
+    + """
 [[models]]
 name = "demo"
 context_tokens = 2048
@@ -46,6 +37,7 @@ limits = [{{ scope = "user", unit = "concurrent", amount = 1000 }}]
 [tenants.acme]
 plans = ["open"]
 """
+)
 
 
 @pytest.fixture(scope="session")
